@@ -1,0 +1,60 @@
+"""What every ``ds01`` command shares: output, exit codes and settings."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from typing import Annotated, Any, NoReturn
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from ..errors import DS01Error, Refused
+
+OK, REFUSED, USAGE = 0, 1, 2
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
+
+console = Console(highlight=False, soft_wrap=True)
+problems = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def emit(data: Any, as_json: bool, text: Callable[[Any], None] | None = None) -> None:
+    """Print ``data`` as JSON, or by ``text`` for people."""
+    if as_json or text is None:
+        print(json.dumps(data, indent=2, default=str, ensure_ascii=False))
+    else:
+        text(data)
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[object]], title: str = "") -> None:
+    """Print a table; a cell that is None reads ``n/a``. Cells are plain text, never markup."""
+    from rich.text import Text
+
+    grid = Table(*columns, title=title or None, box=None, pad_edge=False, header_style="bold")
+    for row in rows:
+        grid.add_row(*(Text("n/a" if cell is None else str(cell)) for cell in row))
+    console.print(grid)
+
+
+def refuse(message: str, as_json: bool = False, **details: Any) -> NoReturn:
+    """Say why the command does nothing, and exit 1."""
+    if as_json:
+        print(json.dumps({"ok": False, "message": message, **details}, indent=2, default=str))
+    else:
+        problems.print(message, style="red", markup=False)
+    raise typer.Exit(REFUSED)
+
+
+def run(app: typer.Typer) -> None:
+    """Run the command; refusals and our own errors become one line and exit 1, not a traceback."""
+    try:
+        app()
+    except Refused as refused:
+        problems.print(refused.refusal.sentence, style="red", markup=False)
+        sys.exit(REFUSED)
+    except DS01Error as error:
+        problems.print(str(error), style="red", markup=False)
+        sys.exit(REFUSED)

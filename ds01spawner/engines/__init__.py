@@ -1,0 +1,1 @@
+"""Adapters to container engines. One package an engine; only they talk to it."""

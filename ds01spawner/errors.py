@@ -1,0 +1,74 @@
+"""Typed refusals and errors. Pure: nothing here imports JupyterHub, Docker or a clock.
+
+A *refusal* is an answer, not a fault: the product understood the request and says no. It is plain
+data (`Refusal`), so the page, REST, the CLI and the spawner show the same sentence. `Refused` carries
+one through code that raises.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Why something is not done, in the five parts a person needs.
+
+    ``code`` is a short token from a small fixed set (it becomes a metric label and the HTTP reason
+    phrase). ``asked`` says what was requested, ``limit`` what stands against it, ``rule`` who or what
+    set that limit, ``when`` when it could change, and ``do`` what to do next. ``used`` is the
+    present use where there is one. All are full clauses without a closing full stop, in plain text:
+    they are escaped by whoever shows them.
+    """
+
+    code: str
+    asked: str
+    limit: str
+    do: str
+    used: str = ""
+    rule: str = ""
+    when: str = ""
+    status: int = 403
+    retry_after: int | None = None
+    """Seconds after which trying again makes sense, or None where time does not help."""
+
+    @property
+    def sentence(self) -> str:
+        """The whole refusal as one short paragraph of plain text."""
+        limit = self.limit + (f" ({self.rule})" if self.rule else "")
+        parts = [self.asked, self.used, limit, self.when, self.do]
+        return " ".join(p[0].upper() + p[1:].rstrip(".") + "." for p in parts if p)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The JSON form for REST and ``--json``; empty parts are left out."""
+        data = {k: v for k, v in asdict(self).items() if v not in ("", None)}
+        return {**data, "message": self.sentence}
+
+
+class DS01Error(Exception):
+    """Base of every error this package raises on purpose."""
+
+
+class Refused(DS01Error):
+    """A `Refusal` on its way up to whoever asked."""
+
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__(refusal.sentence)
+        self.refusal = refusal
+
+
+class EngineError(DS01Error):
+    """The container engine failed or did not answer; the state of the thing asked about is unknown."""
+
+
+class InventoryError(DS01Error):
+    """The GPU inventory cannot be read or parsed; no device may be granted on its ground."""
+
+
+class LockError(DS01Error):
+    """The claim lock could not be taken in time; without it no device is granted."""
+
+
+class StoreError(DS01Error):
+    """The store cannot be read or written."""

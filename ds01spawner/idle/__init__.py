@@ -1,0 +1,1 @@
+"""When a session is warned and retired. ``decide`` is pure; signals and arbiter are adapters."""

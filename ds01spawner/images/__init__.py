@@ -1,0 +1,1 @@
+"""Environments: catalogue, preflight, recipes, builds and snapshots."""

@@ -1,0 +1,115 @@
+"""The ``ds01.*`` label schema: one vocabulary for ledger, reconciler and lists on every engine. Pure.
+
+Labels are the truth about sessions; they are written once, at create, and never by users. The names
+are a public contract. The second group is what the DS01 command line counts by.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+MANAGED = "ds01.managed"
+USER = "ds01.user"
+PROJECT = "ds01.project"
+SERVER = "ds01.server"
+HUB = "ds01.hub"
+SESSION = "ds01.session"
+IMAGE = "ds01.image"
+ENVIRONMENT = "ds01.environment"
+GPU_UUIDS = "ds01.gpu.uuids"
+GPU_EQUIVALENTS = "ds01.gpu.equivalents"
+CREATED_AT = "ds01.created_at"
+EXPIRES_AT = "ds01.expires_at"
+PREEMPTIBLE = "ds01.preemptible"
+LIMITS = "ds01.limits"
+"""The session's own limits as compact JSON: cpus, memory (bytes), pids, idle and lifetime (seconds)."""
+
+# What the DS01 command line counts by.
+INTERFACE = "ds01.interface"
+CONTAINER_TYPE = "ds01.container_type"
+NAME = "ds01.name"
+USERNAME = "ds01.username"
+USER_ID = "ds01.user_id"
+GROUP_ID = "ds01.group_id"
+GPU_UUID = "ds01.gpu.uuid"
+GPU_ALLOCATED = "ds01.gpu.allocated"
+WORKSPACE = "ds01.workspace"
+
+MANAGED_FILTER = f"{MANAGED}=true"
+
+
+@dataclass(frozen=True)
+class SessionLabels:
+    """A session as its container's labels tell it."""
+
+    user: str
+    server: str
+    project: str
+    hub: str
+    session: str
+    image: str = ""
+    environment: str = ""
+    gpu_uuids: tuple[str, ...] = ()
+    gpu_equivalents: float = 0.0
+    created_at: str = ""
+    expires_at: str = ""
+    limits: str = "{}"
+    preemptible: bool = False
+
+    def to_labels(self) -> dict[str, str]:
+        """The labels to write, those of the DS01 command line included."""
+        uuids = ",".join(self.gpu_uuids)
+        labels = {
+            MANAGED: "true",
+            USER: self.user,
+            PROJECT: self.project,
+            SERVER: self.server,
+            HUB: self.hub,
+            SESSION: self.session,
+            IMAGE: self.image,
+            ENVIRONMENT: self.environment,
+            GPU_UUIDS: uuids,
+            GPU_EQUIVALENTS: f"{self.gpu_equivalents:.4f}",
+            CREATED_AT: self.created_at,
+            EXPIRES_AT: self.expires_at,
+            PREEMPTIBLE: "true" if self.preemptible else "false",
+            LIMITS: self.limits,
+            INTERFACE: "jupyterhub",
+            CONTAINER_TYPE: "jupyterhub",
+            NAME: self.project,
+            USERNAME: self.user,
+        }
+        if uuids:
+            labels |= {GPU_UUID: self.gpu_uuids[0], GPU_ALLOCATED: uuids}
+        return labels
+
+    @classmethod
+    def from_labels(cls, labels: Mapping[str, str]) -> SessionLabels | None:
+        """Read a session back, or None when the container is not one of ours."""
+        if labels.get(MANAGED) != "true" or not labels.get(SESSION):
+            return None
+        try:
+            equivalents = float(labels.get(GPU_EQUIVALENTS) or 0)
+        except ValueError:
+            equivalents = 0.0
+        return cls(
+            user=labels.get(USER, ""),
+            server=labels.get(SERVER, ""),
+            project=labels.get(PROJECT, ""),
+            hub=labels.get(HUB, ""),
+            session=labels[SESSION],
+            image=labels.get(IMAGE, ""),
+            environment=labels.get(ENVIRONMENT, ""),
+            gpu_uuids=tuple(u for u in labels.get(GPU_UUIDS, "").split(",") if u),
+            gpu_equivalents=equivalents,
+            created_at=labels.get(CREATED_AT, ""),
+            expires_at=labels.get(EXPIRES_AT, ""),
+            limits=labels.get(LIMITS, "{}"),
+            preemptible=labels.get(PREEMPTIBLE) == "true",
+        )
+
+    @property
+    def address(self) -> str:
+        """``user`` or ``user/server``, as the CLI takes it."""
+        return f"{self.user}/{self.server}" if self.server else self.user

@@ -1,0 +1,147 @@
+"""What a person may ask for at a start: one model for the form, REST and stored options. Pure.
+
+The model is applied at every start, whatever path the options came by, and refuses anything it does
+not know. Whether a well-formed request is *allowed* is the policy's question, not this module's.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from .errors import Refusal, Refused
+
+PROJECT_PATTERN = r"[a-z0-9](?:[a-z0-9._-]{0,61}[a-z0-9])?"
+"""A project is a folder name: lower-case letters, digits, dot, dash and underscore, 1 to 63 long."""
+ENVIRONMENT_PATTERN = r"[A-Za-z0-9](?:[A-Za-z0-9._/:@+-]{0,254}[A-Za-z0-9])?"
+GPU_PATTERN = r"none|full|auto|(?:[1-7]c\.)?[1-7]g\.[0-9]{1,4}gb(?:\+[a-z.]{1,10})?"
+MAX_GPU_COUNT = 16
+
+_PROJECT = re.compile(PROJECT_PATTERN)
+_ENVIRONMENT = re.compile(ENVIRONMENT_PATTERN)
+_GPU = re.compile(GPU_PATTERN)
+
+PROJECT_HELP = (
+    "a project name has 1 to 63 lower-case letters, digits, dots, dashes or underscores, "
+    "starts and ends with a letter or digit, and has no two dots in a row"
+)
+
+
+def is_project_name(name: str) -> bool:
+    """Whether ``name`` may be a project: a plain folder name, never a path."""
+    return bool(_PROJECT.fullmatch(name)) and ".." not in name
+
+
+class LaunchOptions(BaseModel):
+    """A validated request to start a session. Frozen; unknown keys are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    project: str = "default"
+    environment: str = ""
+    """Id of an environment in the catalogue; empty means the site's default."""
+    gpu: str = "none"
+    gpu_count: int = Field(default=1, ge=1, le=MAX_GPU_COUNT)
+    wait: bool = False
+    """Join the queue when nothing is free."""
+    lifetime: int | None = Field(default=None, ge=60, le=366 * 86400)
+    """Wanted lifetime in seconds; the policy's maximum still holds."""
+    preemptible: bool = False
+    profile: str = ""
+    """Readable summary shown on the hub's admin page; always computed, never taken from a person."""
+
+    @field_validator("project")
+    @classmethod
+    def _project(cls, value: str) -> str:
+        if not is_project_name(value):
+            raise ValueError(PROJECT_HELP)
+        return value
+
+    @field_validator("environment")
+    @classmethod
+    def _environment(cls, value: str) -> str:
+        if value and not _ENVIRONMENT.fullmatch(value):
+            raise ValueError("an environment is named by its id, as the environments page shows it")
+        return value
+
+    @field_validator("gpu")
+    @classmethod
+    def _gpu(cls, value: str) -> str:
+        if not _GPU.fullmatch(value):
+            raise ValueError('gpu is "none", "auto", "full" or a slice profile such as "1g.10gb"')
+        return value
+
+    def summary(self) -> str:
+        """One readable line: project, environment and compute."""
+        count = f"{self.gpu_count} × " if self.gpu != "none" and self.gpu_count > 1 else ""
+        gpu = "CPU only" if self.gpu == "none" else count + self.gpu
+        return " · ".join(p for p in (self.project, self.environment, gpu) if p)
+
+    def stored(self) -> dict[str, Any]:
+        """The plain dict to keep as ``user_options``, with its summary."""
+        return {**self.model_dump(exclude_defaults=True), "profile": self.summary()}
+
+
+def parse_options(raw: object) -> LaunchOptions:
+    """Validate options from any source; ``Refused`` (400) names the first thing that is wrong.
+
+    ``profile`` is accepted, because stored options carry it, and ignored.
+    """
+    if not isinstance(raw, Mapping):
+        raise Refused(_bad("options", "they are not a set of names and values"))
+    data = {k: v for k, v in raw.items() if k != "profile" and v is not None}
+    try:
+        options = LaunchOptions.model_validate(data)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        name = ".".join(str(p) for p in first["loc"]) or "options"
+        if first["type"] == "extra_forbidden":
+            known = ", ".join(k for k in LaunchOptions.model_fields if k != "profile")
+            raise Refused(_bad(name, f"it is not a known option; known are {known}")) from None
+        raise Refused(_bad(name, first["msg"].removeprefix("Value error, "))) from None
+    return options.model_copy(update={"profile": options.summary()})
+
+
+def from_form(form: Mapping[str, list[str]]) -> dict[str, Any]:
+    """Turn the form's lists of strings into raw options. Parses only: nothing is checked or created.
+
+    ``project_new`` wins over ``project`` when filled, so that the form works without JavaScript.
+    Fields the form does not have are kept, to be refused by `parse_options` with a clear sentence.
+    """
+    raw: dict[str, Any] = {}
+    for name, values in form.items():
+        if name in ("_xsrf", "project_new", "next"):
+            continue
+        raw[name] = _form_value(name, values[-1] if values else "")
+    new = _clean((form.get("project_new") or [""])[-1])
+    if new:
+        raw["project"] = new
+    return {k: v for k, v in raw.items() if v not in ("", None)}
+
+
+def _form_value(name: str, text: str) -> Any:
+    text = _clean(text)
+    if name in ("gpu_count", "lifetime"):
+        return int(text) if re.fullmatch(r"[0-9]{1,9}", text) else text
+    if name in ("wait", "preemptible"):
+        return text.lower() in ("1", "on", "true", "yes")
+    return text
+
+
+def _clean(text: str) -> str:
+    return unicodedata.normalize("NFC", text).strip() if isinstance(text, str) else ""
+
+
+def _bad(name: str, why: str) -> Refusal:
+    shown = name if len(name) <= 40 else name[:40] + "…"
+    return Refusal(
+        code="bad-options",
+        asked=f"the option {shown!r} cannot be used",
+        limit=why,
+        do="correct it and start again; nothing was created",
+        status=400,
+    )

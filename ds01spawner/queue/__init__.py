@@ -1,0 +1,1 @@
+"""Who is next: order, fair share, tickets and reservations. The decisions are pure."""

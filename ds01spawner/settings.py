@@ -1,0 +1,96 @@
+"""Where things are: the one set of site settings that spawner, service, culler and CLI share.
+
+`configure` writes the effective settings to ``<state_dir>/settings.json``; the other processes read
+them from there. Every field can be overridden by an environment variable ``DS01_<FIELD>``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from .errors import DS01Error
+
+DEFAULT_STATE_DIR = Path("/var/lib/ds01")
+
+
+class Settings(BaseModel):
+    """Site settings. Paths are on the host the process runs on."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    state_dir: Path = DEFAULT_STATE_DIR
+    policy: Path | None = None
+    """The policy file, or None for the built-in defaults."""
+    store_url: str = ""
+    """SQLAlchemy URL of the store; empty means SQLite in ``state_dir``."""
+    workspace_root: Path = Path("/srv/ds01/workspaces")
+    workspace_host_root: Path | None = None
+    """The same folder as the engine sees it, where the hub itself runs in a container."""
+    devices: str = "auto"
+    """``auto`` (NVML if it answers, else none), ``nvml``, ``simulated`` or ``none``."""
+    inventory: Path | None = None
+    """The YAML inventory for ``devices = simulated``."""
+    attach: str = "auto"
+    """``auto``, ``cdi``, ``nvidia``, ``simulated`` or ``none``."""
+    strategy: str = "best-fit"
+    hub_id: str = "hub"
+    """Name of this hub in the label ``ds01.hub``; unique among the hubs of one engine."""
+    exempt: tuple[str, ...] = ("dcgm-exporter", "nvidia-dcgm")
+    """Containers that may see GPUs without holding them, by name or ``label=value``."""
+    docker_host: str = ""
+    """Address of the engine; empty means the Docker client's own default."""
+    environments: Path | None = None
+    """YAML catalogue of lab environments, or None for the spawner's image alone."""
+    courses_dir: Path | None = None
+    hub_url: str = ""
+    """Public address of the hub, for links in mails and messages."""
+    show_holders: bool = False
+    """Whether people see the names of others who hold a device."""
+
+    @property
+    def lock_path(self) -> Path:
+        """The file every process locks across read, choose and create."""
+        return self.state_dir / "claim.lock"
+
+    @property
+    def store(self) -> str:
+        """The effective SQLAlchemy URL."""
+        return self.store_url or f"sqlite:///{self.state_dir / 'ds01.sqlite'}"
+
+    def write(self) -> Path:
+        """Write ``settings.json`` atomically for the other processes; returns its path."""
+        self.state_dir.mkdir(parents=True, exist_ok=True)
+        path = self.state_dir / "settings.json"
+        temporary = path.with_suffix(f".{os.getpid()}.tmp")
+        temporary.write_text(self.model_dump_json(indent=2) + "\n")
+        temporary.chmod(0o640)
+        temporary.replace(path)
+        return path
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """Settings from ``settings.json``, then ``DS01_*`` variables, then ``overrides`` that are not None.
+
+    The file is looked for in ``DS01_STATE_DIR``, else in ``/var/lib/ds01``. A missing file means
+    defaults; an unreadable one is an error, never silently the defaults.
+    """
+    state_dir = Path(os.environ.get("DS01_STATE_DIR") or DEFAULT_STATE_DIR)
+    data: dict[str, Any] = {"state_dir": state_dir}
+    path = state_dir / "settings.json"
+    try:
+        data |= json.loads(path.read_text())
+    except FileNotFoundError:
+        pass
+    except (OSError, ValueError) as error:
+        raise DS01Error(f"{path} cannot be read: {error}") from error
+    for name in Settings.model_fields:
+        value = os.environ.get(f"DS01_{name.upper()}")
+        if value and name != "exempt":
+            data[name] = value
+    data |= {k: v for k, v in overrides.items() if v is not None}
+    return Settings.model_validate(data)

@@ -1,0 +1,1 @@
+"""Permanent storage: projects, ownership, names and disk."""
