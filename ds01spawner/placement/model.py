@@ -67,6 +67,19 @@ class Holding:
     session: str = ""
     container: str = ""
     since: str = ""
+    until: str = ""
+    """When the holder goes at the latest, as an ISO 8601 time with zone, or empty when unknown."""
+
+
+@dataclass(frozen=True)
+class GpuProcess:
+    """One compute process as the driver reports it on a device (or on a card, where it says no more)."""
+
+    uuid: str
+    pid: int
+    container: str = ""
+    """Full id of the container it runs in, or empty when it runs in none that could be told."""
+    name: str = ""
 
 
 @dataclass(frozen=True)
@@ -80,6 +93,9 @@ class Card:
     state: Literal["ok", "lost", "unready"] = "ok"
     reason: str = ""
     index: int = 0
+    minor: int | None = None
+    """N of ``/dev/nvidiaN``; not the index. None when unknown: a container given a node then counts as
+    holding every card."""
 
 
 @dataclass(frozen=True)
@@ -116,6 +132,8 @@ class GpuRequest:
     max_equivalents: float | None = None
     """Quota left for all devices of this request together, or None for no limit."""
     preemptible: bool = False
+    min_memory_mib: int = 0
+    """For ``"auto"``: the least memory a device must have to be sufficient."""
 
     @property
     def wants_gpu(self) -> bool:
@@ -130,7 +148,8 @@ class Placement:
     devices: tuple[Device, ...] = ()
     refused: str = ""
     code: str = ""
-    """``"full"`` (all busy), ``"no-such-profile"``, ``"unavailable"`` (drained, lost, unready, reserved)."""
+    """``"full"`` (all busy), ``"unavailable"`` (drained, lost, unready, reserved), or what waiting cannot
+    mend: ``"no-such-profile"`` (too few exist), ``"not-allowed"`` (policy), ``"over-limit"`` (quota)."""
     when: str = ""
     """When it could change, for people; empty when unknown."""
 
@@ -138,3 +157,37 @@ class Placement:
     def ok(self) -> bool:
         """Whether devices were found."""
         return not self.refused
+
+
+@dataclass(frozen=True)
+class DeviceStatus:
+    """One device as people see it; the fields are those of ``ds01 gpus --json``."""
+
+    uuid: str
+    parent: str | None
+    name: str
+    profile: str
+    memory_mib: int
+    equivalents: float
+    state: State
+    holder: str = ""
+    """Who or what holds it; may name a person, so a page shows it only to those who may see it."""
+    reason: str = ""
+    """Why it is not free, without anybody's name."""
+    until: str = ""
+    """When that could change, as an ISO 8601 time with zone, or empty when unknown."""
+
+
+@dataclass(frozen=True)
+class Availability:
+    """How many devices of one profile there are and are free, and why the others are not."""
+
+    profile: str
+    total: int
+    free: int
+    memory_mib: int
+    equivalents: float
+    reasons: Mapping[str, int] = field(default_factory=dict)
+    """How many devices each reason keeps from being free, most first."""
+    until: str = ""
+    """The earliest time one of them could become free, or empty when unknown."""
