@@ -1,0 +1,107 @@
+"""Calls to the Docker engine: threads, one client a thread, and order per container.
+
+Docker calls block, so they run in threads. Calls with the same *key* (a container's name) run in the
+order they were submitted, whatever happens to the coroutine that asked: a removal submitted after a
+create that was cancelled half-way still finds what the create made. Calls with different keys run
+side by side, starts and stops in pools of their own, so that ten slow stops never delay a start.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, TypeVar
+
+import docker
+from docker.utils import kwargs_from_env
+
+T = TypeVar("T")
+STOP_METHODS = frozenset({"stop", "kill", "remove_container", "wait"})
+READ_METHODS = frozenset({"inspect_container", "inspect_image", "logs", "info", "version", "images"})
+
+
+class KeyedExecutor:
+    """Thread pools in which work with the same key never overlaps and keeps its order."""
+
+    def __init__(self, **pools: int) -> None:
+        self._pools = {
+            name: ThreadPoolExecutor(size, thread_name_prefix=f"ds01-{name}") for name, size in pools.items()
+        }
+        self._queues: dict[str, deque[Callable[[], None]]] = {}
+        self._lock = threading.Lock()
+
+    def submit(self, pool: str, key: str | None, work: Callable[[], T]) -> Future[T]:
+        """Run ``work`` in a pool; after all earlier work of the same key when ``key`` is given."""
+        if key is None:
+            return self._pools[pool].submit(work)
+        future: Future[T] = Future()
+
+        def dispatch() -> None:
+            self._pools[pool].submit(self._run, key, work, future)
+
+        with self._lock:
+            waiting = self._queues.get(key)
+            if waiting is not None:
+                waiting.append(dispatch)
+                return future
+            self._queues[key] = deque()
+        dispatch()
+        return future
+
+    def _run(self, key: str, work: Callable[[], T], future: Future[T]) -> None:
+        try:
+            if future.set_running_or_notify_cancel():
+                try:
+                    future.set_result(work())
+                except BaseException as error:
+                    future.set_exception(error)
+        finally:
+            with self._lock:
+                following = self._queues[key].popleft() if self._queues[key] else None
+                if following is None:
+                    del self._queues[key]
+            if following:
+                following()
+
+
+class DockerEngine:
+    """One engine as this process uses it. Thread-safe; make one and share it."""
+
+    def __init__(self, *, timeout: int = 60, **client_kwargs: Any) -> None:
+        self._kwargs = {"version": "auto", "timeout": timeout, **kwargs_from_env(), **client_kwargs}
+        self._local = threading.local()
+        self._version = self._kwargs.pop("version")
+        self.executor = KeyedExecutor(claim=1, mutate=4, stop=16, read=4, pull=2)
+
+    @property
+    def client(self) -> docker.APIClient:
+        """The calling thread's own low-level client (docker-py's is not documented as thread-safe).
+
+        The first one asks the engine for its API version, which blocks: see `ready`.
+        """
+        if not hasattr(self._local, "client"):
+            client = docker.APIClient(version=self._version, **self._kwargs)
+            self._version = client._version
+            self._local.client = client
+        return self._local.client
+
+    async def ready(self) -> None:
+        """Learn the engine's API version in a thread, so that `client` never blocks the event loop."""
+        if self._version == "auto":
+            await self.run(lambda client: None, pool="read")
+
+    def call(self, method: str, *args: Any, key: str | None = None, **kwargs: Any) -> asyncio.Future[Any]:
+        """Call a client method in the pool that fits it; ``key`` keeps order among its calls."""
+        pool = "stop" if method in STOP_METHODS else "read" if method in READ_METHODS else "mutate"
+        if pool == "read":
+            key = None
+        return self.run(lambda client: getattr(client, method)(*args, **kwargs), pool=pool, key=key)
+
+    def run(
+        self, work: Callable[[docker.APIClient], T], *, pool: str = "mutate", key: str | None = None
+    ) -> asyncio.Future[T]:
+        """Run ``work(client)`` in a thread; the answer is awaitable on the running loop."""
+        return asyncio.wrap_future(self.executor.submit(pool, key, lambda: work(self.client)))

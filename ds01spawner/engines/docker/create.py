@@ -1,0 +1,179 @@
+"""From a launch to the arguments of ``docker create``. Pure: values in, values out.
+
+`finalise` has the last word over everything the hub, DockerSpawner and the administrator's
+``extra_*`` settings put together, because what it sets is what keeps sessions apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ...labels import SessionLabels
+
+WORKSPACE = "/workspace"
+CPU_PERIOD_US = 100_000
+VOID = "void"
+
+DROPPED_ENV = (
+    "NVIDIA_VISIBLE_DEVICES",
+    "NVIDIA_MIG_CONFIG_DEVICES",
+    "NVIDIA_MIG_MONITOR_DEVICES",
+    "NVIDIA_IMEX_CHANNELS",
+    "DOCKER_RESOURCE_GPU",
+)
+"""Variables by which an image or a setting could ask the NVIDIA runtime for devices."""
+
+FORBIDDEN_HOST_CONFIG = (
+    "Privileged",
+    "CapAdd",
+    "Devices",
+    "DeviceCgroupRules",
+    "PidMode",
+    "UTSMode",
+    "UsernsMode",
+    "VolumesFrom",
+    "Runtime",
+    "Annotations",
+    "SecurityOpt",
+)
+"""Parts of the host config that could open the container; taken out whatever put them there."""
+
+ALLOWED_EXTRA = frozenset({"Runtime"})
+
+
+@dataclass(frozen=True)
+class Resources:
+    """Limits of one session. Bytes, CPUs and counts; None means not limited."""
+
+    cpus: float | None = None
+    memory: int | None = None
+    swap: int = 0
+    shm: int | None = None
+    pids: int | None = None
+    ulimits: Mapping[str, int] = field(default_factory=dict)
+    cgroup_parent: str = ""
+
+
+@dataclass(frozen=True)
+class ContainerSpec:
+    """Everything about one container that is ours to decide."""
+
+    labels: SessionLabels
+    image: str
+    """Immutable id of the image."""
+    uid: int
+    gid: int
+    user_name: str
+    home: str
+    workspace: str
+    """Path of the project's folder as the engine sees it."""
+    resources: Resources = Resources()
+    env: Mapping[str, str] = field(default_factory=dict)
+    image_path: str = ""
+    """``PATH`` as the image sets it."""
+    hostname: str = ""
+    attach: Mapping[str, Any] = field(default_factory=dict)
+    """Parts of the host config that give the devices; empty when there are none."""
+    stop_timeout: int = 30
+    """Seconds between asking and killing."""
+    mounts: Sequence[Mapping[str, Any]] = ()
+    """Further mounts of ours, such as read-only course data."""
+
+
+def finalise(kwargs: Mapping[str, Any], spec: ContainerSpec) -> dict[str, Any]:
+    """The final ``create_container`` arguments: the given ones under ours."""
+    final = dict(kwargs)
+    final["image"] = spec.image
+    final["user"] = f"{spec.uid}:{spec.gid}"
+    final["working_dir"] = WORKSPACE
+    final["hostname"] = spec.hostname
+    final["stop_timeout"] = spec.stop_timeout
+    final["labels"] = {**_without_ours(kwargs.get("labels")), **spec.labels.to_labels()}
+    final["environment"] = _environment(kwargs.get("environment") or {}, spec)
+    final["host_config"] = _host_config(kwargs.get("host_config") or {}, spec)
+    # A healthcheck of the image would only burn CPU: the hub polls.
+    final["healthcheck"] = {"test": ["NONE"]}
+    return final
+
+
+def _without_ours(labels: Any) -> dict[str, str]:
+    if isinstance(labels, Mapping):
+        return {k: v for k, v in labels.items() if not k.startswith("ds01.")}
+    return dict.fromkeys((x for x in labels or () if not x.startswith("ds01.")), "")
+
+
+def _environment(given: Any, spec: ContainerSpec) -> dict[str, str]:
+    if not isinstance(given, Mapping):
+        given = dict(item.split("=", 1) for item in given if "=" in item)
+    env = {k: v for k, v in given.items() if k not in DROPPED_ENV}
+    path = env.get("PATH") or spec.image_path
+    env |= {
+        "HOME": spec.home,
+        "USER": spec.user_name,
+        "LOGNAME": spec.user_name,
+        "DS01_PROJECT": spec.labels.project,
+        "DS01_SESSION": spec.labels.session,
+        "DS01_GPU_UUIDS": ",".join(spec.labels.gpu_uuids),
+        **spec.env,
+    }
+    if path:
+        env["PATH"] = f"{spec.home}/.local/bin:{path}"
+    # Last and always: without it an image that says NVIDIA_VISIBLE_DEVICES=all, or merely sets
+    # CUDA_VERSION, is given every GPU by some engines. Empty would count as unset.
+    env["NVIDIA_VISIBLE_DEVICES"] = VOID
+    for name in DROPPED_ENV[1:]:
+        env[name] = VOID if name.startswith("NVIDIA_MIG") else ""
+    return env
+
+
+def _host_config(given: Mapping[str, Any], spec: ContainerSpec) -> dict[str, Any]:
+    host = {k: v for k, v in given.items() if k not in FORBIDDEN_HOST_CONFIG or k in ALLOWED_EXTRA}
+    host["Privileged"] = False
+    host["CapDrop"] = ["ALL"]
+    host["SecurityOpt"] = ["no-new-privileges"]
+    host["AutoRemove"] = False  # crash logs are read before we remove it ourselves
+    host["RestartPolicy"] = {"Name": "no", "MaximumRetryCount": 0}
+    host["Init"] = True
+    if str(host.get("NetworkMode", "")).startswith(("host", "container:")):
+        host["NetworkMode"] = "bridge"
+    if str(host.get("IpcMode", "")) not in ("", "none", "private"):
+        host["IpcMode"] = "private"
+    host["Binds"] = [b for b in host.get("Binds") or [] if not _reaches_engine(b.split(":")[0])]
+    host["Mounts"] = [
+        *(m for m in host.get("Mounts") or [] if not _reaches_engine(str(m.get("Source", "")))),
+        {"Type": "bind", "Source": spec.workspace, "Target": WORKSPACE, "ReadOnly": False},
+        *(dict(m) for m in spec.mounts),
+    ]
+    host |= _limits(spec.resources)
+    # DeviceRequests of any other origin could name devices that are not this session's.
+    host["DeviceRequests"] = []
+    host |= dict(spec.attach)
+    if not host["DeviceRequests"]:
+        del host["DeviceRequests"]
+    return host
+
+
+def _reaches_engine(source: str) -> bool:
+    return source.endswith("docker.sock") or source.startswith("/var/run/nvidia-container-devices")
+
+
+def _limits(resources: Resources) -> dict[str, Any]:
+    limits: dict[str, Any] = {}
+    if resources.cpus is not None:
+        limits["CpuPeriod"] = CPU_PERIOD_US
+        limits["CpuQuota"] = int(resources.cpus * CPU_PERIOD_US)
+    if resources.memory is not None:
+        limits["Memory"] = resources.memory
+        # Docker counts memory and swap together; equal means no swap at all.
+        limits["MemorySwap"] = resources.memory + resources.swap
+    if resources.shm is not None:
+        limits["ShmSize"] = resources.shm
+    if resources.pids is not None:
+        limits["PidsLimit"] = resources.pids
+    if resources.ulimits:
+        limits["Ulimits"] = [{"Name": n, "Soft": v, "Hard": v} for n, v in resources.ulimits.items()]
+    if resources.cgroup_parent:
+        limits["CgroupParent"] = resources.cgroup_parent
+    return limits
