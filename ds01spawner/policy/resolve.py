@@ -1,0 +1,201 @@
+"""What a person gets: defaults, then their groups, then their own exception, value by value. Pure.
+
+Layers merge key by key, and the last layer that names a key decides it, whichever way it changes the
+value. Groups count in the order of the file, so an admin writes the more specific group below the
+more general one. Lists are replaced whole, never joined. A layer never touches a key it does not name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from . import units
+from .load import Layer, Override, Policy, Value
+from .model import Aggregate, Gpu, Idle, Images, Queue, Section, Sections, Session, Storage
+
+
+@dataclass(frozen=True)
+class Person:
+    """Who asks: the hub's name, the hub's groups, and whether the hub calls them an admin."""
+
+    name: str
+    groups: frozenset[str] = frozenset()
+    admin: bool = False
+
+
+@dataclass(frozen=True)
+class Limits:
+    """A person's limits at one moment. Sizes in bytes, times in seconds, None is no limit."""
+
+    person: Person
+    gpu: Gpu
+    session: Session
+    aggregate: Aggregate
+    idle: Idle
+    queue: Queue
+    images: Images
+    storage: Storage
+    groups: tuple[str, ...] = ()
+    """Policy groups that applied, in the order they were merged."""
+    until: datetime | None = None
+    """When the first of the exceptions in force ends, or None."""
+    trail: Mapping[str, tuple[Value, ...]] = field(default_factory=dict)
+    """Per key, what every layer said, first to last; the last one is in force."""
+
+    def source(self, key: str) -> str:
+        """Who set ``key`` (such as ``session.memory``), for people."""
+        return self.trail[key][-1].source
+
+    def value(self, key: str) -> Any:
+        """The value in force of a dotted key."""
+        return self.trail[key][-1].value
+
+    def explain(self) -> list[dict[str, Any]]:
+        """Every value with its source and what it replaces, as JSON-able rows in the order of the model."""
+        return [_row(key, said) for key, said in self.trail.items()]
+
+
+def merge(*layers: Layer) -> dict[str, Value]:
+    """One layer that says what the given ones say together; a later layer wins. Associative."""
+    merged: dict[str, Value] = {}
+    for layer in layers:
+        merged |= layer
+    return merged
+
+
+def groups_of(policy: Policy, person: Person) -> tuple[str, ...]:
+    """The policy groups a person is in, in the order of the file."""
+    names = tuple(
+        g.name
+        for g in policy.groups
+        if g.name in person.groups or person.name in g.members or (g.hub_admins and person.admin)
+    )
+    if not names and policy.default_group is not None:
+        return (policy.default_group,)
+    return names
+
+
+def resolve(
+    policy: Policy, person: Person, now: datetime, extra_overrides: Iterable[Override] = ()
+) -> Limits:
+    """A person's limits at ``now`` (with zone).
+
+    ``extra_overrides`` are approved requests: they merge after the file's own exception, in the order
+    given, and count only for the person they name and until they expire.
+    """
+    groups = groups_of(policy, person)
+    own = policy.users.get(person.name)
+    overrides = [
+        o
+        for o in ((own,) if own else ()) + tuple(extra_overrides)
+        if o.user == person.name and o.in_force(now)
+    ]
+    by_name = {g.name: g.layer for g in policy.groups}
+    layers = [policy.builtin, policy.defaults, *(by_name[g] for g in groups), *(o.layer for o in overrides)]
+    merged = merge(*layers)
+    sections = build_sections({k: v.value for k, v in merged.items()})
+    return Limits(
+        person=person,
+        gpu=sections.gpu,
+        session=sections.session,
+        aggregate=sections.aggregate,
+        idle=sections.idle,
+        queue=sections.queue,
+        images=sections.images,
+        storage=sections.storage,
+        groups=groups,
+        until=min((o.expires for o in overrides if o.expires), default=None),
+        trail={key: tuple(layer[key] for layer in layers if key in layer) for key in merged},
+    )
+
+
+def build_sections(values: Mapping[str, Any]) -> Sections:
+    """The section models from checked values by dotted key."""
+    nested: dict[str, Any] = {}
+    for key, value in values.items():
+        here = nested
+        *parents, last = key.split(".")
+        for part in parents:
+            here = here.setdefault(part, {})
+        here[last] = value
+    sections: Sections = _construct(Sections, nested)
+    return sections
+
+
+def _construct(model: type[Any], data: Mapping[str, Any]) -> Any:
+    # The values were checked when the file was read; validating again would parse sizes a second time.
+    ready = {}
+    for name, info in model.model_fields.items():
+        kind = info.annotation
+        if isinstance(kind, type) and issubclass(kind, Section):
+            ready[name] = _construct(kind, data.get(name, {}))
+        elif name in data:
+            ready[name] = data[name]
+    return model.model_construct(**ready)
+
+
+_NARROWS_AS_IT_GROWS = ("storage.minimum_free.", "idle.thresholds.", "idle.window", "gpu.hours.window")
+
+
+def widens(key: str, before: Any, after: Any) -> bool | None:
+    """Whether ``after`` allows more than ``before``; None where the two cannot be compared."""
+    if before == after:
+        return False
+    if before is None or after is None:
+        return after is None
+    if isinstance(before, tuple) and isinstance(after, tuple):
+        if key.startswith("session.ulimits."):
+            return any(a == -1 or (b != -1 and a > b) for b, a in zip(before, after, strict=True))
+        return not set(after) <= set(before)
+    if isinstance(before, (int, float)) and isinstance(after, (int, float)):
+        return (after < before) if key.startswith(_NARROWS_AS_IT_GROWS) else (after > before)
+    return None
+
+
+def show(key: str, value: Any) -> str:
+    """A value for people, in the units of the file."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if key == "storage.quota_command":
+        return "none" if value is None else " ".join(value)
+    if isinstance(value, tuple):
+        if key.startswith("session.ulimits."):
+            return ":".join("unlimited" if v == -1 else str(v) for v in value)
+        return ", ".join(value) or "none"
+    if value is None:
+        return {"gpu.profiles": "all", "images.use": "all", "idle.timeout": "never"}.get(key, "unlimited")
+    if isinstance(value, str):
+        return value
+    text: str = _FORMATS.get(key.rsplit(".", 1)[-1], units.format_number)(value)
+    return text
+
+
+_FORMATS: dict[str, Callable[[Any], str]] = {
+    **dict.fromkeys(
+        ("memory", "swap", "shm", "memory_high", "quota", "network", "context", "size"), units.format_size
+    ),
+    **dict.fromkeys(("workspace", "host", "engine"), units.format_size),
+    **dict.fromkeys(
+        ("lifetime", "timeout", "start_grace", "warn_lead", "window", "per_session", "per_day", "max_wait"),
+        units.format_duration,
+    ),
+    **dict.fromkeys(("claim_window", "time"), units.format_duration),
+    **dict.fromkeys(("threshold", "factor", "gpu", "cpu"), units.format_share),
+}
+
+
+def _row(key: str, said: Sequence[Value]) -> dict[str, Any]:
+    last = said[-1]
+    row: dict[str, Any] = {
+        "key": key,
+        "value": list(last.value) if isinstance(last.value, tuple) else last.value,
+        "text": show(key, last.value),
+        "source": last.source,
+    }
+    if len(said) > 1:
+        row["replaces"] = [{"text": show(key, v.value), "source": v.source} for v in said[:-1]]
+        row["widens"] = widens(key, said[-2].value, last.value)
+    return row
