@@ -1,0 +1,233 @@
+"""The one place that talks to a Docker engine about images.
+
+Blocking calls on a client of their own, so that a slow pull never stands before a session's start;
+`Images.run` moves one call to this module's threads. A failure is `EngineError` (nothing is known)
+or `ImageMissing` (the engine answered: it is not there).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from typing import IO, Any, TypeVar
+
+import docker
+import requests
+from docker import errors as docker_errors
+
+from ..errors import DS01Error, EngineError, Refusal, Refused
+from .catalogue import Environment, with_facts
+from .facts import ImageFacts, from_inspect, from_summary
+
+T = TypeVar("T")
+QUICK_S = 20
+"""Seconds one question to the engine may take."""
+ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm"}
+
+
+class ImageMissing(DS01Error):
+    """The image asked about is not on this machine."""
+
+
+@dataclass(frozen=True)
+class EngineFacts:
+    """What the engine says of itself: ``docker version`` and the machine's architecture."""
+
+    version: str
+    architecture: str
+    """As images name it: ``amd64``, ``arm64``."""
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """An environment at a start: the immutable id to run, and what the image says of itself."""
+
+    environment: Environment
+    image_id: str
+    facts: ImageFacts
+
+
+@contextmanager
+def asking(what: str) -> Iterator[None]:
+    """Turn the client's errors into ours; ``what`` says what was being done."""
+    try:
+        yield
+    except docker_errors.NotFound as error:
+        raise ImageMissing(f"{what}: not on this machine") from error
+    except docker_errors.APIError as error:
+        raise EngineError(f"{what}: the engine says {error.explanation or error}") from error
+    except (docker_errors.DockerException, requests.RequestException, OSError) as error:
+        raise EngineError(f"{what}: the engine did not answer ({type(error).__name__})") from error
+
+
+class Images:
+    """Images on one engine. Give it ``docker_host``, or a ``client`` made elsewhere."""
+
+    def __init__(self, docker_host: str = "", client: docker.APIClient | None = None) -> None:
+        self._host = docker_host
+        self._client = client
+        self._executor = ThreadPoolExecutor(max_workers=4, thread_name_prefix="ds01-images")
+
+    def client(self, timeout: int = QUICK_S) -> docker.APIClient:
+        """A client of the engine: the shared one for quick calls, a new one for a longer ``timeout``."""
+        if timeout != QUICK_S:
+            return self._new_client(timeout)
+        if self._client is None:
+            self._client = self._new_client(QUICK_S)
+        return self._client
+
+    def _new_client(self, timeout: int) -> docker.APIClient:
+        with asking("connecting"):
+            options = docker.utils.kwargs_from_env()
+            if self._host:
+                options = {"base_url": self._host}
+            return docker.APIClient(version="auto", timeout=timeout, **options)
+
+    async def run(self, call: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+        """Run a blocking call of this class in its threads."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._executor, lambda: call(*args, **kwargs))
+
+    def close(self) -> None:
+        """Stop the threads and close the connections."""
+        self._executor.shutdown(wait=False, cancel_futures=True)
+        if self._client is not None:
+            self._client.close()
+
+    def engine(self) -> EngineFacts:
+        """Version and architecture of the engine."""
+        with asking("version"):
+            data = self.client().version()
+        arch = data.get("Arch", "")
+        return EngineFacts(data.get("Version", ""), ARCHITECTURES.get(arch, arch))
+
+    def inspect(self, reference: str) -> ImageFacts:
+        """One image by reference or id; `ImageMissing` when it is not there."""
+        with asking(f"image {reference}"):
+            return from_inspect(self.client().inspect_image(reference))
+
+    def list(self, labels: Iterable[str] = ()) -> tuple[ImageFacts, ...]:
+        """Every tagged image, or those with all of ``labels`` (``key`` or ``key=value``)."""
+        filters: dict[str, Any] = {"dangling": False}
+        if wanted := list_of(labels):
+            filters["label"] = wanted
+        with asking("listing images"):
+            rows = self.client().images(filters=filters)
+        return tuple(from_summary(row) for row in rows)
+
+    def in_use(self) -> dict[str, tuple[str, ...]]:
+        """Image ids that a container, running or not, was made from, with the containers' names."""
+        with asking("listing containers"):
+            rows = self.client().containers(all=True)
+        used: dict[str, list[str]] = {}
+        for row in rows:
+            names = row.get("Names") or [row.get("Id", "")[:12]]
+            used.setdefault(row.get("ImageID", ""), []).append(names[0].lstrip("/"))
+        return {image: tuple(sorted(names)) for image, names in used.items()}
+
+    def tag(self, image: str, reference: str) -> None:
+        """Point ``reference`` at ``image``, and see that it took."""
+        repository, _, tag = reference.rpartition(":")
+        with asking(f"tagging {reference}"):
+            self.client().tag(image, repository, tag, force=True)
+        if self.inspect(reference).id != self.inspect(image).id:
+            raise EngineError(f"tagging {reference}: it does not point at the image")
+
+    def remove(self, reference: str) -> None:
+        """Remove a tag, and the image with its last tag. Gone already is success; in use is not."""
+        with suppress(ImageMissing), asking(f"removing {reference}"):
+            self.client().remove_image(reference, force=False, noprune=False)
+
+    def pull(self, reference: str, progress: Callable[[str], None] = lambda _: None) -> ImageFacts:
+        """Pull an image, telling ``progress`` one line for each layer's change of state."""
+        name, tag = split_reference(reference)
+        client = self._new_client(600)
+        try:
+            with asking(f"pulling {reference}"):
+                for line in client.pull(name, tag=tag, stream=True, decode=True):
+                    if "error" in line:
+                        raise EngineError(f"pulling {reference}: {line['error']}")
+                    progress(" ".join(str(line[k]) for k in ("id", "status", "progress") if line.get(k)))
+        finally:
+            client.close()
+        return self.inspect(reference)
+
+    def build(self, context: IO[bytes], timeout_s: int, **options: Any) -> Iterator[dict[str, Any]]:
+        """Send a tar context to the classic builder; yields the engine's own messages.
+
+        The classic builder is the one every engine from 20.10 to 29 has without a plug-in. Closing
+        the iterator drops the connection, on which the engine stops the build.
+        """
+        client = self._new_client(timeout_s)
+        params: dict[str, Any] = {
+            "rm": True,
+            "forcerm": True,
+            "pull": False,
+            **{k: json.dumps(v) if isinstance(v, (dict, list)) else v for k, v in options.items()},
+        }
+        headers = {"Content-Type": "application/x-tar"}
+        try:
+            with asking("building"):
+                url = client._url("/build")
+                response = client._post(url, data=context, params=params, headers=headers, stream=True)
+                client._raise_for_status(response)
+                yield from client._stream_helper(response, decode=True)
+        finally:
+            client.close()
+
+    def resolve(self, environment: Environment) -> Resolved:
+        """The immutable image an environment stands for now; `Refused` when it is not on the machine."""
+        wanted = environment.pinned or environment.image
+        try:
+            facts = self.inspect(wanted)
+        except ImageMissing:
+            raise Refused(_gone(environment, wanted)) from None
+        return Resolved(with_facts(environment, facts), facts.id, facts)
+
+    def described(self, environments: Iterable[Environment]) -> tuple[Environment, ...]:
+        """The environments with size, date and CUDA filled in where the image is on the machine."""
+        done = []
+        for environment in environments:
+            try:
+                facts = self.inspect(environment.pinned or environment.image)
+            except ImageMissing:
+                done.append(replace(environment, note="its image is not on this machine yet"))
+            else:
+                done.append(with_facts(environment, facts))
+        return tuple(done)
+
+
+def list_of(items: Iterable[str]) -> list[str]:
+    """A list; named so that `Images.list` does not hide the built-in."""
+    return [*items]
+
+
+def split_reference(reference: str) -> tuple[str, str]:
+    """``name`` and ``tag`` (or digest) of a reference; the tag is ``latest`` where there is none."""
+    name, at, digest = reference.partition("@")
+    if at:
+        return name, digest
+    head, colon, tag = reference.rpartition(":")
+    return (head, tag) if colon and "/" not in tag else (reference, "latest")
+
+
+def label_filter(labels: Mapping[str, str]) -> list[str]:
+    """Labels as the engine's filter takes them."""
+    return [f"{key}={value}" for key, value in labels.items()]
+
+
+def _gone(environment: Environment, wanted: str) -> Refusal:
+    own = environment.kind == "mine"
+    return Refusal(
+        code="image-missing",
+        asked=f"the environment {environment.name!r} cannot be started",
+        limit=f"its image {wanted} is not on this machine",
+        do="build it again on the environments page"
+        if own
+        else "choose another one, and tell who looks after it: it must be pulled or built",
+        status=409,
+    )

@@ -1,0 +1,162 @@
+"""Strict YAML for the files people write: catalogue, recipe, course. Pure.
+
+Every complaint names file, line and key, because "invalid configuration" helps nobody. Aliases and
+repeated keys are refused: the first can blow a small file up to gigabytes, the second hides a value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from ..errors import DS01Error
+
+MAX_BYTES = 256 * 1024
+
+Model = TypeVar("Model", bound=BaseModel)
+Loc = tuple[str | int, ...]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing wrong in a file: where it is, and a clause that says what to write instead."""
+
+    file: str
+    line: int
+    key: str
+    message: str
+
+    def __str__(self) -> str:
+        """The problem as a compiler would print it."""
+        where = f"{self.file}:{self.line}" if self.line else self.file
+        return f"{where}: {self.key}: {self.message}" if self.key else f"{where}: {self.message}"
+
+    def as_dict(self) -> dict[str, Any]:
+        """The JSON form."""
+        return asdict(self)
+
+
+class FileProblems(DS01Error):
+    """A file people wrote cannot be used; carries every problem found, in the order of its lines."""
+
+    def __init__(self, problems: list[Problem]) -> None:
+        super().__init__("\n".join(str(p) for p in problems))
+        self.problems = tuple(problems)
+
+
+@dataclass(frozen=True)
+class Document:
+    """Plain data read from YAML, with the line each key was on."""
+
+    name: str
+    data: Any
+    lines: dict[Loc, int]
+
+    def line(self, loc: Loc) -> int:
+        """The line of ``loc``, or of the nearest thing around it; 1 when nothing is known."""
+        while loc not in self.lines and loc:
+            loc = loc[:-1]
+        return self.lines.get(loc, 1)
+
+    def problem(self, loc: Loc, message: str) -> Problem:
+        """A problem at ``loc``."""
+        return Problem(self.name, self.line(loc), ".".join(str(p) for p in loc), message)
+
+
+class _Loader(yaml.SafeLoader):
+    """SafeLoader that refuses aliases."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            event = self.peek_event()  # type: ignore[no-untyped-call]
+            raise yaml.MarkedYAMLError(problem="aliases are not allowed", problem_mark=event.start_mark)
+        return super().compose_node(parent, index)
+
+
+def parse(text: str, name: str) -> Document:
+    """Read YAML text; ``name`` is how problems call the file."""
+    if len(text.encode("utf-8", "surrogatepass")) > MAX_BYTES:
+        raise FileProblems([Problem(name, 0, "", f"it is larger than {MAX_BYTES // 1024} KiB")])
+    lines: dict[Loc, int] = {}
+    problems: list[Problem] = []
+    try:
+        loader = _Loader(text)
+        try:
+            node = loader.get_single_node()
+            if node is not None:
+                _walk(node, (), lines, problems, name)
+            data = loader.construct_document(node) if node is not None and not problems else None
+        finally:
+            loader.dispose()
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        raise FileProblems(
+            [Problem(name, mark.line + 1 if mark else 0, "", f"not valid YAML: {error.problem}")]
+        ) from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        line = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise FileProblems([Problem(name, 0, "", f"not valid YAML: {line}")]) from None
+    if problems:
+        raise FileProblems(problems)
+    return Document(name, data, lines)
+
+
+def _walk(node: yaml.Node, loc: Loc, lines: dict[Loc, int], problems: list[Problem], name: str) -> None:
+    lines.setdefault(loc, node.start_mark.line + 1)
+    if isinstance(node, yaml.SequenceNode):
+        for index, item in enumerate(node.value):
+            _walk(item, (*loc, index), lines, problems, name)
+    if not isinstance(node, yaml.MappingNode):
+        return
+    seen: set[Hashable] = set()
+    for key, value in node.value:
+        label = str(key.value)
+        at = key.start_mark.line + 1
+        if label in seen:
+            where = ".".join(str(p) for p in (*loc, label))
+            problems.append(Problem(name, at, where, "the key is there twice"))
+        seen.add(label)
+        here: Loc = (*loc, label)
+        lines[here] = at
+        _walk(value, (*loc, label), lines, problems, name)
+
+
+def read(path: Path) -> Document:
+    """Read a YAML file; a missing or unreadable one is a `FileProblems` too."""
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise FileProblems([Problem(str(path), 0, "", f"cannot be read: {error.strerror}")]) from error
+    try:
+        return parse(raw.decode("utf-8"), str(path))
+    except UnicodeDecodeError as error:
+        raise FileProblems([Problem(str(path), 0, "", f"is not UTF-8: {error.reason}")]) from None
+
+
+def validate(document: Document, model: type[Model]) -> Model:
+    """The document as ``model``; every violation becomes a `Problem` with its line."""
+    if not isinstance(document.data, dict):
+        raise FileProblems([document.problem((), "a set of `key: value` lines is expected here")])
+    try:
+        return model.model_validate(document.data)
+    except ValidationError as error:
+        known = ", ".join(model.model_fields)
+        problems = [_problem(document, e, known) for e in error.errors(include_url=False)]
+        raise FileProblems(sorted(problems, key=lambda p: p.line)) from None
+
+
+def _problem(document: Document, error: ErrorDetails, known: str) -> Problem:
+    loc: Loc = tuple(error["loc"])
+    if error["type"] == "extra_forbidden":
+        hint = f"; known are {known}" if len(loc) == 1 else ""
+        return document.problem(loc, f"is not a known key{hint}")
+    if error["type"] == "missing":
+        return document.problem(loc, "is missing")
+    message = str(error["msg"]).removeprefix("Value error, ")
+    return document.problem(loc, message[0].lower() + message[1:] if message else "is wrong")
