@@ -1,0 +1,35 @@
+"""Hours from intervals. Pure."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from math import log
+from typing import TypeAlias
+
+Interval: TypeAlias = tuple[datetime, datetime | None]
+"""Begin and end of a session; None while it runs."""
+
+HOUR = 3600.0
+
+
+def overlap_hours(interval: Interval, since: datetime, now: datetime) -> float:
+    """Hours of ``interval`` inside ``[since, now]``; a running session counts up to ``now``."""
+    start, end = interval
+    seconds = (min(end or now, now) - max(start, since)).total_seconds()
+    return max(0.0, seconds) / HOUR
+
+
+def decayed_hours(interval: Interval, now: datetime, half_life: timedelta) -> float:
+    """Hours of ``interval`` weighed by age: an hour used one ``half_life`` ago counts half.
+
+    The integral of ``2 ** (-(now - t) / half_life)`` over the interval, so that it does not matter how
+    often it is asked or whether one session or ten short ones were used.
+    """
+    start, end = interval
+    stop = min(end or now, now)
+    if stop <= start:
+        return 0.0
+    life = half_life.total_seconds() / HOUR
+    old = (now - start).total_seconds() / HOUR / life
+    young = (now - stop).total_seconds() / HOUR / life
+    return float((2.0**-young - 2.0**-old) * life / log(2))

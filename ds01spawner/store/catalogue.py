@@ -1,0 +1,208 @@
+"""Builds with their logs, environments with their recipes, courses with what they published.
+
+The documents' content belongs to the image side of the product; here they are kept, found and changed
+only from the state that the caller saw.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Table, func, select
+
+from . import models as t
+from .db import Part, row, rows
+from .events import append_event
+
+
+class Catalogue(Part):
+    """Documents with an owner and a state."""
+
+    def put_build(
+        self, build: str, owner: str, environment: str, state: str, data: dict[str, Any], now: datetime
+    ) -> None:
+        """Create or replace a build."""
+        self._put(
+            t.builds, build, {"owner": owner, "environment": environment, "state": state, "data": data}, now
+        )
+
+    def get_build(self, build: str) -> dict[str, Any] | None:
+        """A build, or None."""
+        return self._get(t.builds, build)
+
+    def builds(
+        self,
+        owner: str | None = None,
+        environment: str | None = None,
+        states: Iterable[str] | None = None,
+        limit: int = 200,
+    ) -> list[dict[str, Any]]:
+        """Builds, newest first."""
+        return self._list(t.builds, limit, states, owner=owner, environment=environment)
+
+    def move_build(
+        self, build: str, state: str, now: datetime, *, expected: Iterable[str] | None = None, **data: Any
+    ) -> bool:
+        """Change a build's state and merge ``data`` into its document, in one transaction.
+
+        With ``expected`` only from one of those states: False means somebody else was faster.
+        """
+        b = t.builds
+        with self.db.write() as c:
+            known = row(c.execute(select(b).where(b.c.id == build)))
+            if known is None or (expected is not None and known["state"] not in set(expected)):
+                return False
+            values = {"state": state, "data": {**known["data"], **data}, "updated_at": now}
+            c.execute(b.update().where(b.c.id == build).values(**values))
+            if state != known["state"] and state in _BUILD_ACTIONS:
+                append_event(
+                    c, now, "build", state, user=known["owner"], build=build,
+                    environment=known["environment"], image=str(data.get("image", "")),
+                    reason=str(data.get("reason", "")),
+                )  # fmt: skip
+            return True
+
+    def fail_builds(self, states: Iterable[str], reason: str, now: datetime) -> list[str]:
+        """Fail every build in ``states`` (after a restart nobody works on them); returns their ids."""
+        stale = [b["id"] for b in self.builds(states=states, limit=10_000)]
+        return [b for b in stale if self.move_build(b, "failed", now, expected=states, reason=reason)]
+
+    def delete_build(self, build: str) -> None:
+        """Remove a build and its log."""
+        with self.db.write() as c:
+            c.execute(t.build_log.delete().where(t.build_log.c.build == build))
+            c.execute(t.builds.delete().where(t.builds.c.id == build))
+
+    def append_log(self, build: str, lines: Iterable[str]) -> int:
+        """Add lines to a build's log; returns the number of the last."""
+        log = t.build_log
+        with self.db.write() as c:
+            last = c.execute(select(func.max(log.c.seq)).where(log.c.build == build)).scalar() or 0
+            values = [{"build": build, "seq": last + i, "text": line} for i, line in enumerate(lines, 1)]
+            if values:
+                c.execute(log.insert(), values)
+            return int(last) + len(values)
+
+    def build_log(self, build: str, after: int = 0, limit: int = 5000) -> list[dict[str, Any]]:
+        """Log lines ``{seq, text}`` after line ``after``."""
+        log = t.build_log
+        query = select(log.c.seq, log.c.text).where(log.c.build == build, log.c.seq > after)
+        with self.db.read() as c:
+            return rows(c.execute(query.order_by(log.c.seq).limit(limit)))
+
+    def trim_log(self, build: str, head: int, tail: int) -> int:
+        """Keep the first ``head`` and last ``tail`` lines of a log; returns how many lines went."""
+        log = t.build_log
+        with self.db.write() as c:
+            last = c.execute(select(func.max(log.c.seq)).where(log.c.build == build)).scalar() or 0
+            middle = (log.c.seq > head) & (log.c.seq <= last - tail)
+            return int(c.execute(log.delete().where(log.c.build == build, middle)).rowcount)
+
+    def put_environment(
+        self, environment: str, owner: str, kind: str, state: str, data: dict[str, Any], now: datetime
+    ) -> None:
+        """Create or replace an environment (``lab``, ``course``, ``mine``, ``shared``) and its recipe."""
+        self._put(
+            t.environments, environment, {"owner": owner, "kind": kind, "state": state, "data": data}, now
+        )
+
+    def get_environment(self, environment: str) -> dict[str, Any] | None:
+        """An environment, or None."""
+        return self._get(t.environments, environment)
+
+    def environments(self, owner: str | None = None, kind: str | None = None) -> list[dict[str, Any]]:
+        """Environments, newest first."""
+        return self._list(t.environments, 10_000, None, owner=owner, kind=kind)
+
+    def update_environment(
+        self, environment: str, now: datetime, change: Callable[[dict[str, Any]], dict[str, Any]]
+    ) -> dict[str, Any] | None:
+        """Apply ``change`` to the whole document row in one transaction; None when it does not exist.
+
+        ``change`` gets the row and returns the columns to set (``state``, ``data``, ``kind``, ``owner``).
+        It must be quick and do no I/O: the store waits for it.
+        """
+        return self._update(t.environments, environment, now, change)
+
+    def delete_environment(self, environment: str) -> bool:
+        """Remove an environment; False when there was none."""
+        return self._delete(t.environments, environment)
+
+    def put_course(self, course: str, owner: str, state: str, data: dict[str, Any], now: datetime) -> None:
+        """Create or replace a course."""
+        self._put(t.courses, course, {"owner": owner, "state": state, "data": data}, now)
+
+    def get_course(self, course: str) -> dict[str, Any] | None:
+        """A course, or None."""
+        return self._get(t.courses, course)
+
+    def courses(self, states: Iterable[str] | None = None) -> list[dict[str, Any]]:
+        """Courses, newest first."""
+        return self._list(t.courses, 10_000, states)
+
+    def update_course(
+        self, course: str, now: datetime, change: Callable[[dict[str, Any]], dict[str, Any]]
+    ) -> dict[str, Any] | None:
+        """As `update_environment`, for a course."""
+        return self._update(t.courses, course, now, change)
+
+    def delete_course(self, course: str) -> bool:
+        """Remove a course; its publications stay as history."""
+        return self._delete(t.courses, course)
+
+    def add_publication(self, course: str, image: str, by: str, now: datetime, **data: Any) -> int:
+        """Record that ``course`` gives ``image`` (an immutable id) from now on."""
+        with self.db.write() as c:
+            values = {"course": course, "image": image, "by": by, "at": now, "data": data}
+            number = c.execute(t.publications.insert().values(**values)).inserted_primary_key
+            append_event(c, now, "course", "published", course=course, image=image, by=by)
+            assert number is not None
+            return int(number[0])
+
+    def publications(self, course: str) -> list[dict[str, Any]]:
+        """What a course published, newest first."""
+        p = t.publications
+        with self.db.read() as c:
+            return rows(c.execute(select(p).where(p.c.course == course).order_by(p.c.id.desc())))
+
+    def _put(self, table: Table, key: str, values: dict[str, Any], now: datetime) -> None:
+        with self.db.write() as c:
+            changed = c.execute(table.update().where(table.c.id == key).values(**values, updated_at=now))
+            if changed.rowcount == 0:
+                c.execute(table.insert().values(id=key, **values, created_at=now, updated_at=now))
+
+    def _get(self, table: Table, key: str) -> dict[str, Any] | None:
+        with self.db.read() as c:
+            return row(c.execute(select(table).where(table.c.id == key)))
+
+    def _list(
+        self, table: Table, limit: int, states: Iterable[str] | None, **equal: str | None
+    ) -> list[dict[str, Any]]:
+        query = select(table).order_by(table.c.created_at.desc(), table.c.id).limit(limit)
+        if states is not None:
+            query = query.where(table.c.state.in_(list(states)))
+        for name, value in equal.items():
+            if value is not None:
+                query = query.where(table.c[name] == value)
+        with self.db.read() as c:
+            return rows(c.execute(query))
+
+    def _update(
+        self, table: Table, key: str, now: datetime, change: Callable[[dict[str, Any]], dict[str, Any]]
+    ) -> dict[str, Any] | None:
+        with self.db.write() as c:
+            known = row(c.execute(select(table).where(table.c.id == key)))
+            if known is None:
+                return None
+            values = {**change(dict(known)), "updated_at": now}
+            c.execute(table.update().where(table.c.id == key).values(**values))
+            return {**known, **values}
+
+    def _delete(self, table: Table, key: str) -> bool:
+        with self.db.write() as c:
+            return bool(c.execute(table.delete().where(table.c.id == key)).rowcount)
+
+
+_BUILD_ACTIONS = ("queued", "building", "checking", "ready", "failed", "cancelled")

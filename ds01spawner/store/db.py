@@ -1,0 +1,213 @@
+"""The one place that opens the database: engine, transactions, migrations.
+
+SQLite by default (WAL, so readers never wait for the writer; a write takes the lock at its start, so
+that it waits its turn instead of failing half-way); PostgreSQL by URL. Every failure is a `StoreError`.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine, create_engine, event, text
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import SQLAlchemyError
+
+from ..errors import StoreError
+from . import models as t
+
+HEAD = "0001"
+"""The revision this version of the package needs; a test holds it against the shipped migrations."""
+BUSY_SECONDS = 10
+_WRITE = "ds01_write"
+_ADVISORY_LOCK = 0xD501
+
+
+class Database:
+    """A connection pool with short transactions. Thread-safe; open one for each process."""
+
+    def __init__(self, url: str) -> None:
+        """Take a SQLAlchemy URL. Nothing is opened before the first use or `migrate`."""
+        self.url = url
+        self._engine: Engine | None = None
+        self._guard = threading.Lock()
+
+    @property
+    def engine(self) -> Engine:
+        """The pool, made at the first use."""
+        with self._guard:
+            if self._engine is None:
+                self._engine = _engine(self.url)
+            return self._engine
+
+    def close(self) -> None:
+        """Give every connection back. The object opens again when it is used again."""
+        with self._guard:
+            if self._engine is not None:
+                self._engine.dispose()
+                self._engine = None
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """A transaction that reads one consistent state."""
+        with _translated(self.url), self.engine.connect() as connection:
+            yield connection
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        """A transaction that writes: all of it or nothing, one writer at a time on SQLite."""
+        with _translated(self.url), self.engine.connect() as connection:
+            connection = connection.execution_options(**{_WRITE: True})
+            with connection.begin():
+                yield connection
+
+    def revision(self) -> str | None:
+        """The revision of the database, or None where there is none yet."""
+        from sqlalchemy import inspect
+
+        with self.read() as c:
+            if not inspect(c).has_table("alembic_version"):
+                return None
+            return c.execute(text("SELECT version_num FROM alembic_version")).scalar()
+
+    def migrate(self) -> None:
+        """Bring the tables to what this version needs; safe when several processes start together."""
+        if self.revision() == HEAD:
+            return
+        with _translated(self.url), _migration_lock(self.url):
+            _upgrade(self.engine)
+
+    def check(self) -> None:
+        """Raise `StoreError` unless the store answers and has the right revision."""
+        revision = self.revision()
+        if revision != HEAD:
+            raise StoreError(f"the store has revision {revision or 'none'}, this version needs {HEAD}")
+
+
+@contextmanager
+def _translated(url: str) -> Iterator[None]:
+    try:
+        yield
+    except (SQLAlchemyError, OSError) as error:
+        raise StoreError(f"the store {_shown(url)} failed: {_cause(error)}") from error
+
+
+def _shown(url: str) -> str:
+    try:
+        return make_url(url).render_as_string(hide_password=True)
+    except SQLAlchemyError:
+        return "(its address cannot be parsed)"
+
+
+def _cause(error: Exception) -> str:
+    return str(getattr(error, "orig", None) or error).strip().splitlines()[0]
+
+
+def _engine(url: str) -> Engine:
+    parsed = make_url(url)
+    if parsed.get_backend_name() != "sqlite":
+        return create_engine(parsed, pool_pre_ping=True, pool_size=5, max_overflow=10)
+    engine = create_engine(parsed, connect_args={"timeout": BUSY_SECONDS})
+    if parsed.database and parsed.database != ":memory:":
+        _prepare_file(Path(parsed.database))
+    event.listen(engine, "connect", _sqlite_connect)
+    event.listen(engine, "begin", _sqlite_begin)
+    return engine
+
+
+def _prepare_file(path: Path) -> None:
+    """Make the file ourselves, so that it is never readable by other users of the machine."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not path.exists():
+        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o640))
+
+
+def _sqlite_connect(connection: Any, _record: Any) -> None:
+    connection.isolation_level = None  # we say BEGIN ourselves, see _sqlite_begin
+    cursor = connection.cursor()
+    cursor.execute(f"PRAGMA busy_timeout={BUSY_SECONDS * 1000}")
+    cursor.execute("PRAGMA journal_mode=WAL")
+    cursor.execute("PRAGMA synchronous=NORMAL")
+    cursor.execute("PRAGMA foreign_keys=ON")
+    cursor.close()
+
+
+def _sqlite_begin(connection: Connection) -> None:
+    # A deferred transaction that turns into a writer fails at once when another writer was faster,
+    # whatever the busy timeout. Taking the lock first makes it wait instead.
+    write = connection.get_execution_options().get(_WRITE)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+
+
+@contextmanager
+def _migration_lock(url: str) -> Iterator[None]:
+    """One migrating process at a time. PostgreSQL locks inside the transaction, see `_upgrade`."""
+    parsed = make_url(url)
+    if parsed.get_backend_name() != "sqlite" or not parsed.database or parsed.database == ":memory:":
+        yield
+        return
+    path = Path(parsed.database)
+    with open(path.with_name(path.name + ".migrate"), "w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
+def _upgrade(engine: Engine) -> None:
+    from alembic import command
+    from alembic.config import Config
+    from alembic.util import CommandError
+
+    config = Config()
+    with (
+        resources.as_file(resources.files(__package__) / "migrations") as folder,
+        engine.connect() as connection,
+    ):
+        config.set_main_option("script_location", str(folder).replace("%", "%%"))
+        connection = connection.execution_options(**{_WRITE: True})
+        with connection.begin():
+            if engine.dialect.name == "postgresql":
+                connection.execute(text(f"SELECT pg_advisory_xact_lock({_ADVISORY_LOCK})"))
+            config.attributes["connection"] = connection
+            try:
+                command.upgrade(config, "head")
+            except CommandError as error:
+                raise StoreError(
+                    f"the store cannot be used by this version: {error}. It was probably written by a newer "
+                    "one; install that again, or restore the copy made before the upgrade"
+                ) from error
+
+
+class Part:
+    """Base of the subjects a `Store` is made of: each adds methods, all share one `Database`."""
+
+    db: Database
+
+    def fact(self, key: str, default: Any = None) -> Any:
+        """A small remembered value, such as a cursor."""
+        with self.db.read() as c:
+            row = c.execute(t.facts.select().where(t.facts.c.key == key)).mappings().first()
+        return default if row is None else row["value"]
+
+    def set_fact(self, key: str, value: Any, now: datetime) -> None:
+        """Remember a small JSON value under ``key``."""
+        with self.db.write() as c:
+            c.execute(t.facts.delete().where(t.facts.c.key == key))
+            c.execute(t.facts.insert().values(key=key, value=value, updated_at=now))
+
+
+def rows(result: Any) -> list[dict[str, Any]]:
+    """Rows as plain dicts."""
+    return [dict(r) for r in result.mappings()]
+
+
+def row(result: Any) -> dict[str, Any] | None:
+    """The first row as a plain dict, or None."""
+    first = result.mappings().first()
+    return None if first is None else dict(first)

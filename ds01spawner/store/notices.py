@@ -1,0 +1,182 @@
+"""Notices to people, and the audit of every extension a session was given."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import and_, func, or_, select
+
+from . import models as t
+from .db import Part, row, rows
+from .events import append_event
+
+EVERYBODY = "*"
+
+
+class Notices(Part):
+    """Messages to a session's owner or to everybody; each person sees and dismisses for themselves."""
+
+    def add_notice(
+        self,
+        user: str,
+        text: str,
+        now: datetime,
+        *,
+        kind: str = "info",
+        level: str = "info",
+        server: str = "",
+        session: str = "",
+        expires_at: datetime | None = None,
+        key: str | None = None,
+        data: dict[str, Any] | None = None,
+    ) -> int:
+        """Write a notice to ``user`` (or `EVERYBODY`) and return its number.
+
+        ``level`` is ``info``, ``warning`` or ``danger``. With a ``key`` the same notice is written once:
+        a second call returns the first number, so a loop may repeat itself after a crash.
+        """
+        n = t.notices
+        with self.db.write() as c:
+            if key is not None:
+                known = c.execute(select(n.c.id).where(n.c.key == key)).scalar()
+                if known is not None:
+                    return int(known)
+            values = {
+                "user": user,
+                "text": text,
+                "created_at": now,
+                "kind": kind,
+                "level": level,
+                "server": server,
+                "session": session,
+                "expires_at": expires_at,
+                "key": key,
+                "data": data or {},
+            }
+            number = c.execute(n.insert().values(**values)).inserted_primary_key
+            assert number is not None
+            return int(number[0])
+
+    def notices(self, user: str, now: datetime, dismissed: bool = False) -> list[dict[str, Any]]:
+        """What ``user`` should see now, newest first, with ``seen_at`` and ``dismissed_at``."""
+        n, m = t.notices, t.notice_marks
+        query = (
+            select(n, m.c.seen_at, m.c.dismissed_at)
+            .select_from(n.outerjoin(m, and_(m.c.notice == n.c.id, m.c.user == user)))
+            .where(n.c.user.in_((user, EVERYBODY)), or_(n.c.expires_at.is_(None), n.c.expires_at > now))
+            .order_by(n.c.created_at.desc(), n.c.id.desc())
+        )
+        if not dismissed:
+            query = query.where(m.c.dismissed_at.is_(None))
+        with self.db.read() as c:
+            return rows(c.execute(query))
+
+    def notice_by_key(self, key: str) -> dict[str, Any] | None:
+        """The notice written with ``key``, or None: how a warning is found again after a restart."""
+        with self.db.read() as c:
+            return row(c.execute(select(t.notices).where(t.notices.c.key == key)))
+
+    def see_notice(self, number: int, user: str, at: datetime) -> bool:
+        """Mark as shown to ``user``, the first time only; False when it is not theirs."""
+        return self._mark(number, user, "seen_at", at)
+
+    def dismiss_notice(self, number: int, user: str, at: datetime) -> bool:
+        """Never show it to ``user`` again; False when it is not theirs."""
+        return self._mark(number, user, "dismissed_at", at)
+
+    def expire_notice(self, key: str, now: datetime) -> None:
+        """End the notice written with ``key``: what it warned of is no longer so."""
+        n = t.notices
+        live = or_(n.c.expires_at.is_(None), n.c.expires_at > now)
+        with self.db.write() as c:
+            c.execute(n.update().where(n.c.key == key, live).values(expires_at=now))
+
+    def delete_notice(self, key: str) -> None:
+        """Remove the notice written with ``key``, so that the same key may warn afresh."""
+        with self.db.write() as c:
+            c.execute(t.notices.delete().where(t.notices.c.key == key))
+
+    def _mark(self, number: int, user: str, column: str, at: datetime) -> bool:
+        n, m = t.notices, t.notice_marks
+        with self.db.write() as c:
+            theirs = select(n.c.id).where(n.c.id == number, n.c.user.in_((user, EVERYBODY)))
+            if c.execute(theirs).scalar() is None:
+                return False
+            mine = and_(m.c.notice == number, m.c.user == user)
+            if row(c.execute(select(m).where(mine))) is None:
+                c.execute(m.insert().values(notice=number, user=user, **{column: at}))
+            else:
+                c.execute(m.update().where(mine, m.c[column].is_(None)).values(**{column: at}))
+            return True
+
+
+class Extensions(Part):
+    """Every second of life a session was given beyond its idle time, and by whom."""
+
+    def extend(
+        self,
+        session: str,
+        user: str,
+        now: datetime,
+        seconds: int,
+        *,
+        by: str,
+        source: str,
+        server: str = "",
+        reason: str = "",
+        cap_session: int | None = None,
+        cap_day: int | None = None,
+        day_start: datetime | None = None,
+    ) -> int:
+        """Grant up to ``seconds`` within what both caps leave, and return how many were granted.
+
+        Asking and granting are one transaction, so that two clicks at once cannot pass a cap.
+        ``cap_day`` counts all of ``user``'s sessions since ``day_start``.
+        """
+        e = t.extensions
+        total = func.coalesce(func.sum(e.c.seconds), 0)
+        with self.db.write() as c:
+            granted = max(0, seconds)
+            if cap_session is not None:
+                used = c.execute(select(total).where(e.c.session == session)).scalar_one()
+                granted = min(granted, max(0, cap_session - int(used)))
+            if cap_day is not None and day_start is not None:
+                used = c.execute(select(total).where(e.c.user == user, e.c.at >= day_start)).scalar_one()
+                granted = min(granted, max(0, cap_day - int(used)))
+            if granted:
+                values = {"session": session, "user": user, "server": server, "seconds": granted}
+                c.execute(e.insert().values(**values, by=by, source=source, reason=reason, at=now))
+                append_event(
+                    c,
+                    now,
+                    "session",
+                    "extended",
+                    user=user,
+                    server=server,
+                    session=session,
+                    by=by,
+                    reason=reason,
+                    seconds=granted,
+                    kind=source,
+                )
+            return granted
+
+    def extended(self, session: str) -> int:
+        """Seconds granted to ``session`` so far."""
+        return sum(int(r["seconds"]) for r in self.extensions(session=session))
+
+    def extended_since(self, user: str, since: datetime) -> int:
+        """Seconds granted to all sessions of ``user`` since ``since``."""
+        return sum(int(r["seconds"]) for r in self.extensions(user=user) if r["at"] >= since)
+
+    def extensions(self, session: str | None = None, user: str | None = None) -> list[dict[str, Any]]:
+        """The audit, oldest first."""
+        e = t.extensions
+        query = select(e).order_by(e.c.id)
+        if session is not None:
+            query = query.where(e.c.session == session)
+        if user is not None:
+            query = query.where(e.c.user == user)
+        with self.db.read() as c:
+            return rows(c.execute(query))

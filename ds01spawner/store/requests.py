@@ -1,0 +1,95 @@
+"""Requests for more than one's limits, and the dated overrides that approval makes of them."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+from uuid import uuid4
+
+from sqlalchemy import or_, select
+
+from . import models as t
+from .db import Part, row, rows
+from .events import append_event
+
+
+class Requests(Part):
+    """asked → approved, denied or withdrawn; each change is an event."""
+
+    def add_request(
+        self, user: str, wanted: dict[str, Any], reason: str, now: datetime, until: datetime | None = None
+    ) -> str:
+        """Ask for the policy values ``wanted`` until ``until``; returns the request's id."""
+        number = uuid4().hex[:12]
+        values = {"id": number, "user": user, "wanted": wanted, "reason": reason, "until": until}
+        with self.db.write() as c:
+            c.execute(t.requests.insert().values(**values, state="asked", created_at=now))
+            append_event(
+                c,
+                now,
+                "request",
+                "asked",
+                user=user,
+                request=number,
+                wanted=wanted,
+                reason=reason,
+                until=_iso(until),
+            )
+        return number
+
+    def requests(self, user: str | None = None, state: str | None = None) -> list[dict[str, Any]]:
+        """Requests, newest first."""
+        q = t.requests
+        query = select(q).order_by(q.c.created_at.desc(), q.c.id)
+        if user is not None:
+            query = query.where(q.c.user == user)
+        if state is not None:
+            query = query.where(q.c.state == state)
+        with self.db.read() as c:
+            return rows(c.execute(query))
+
+    def decide_request(
+        self,
+        number: str,
+        state: str,
+        by: str,
+        now: datetime,
+        *,
+        answer: str = "",
+        wanted: dict[str, Any] | None = None,
+        until: datetime | None = None,
+    ) -> bool:
+        """Answer an open request with ``approved``, ``denied`` or ``withdrawn``; False when it is not open.
+
+        The approver may grant less (``wanted``) or for another time (``until``).
+        """
+        if state not in ("approved", "denied", "withdrawn"):
+            raise ValueError(f"a request cannot become {state!r}")
+        q = t.requests
+        with self.db.write() as c:
+            known = row(c.execute(select(q).where(q.c.id == number, q.c.state == "asked")))
+            if known is None:
+                return False
+            values: dict[str, Any] = {"state": state, "by": by, "decided_at": now, "answer": answer}
+            values |= {"wanted": wanted} if wanted is not None else {}
+            values |= {"until": until} if until is not None else {}
+            c.execute(q.update().where(q.c.id == number).values(**values))
+            append_event(
+                c, now, "request", state, user=known["user"], by=by, request=number, reason=answer,
+                wanted=wanted or known["wanted"], until=_iso(until or known["until"]),
+            )  # fmt: skip
+            return True
+
+    def overrides(self, now: datetime, user: str | None = None) -> list[dict[str, Any]]:
+        """Approved requests in force at ``now``, oldest first: dated overrides for the policy."""
+        q = t.requests
+        live = or_(q.c.until.is_(None), q.c.until > now)
+        query = select(q).where(q.c.state == "approved", live).order_by(q.c.decided_at, q.c.id)
+        if user is not None:
+            query = query.where(q.c.user == user)
+        with self.db.read() as c:
+            return rows(c.execute(query))
+
+
+def _iso(at: datetime | None) -> str:
+    return "" if at is None else at.isoformat(timespec="seconds")

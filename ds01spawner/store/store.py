@@ -1,0 +1,39 @@
+"""`Store`: every subject on one database."""
+
+from __future__ import annotations
+
+from .blocks import Blocks
+from .catalogue import Catalogue
+from .db import Database
+from .events import Events
+from .history import History
+from .notices import Extensions, Notices
+from .requests import Requests
+from .tickets import Reservations, Tickets
+
+
+class Store(History, Notices, Extensions, Blocks, Tickets, Reservations, Requests, Catalogue, Events):
+    """What Docker cannot tell. Synchronous and thread-safe; call it from a thread in asynchronous code.
+
+    Transactions are short. Every failure is a `StoreError`; callers decide what the lack of an answer
+    means, and none may grant a device because of it.
+    """
+
+    def __init__(self, url: str) -> None:
+        """``url`` is a SQLAlchemy URL (`Settings.store`). Nothing is opened yet."""
+        self.db = Database(url)
+
+    @classmethod
+    def open(cls, url: str) -> Store:
+        """A store that is ready: made where it is missing, migrated where it is old."""
+        store = cls(url)
+        store.db.migrate()
+        return store
+
+    def check(self) -> None:
+        """Raise `StoreError` unless the store answers and fits this version."""
+        self.db.check()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self.db.close()

@@ -1,0 +1,175 @@
+"""Tickets and reservations as rows. What may become of them is decided in `ds01spawner.queue`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import select
+
+from . import models as t
+from .blocks import end_holds, write_hold
+from .db import Part, row, rows
+from .events import append_event
+
+LIVE = ("waiting", "granted", "starting")
+
+
+class Tickets(Part):
+    """Places in the queue; each change carries the version the caller saw, so that none is lost."""
+
+    def add_ticket(self, values: dict[str, Any], now: datetime) -> dict[str, Any]:
+        """Write a waiting ticket, or return the live one of the same user and server.
+
+        Clicking twice, or a retried request, never gives two places.
+        """
+        k = t.tickets
+        with self.db.write() as c:
+            same = [k.c.user == values["user"], k.c.server == values.get("server", ""), k.c.state.in_(LIVE)]
+            known = row(c.execute(select(k).where(*same)))
+            if known is not None:
+                return known
+            c.execute(k.insert().values(**values, state="waiting", arrived=now))
+            append_event(
+                c, now, "ticket", "waiting", user=values["user"], ticket=values["id"],
+                server=values.get("server", ""), profile=values.get("profile", ""),
+                count=values.get("count", 1),
+            )  # fmt: skip
+            added = row(c.execute(select(k).where(k.c.id == values["id"])))
+            assert added is not None
+            return added
+
+    def ticket(self, ticket: str) -> dict[str, Any] | None:
+        """One ticket, or None."""
+        with self.db.read() as c:
+            return row(c.execute(select(t.tickets).where(t.tickets.c.id == ticket)))
+
+    def tickets(
+        self, states: Iterable[str] | None = LIVE, user: str | None = None, limit: int = 10_000
+    ) -> list[dict[str, Any]]:
+        """Tickets in arrival order; ``states`` None means all, with the newest ``limit``."""
+        k = t.tickets
+        query = select(k).order_by(k.c.arrived.desc(), k.c.id.desc()).limit(limit)
+        if states is not None:
+            query = query.where(k.c.state.in_(list(states)))
+        if user is not None:
+            query = query.where(k.c.user == user)
+        with self.db.read() as c:
+            return rows(c.execute(query))[::-1]
+
+    def move_ticket(
+        self,
+        ticket: str,
+        version: int,
+        now: datetime,
+        changes: dict[str, Any],
+        *,
+        action: str = "",
+        hold: Iterable[str] | None = None,
+        release: bool = False,
+    ) -> bool:
+        """Change a ticket that still has ``version``, its hold and its event in one transaction.
+
+        ``hold`` are the devices kept free for it until ``changes["claim_until"]``; ``release`` ends them.
+        False means that somebody else changed it first, and nothing was written.
+        """
+        k = t.tickets
+        with self.db.write() as c:
+            known = row(c.execute(select(k).where(k.c.id == ticket, k.c.version == version)))
+            if known is None:
+                return False
+            c.execute(k.update().where(k.c.id == ticket).values(**changes, version=version + 1))
+            owner = f"ticket:{ticket}"
+            if hold is not None:
+                reason = "held for the next person in the queue"
+                write_hold(c, owner, hold, reason, now, changes["claim_until"], (owner,))
+            if release:
+                end_holds(c, owner, now)
+            if action:
+                append_event(
+                    c, now, "ticket", action, user=known["user"], ticket=ticket, server=known["server"],
+                    profile=known["profile"], count=known["count"], devices=list(changes.get("devices", ())),
+                    reason=changes.get("reason", ""), waited=(now - known["arrived"]).total_seconds(),
+                )  # fmt: skip
+            return True
+
+    def show_tickets(self, shown: dict[str, dict[str, Any]]) -> None:
+        """Keep what each waiting ticket is told (position, reason, estimate); no version, no event."""
+        k = t.tickets
+        with self.db.write() as c:
+            for ticket, values in shown.items():
+                c.execute(k.update().where(k.c.id == ticket, k.c.state == "waiting").values(shown=values))
+
+    def claim_keys(self, user: str, server: str, now: datetime) -> frozenset[str]:
+        """The ``ticket:…`` keys that let a start of ``user/server`` take the devices on hold for it."""
+        k = t.tickets
+        mine = [k.c.user == user, k.c.server == server, k.c.state.in_(("granted", "starting"))]
+        with self.db.read() as c:
+            return frozenset(f"ticket:{r['id']}" for r in rows(c.execute(select(k.c.id).where(*mine))))
+
+
+class Reservations(Part):
+    """Devices promised from–to, perhaps repeating."""
+
+    def add_reservation(self, values: dict[str, Any], now: datetime) -> str:
+        """Write a reservation (see `ds01spawner.queue.reservations.Reservation` for the fields)."""
+        with self.db.write() as c:
+            c.execute(t.reservations.insert().values(**values, created_at=now))
+            append_event(
+                c, now, "reservation", "created", by=values.get("by", ""), reservation=values["id"],
+                subject=values["subject"], title=values.get("title", ""),
+                devices=list(values.get("devices", ())),
+                profile=values.get("profile", ""), count=values.get("count", 1),
+            )  # fmt: skip
+        return str(values["id"])
+
+    def reservations(self, cancelled: bool = False) -> list[dict[str, Any]]:
+        """Reservations by their first begin; past ones are among them."""
+        r = t.reservations
+        query = select(r).order_by(r.c.starts_at, r.c.id)
+        if not cancelled:
+            query = query.where(r.c.cancelled_at.is_(None))
+        with self.db.read() as c:
+            return rows(c.execute(query))
+
+    def cancel_reservation(self, reservation: str, by: str, now: datetime) -> bool:
+        """Call a reservation off and free what it keeps; False when it is unknown or was cancelled."""
+        r = t.reservations
+        with self.db.write() as c:
+            live = [r.c.id == reservation, r.c.cancelled_at.is_(None)]
+            if not c.execute(r.update().where(*live).values(cancelled_at=now)).rowcount:
+                return False
+            end_holds(c, f"reservation:{reservation}", now)
+            append_event(c, now, "reservation", "cancelled", by=by, reservation=reservation)
+            return True
+
+    def reserve_devices(
+        self,
+        reservation: str,
+        uuids: Iterable[str],
+        reason: str,
+        now: datetime,
+        until: datetime,
+        exempt: Iterable[str],
+    ) -> None:
+        """Keep devices for the running occurrence; replaces what it kept."""
+        with self.db.write() as c:
+            owner = f"reservation:{reservation}"
+            write_hold(c, owner, uuids, reason, now, until, exempt, kind="reservation")
+
+    def release_occurrence(self, reservation: str, occurrence: datetime, reason: str, now: datetime) -> bool:
+        """Give an occurrence's devices back early (nobody came); False when that was done before."""
+        r = t.reservations
+        stamp = occurrence.isoformat()
+        with self.db.write() as c:
+            known = row(c.execute(select(r.c.released).where(r.c.id == reservation)))
+            if known is None or stamp in known["released"]:
+                return False
+            released = [*known["released"], stamp]
+            c.execute(r.update().where(r.c.id == reservation).values(released=released))
+            end_holds(c, f"reservation:{reservation}", now)
+            append_event(
+                c, now, "reservation", "no-show", reservation=reservation, occurrence=stamp, reason=reason
+            )
+            return True
