@@ -1,0 +1,154 @@
+"""What every tier shares: the engine, the images, markers by folder, and the engine's state on failure.
+
+Containers and networks that tests make carry the label ``ds01.hub`` with a value that starts with
+``test-``. Clean-up removes exactly those; nothing else on the host is touched.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import docker
+import pytest
+from docker.errors import APIError, DockerException, NotFound
+
+ROOT = Path(__file__).resolve().parent.parent
+HUB_LABEL = "ds01.hub"
+TEST_PREFIX = "test-"
+TIERS = ("engine", "hub", "browser")
+LAB_IMAGE = "ds01/lab:latest"
+BUSYBOX_IMAGE = "ds01/test-busybox:latest"
+
+# Tools that `make` installed for this checkout (configurable-http-proxy).
+os.environ["PATH"] = f"{ROOT / '.cache/node/node_modules/.bin'}{os.pathsep}{os.environ['PATH']}"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark each test by the folder of ``tests/`` it is in."""
+    for item in items:
+        try:
+            tier = item.path.relative_to(ROOT / "tests").parts[0]
+        except ValueError:
+            continue
+        if tier in TIERS:
+            item.add_marker(getattr(pytest.mark, tier))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item):
+    """Keep each phase's report on the item, so that fixtures can see whether the test failed."""
+    report = yield
+    item.stash.setdefault(_REPORTS, {})[report.when] = report
+    return report
+
+
+_REPORTS: pytest.StashKey[dict[str, pytest.TestReport]] = pytest.StashKey()
+
+
+@pytest.fixture(scope="session")
+def engine() -> Iterator[docker.DockerClient]:
+    """A client of the Docker engine; what our tests left on it is removed before and after."""
+    client = docker.from_env(timeout=60)
+    client.ping()
+    remove_leftovers(client)
+    yield client
+    remove_leftovers(client)
+    client.close()
+
+
+@pytest.fixture(scope="session")
+def lab_image(engine: docker.DockerClient) -> str:
+    """Name of the notebook image (made by ``make images``)."""
+    return _built(engine, LAB_IMAGE)
+
+
+@pytest.fixture(scope="session")
+def busybox_image(engine: docker.DockerClient) -> str:
+    """Name of a two-megabyte image with a shell (made by ``make images``)."""
+    return _built(engine, BUSYBOX_IMAGE)
+
+
+@pytest.fixture
+def hub_id() -> str:
+    """A value for the label ``ds01.hub`` that no other test uses and the clean-up knows as ours."""
+    return f"{TEST_PREFIX}{uuid.uuid4().hex[:8]}"
+
+
+@pytest.fixture(scope="session")
+def chromium() -> str:
+    """Path of a Chromium that starts (found or installed by ``make browser``)."""
+    path = os.environ.get("DS01_CHROMIUM") or (ROOT / ".cache/chromium").read_text().strip()
+    assert Path(path).exists(), f"no Chromium at {path}: run 'make browser'"
+    return path
+
+
+@pytest.fixture(autouse=True)
+def dump_on_failure(request: pytest.FixtureRequest) -> Iterator[None]:
+    """After a failed test of a tier with an engine: what our containers are, say and were made with."""
+    yield
+    reports = request.node.stash.get(_REPORTS, {})
+    tiers = {mark.name for mark in request.node.iter_markers()} & set(TIERS)
+    if tiers and any(report.failed for report in reports.values()):
+        dump_engine()
+
+
+def remove_leftovers(client: docker.DockerClient, hub: str = TEST_PREFIX) -> None:
+    """Remove the containers, then the networks, whose ``ds01.hub`` starts with ``hub``."""
+    assert hub.startswith(TEST_PREFIX), "only what tests made may be removed"
+    for container in client.containers.list(all=True, filters={"label": HUB_LABEL}, ignore_removed=True):
+        if container.labels.get(HUB_LABEL, "").startswith(hub):
+            _gone(lambda c=container: c.remove(force=True, v=True))
+    for network in client.networks.list(filters={"label": HUB_LABEL}):
+        if (network.attrs.get("Labels") or {}).get(HUB_LABEL, "").startswith(hub):
+            _gone(network.remove)
+
+
+def dump_engine() -> None:
+    """Print the state of every container of ours: status, host config, last lines of its log."""
+    try:
+        client = docker.from_env(timeout=20)
+        ours = client.containers.list(all=True, filters={"label": HUB_LABEL}, ignore_removed=True)
+        print(f"\n---- engine: {len(ours)} containers of ours", file=sys.stderr)
+        for container in ours:
+            _dump_container(container)
+    except DockerException as error:
+        print(f"---- the engine does not answer: {error}", file=sys.stderr)
+
+
+def _dump_container(container: docker.models.containers.Container) -> None:
+    attrs, host = container.attrs, container.attrs.get("HostConfig", {})
+    print(f"---- {container.name} {attrs.get('State')}\n     labels {container.labels}", file=sys.stderr)
+    kept = (
+        "NetworkMode",
+        "Memory",
+        "MemorySwap",
+        "PidsLimit",
+        "ShmSize",
+        "DeviceRequests",
+        "Mounts",
+        "CapDrop",
+    )
+    print("     host " + repr({key: host.get(key) for key in kept}), file=sys.stderr)
+    try:
+        print(container.logs(tail=40).decode(errors="replace"), file=sys.stderr)
+    except DockerException as error:
+        print(f"     no log: {error}", file=sys.stderr)
+
+
+def _built(client: docker.DockerClient, name: str) -> str:
+    assert client.images.list(name=name), f"the image {name} is missing: run 'make images'"
+    return name
+
+
+def _gone(remove) -> None:
+    try:
+        remove()
+    except NotFound:
+        pass
+    except APIError as error:
+        if error.status_code != 409:  # someone else is removing it already
+            raise
