@@ -10,6 +10,7 @@ import re
 import unicodedata
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import parse_qs
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
@@ -110,8 +111,12 @@ def from_form(form: Mapping[str, list[str]]) -> dict[str, Any]:
     """Turn the form's lists of strings into raw options. Parses only: nothing is checked or created.
 
     ``project_new`` wins over ``project`` when filled, so that the form works without JavaScript.
+    ``again``, the value of the "Start again" button, is a query string of options and wins over all.
     Fields the form does not have are kept, to be refused by `parse_options` with a clear sentence.
     """
+    again = _clean((form.get("again") or [""])[-1])
+    if again:
+        form = {name: values for name, values in parse_qs(again).items() if name != "again"}
     raw: dict[str, Any] = {}
     for name, values in form.items():
         if name in ("_xsrf", "project_new", "next"):

@@ -1,0 +1,473 @@
+"""The launch page as a view model: what is shown, chosen, greyed out and why. Pure.
+
+Whether a choice can be made is never decided here: every option is put to ``refuse``, the same
+function that answers at the start, and its refusal is the text beside the option.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from urllib.parse import urlencode
+
+from ..errors import Refusal
+from ..options import PROJECT_HELP, PROJECT_PATTERN, LaunchOptions
+from ..placement.model import DeviceStatus
+from . import text
+from .inputs import Banner, EnvironmentInfo, EnvironmentKind, ProjectInfo, QueueHint, Quota, Rules
+from .strip import Strip, build_strip
+
+Refuse = Callable[[LaunchOptions], "Refusal | None"]
+
+QUEUEABLE = frozenset({"gpus-full", "gpus-unavailable"})
+"""Refusal codes that time can cure: the queue is offered for them."""
+
+KIND_TITLES: Mapping[EnvironmentKind, str] = {
+    "course": "Course",
+    "mine": "Mine",
+    "shared": "Shared with me",
+    "lab": "Lab",
+}
+
+_LIFETIMES = tuple(3600 * hours for hours in (1, 2, 4, 8, 12, 24, 48, 72, 168, 336))
+
+
+@dataclass(frozen=True)
+class QuotaLine:
+    """One quota as text, with a share for its bar (None where there is no limit)."""
+
+    label: str
+    value: str
+    source: str
+    percent: int | None
+    full: bool
+
+
+@dataclass(frozen=True)
+class ProjectChoice:
+    """A project radio."""
+
+    name: str
+    facts: str
+    description: str
+    checked: bool
+
+
+@dataclass(frozen=True)
+class EnvironmentChoice:
+    """An environment card."""
+
+    id: str
+    kind: EnvironmentKind
+    title: str
+    description: str
+    facts: tuple[str, ...]
+    preflight: str
+    warnings: tuple[str, ...]
+    allowed: bool
+    reason: str
+    checked: bool
+
+
+@dataclass(frozen=True)
+class ComputeChoice:
+    """A compute radio. Exactly one of allowed, queueable or refused-for-good."""
+
+    value: str
+    label: str
+    memory: str
+    availability: str
+    cost: str
+    allowed: bool
+    queueable: bool
+    reason: str
+    when: str
+    queue: str
+    checked: bool
+
+
+@dataclass(frozen=True)
+class Again:
+    """The one-click start from the last choice. ``value`` is what its button submits."""
+
+    summary: str
+    value: str
+    allowed: bool
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class LaunchView:
+    """Everything the form template shows."""
+
+    person: str
+    strip: Strip
+    quotas: tuple[QuotaLine, ...]
+    projects: tuple[ProjectChoice, ...]
+    project_new: str
+    environments: Mapping[str, tuple[EnvironmentChoice, ...]]
+    """Choices by the title of their group, groups in display order."""
+    compute: tuple[ComputeChoice, ...]
+    max_gpu_count: int
+    gpu_count: int
+    lifetimes: tuple[tuple[int, str, bool], ...]
+    """(seconds, text, selected)"""
+    wait: bool
+    can_wait: bool
+    rules: tuple[str, ...]
+    kept: tuple[str, ...]
+    removed: tuple[str, ...]
+    again: Again | None
+    banners: tuple[Banner, ...]
+    refusal: str
+    """Why the chosen combination would be refused now; empty when it would start."""
+    share_url: str
+    fragment_url: str
+    fragment_key: str
+    static_url: str
+    service_url: str
+    can_create: bool = True
+    project_pattern: str = PROJECT_PATTERN.replace("_-]", r"_\-]")
+    """Browsers read patterns with the ``v`` flag, where a dash in a class must be escaped."""
+    project_help: str = PROJECT_HELP
+
+    @property
+    def environment_count(self) -> int:
+        """How many environments are shown."""
+        return sum(len(members) for members in self.environments.values())
+
+    @property
+    def next_free(self) -> str:
+        """What is said of the first GPU likely to come free; empty when nobody can tell."""
+        return next((f"{c.label} {c.when}" for c in self.compute if c.queueable and c.when), "")
+
+    @property
+    def nothing_fits(self) -> bool:
+        """No GPU choice can start now, though there are GPUs a person could wait for."""
+        gpus = [c for c in self.compute if c.value != "none"]
+        return bool(gpus) and not any(c.allowed for c in gpus) and any(c.queueable for c in gpus)
+
+
+@dataclass(frozen=True)
+class LaunchInputs:
+    """What the page is built from. Every field is plain data; only ``refuse`` is a function."""
+
+    person: str
+    now: datetime
+    refuse: Refuse
+    """``plan`` and ``place`` as one: None if these options would start now."""
+    statuses: Sequence[DeviceStatus] = ()
+    inventory_problem: str = ""
+    simulated: bool = False
+    quotas: Sequence[Quota] = ()
+    projects: Sequence[ProjectInfo] = ()
+    environments: Sequence[EnvironmentInfo] = ()
+    default_environment: str = ""
+    rules: Rules = field(default_factory=Rules)
+    last: LaunchOptions | None = None
+    """The last valid choice: pre-selected where it can still be had."""
+    chosen: LaunchOptions | None = None
+    """A choice just made or linked to: kept, even where it is refused."""
+    banners: Sequence[Banner] = ()
+    can_create_project: bool = True
+    can_wait: bool = False
+    queue: Mapping[str, QueueHint] = field(default_factory=dict)
+    """Queue hint by compute value."""
+    max_gpu_count: int = 1
+    show_holders: bool = False
+    activity: Mapping[str, str] = field(default_factory=dict)
+    updated: str = ""
+    service_url: str = ""
+    """Public path of the service with trailing slash, or empty where there is none."""
+    fragment_key: str = ""
+    """Signed key of the live fragments (`pages.keys.sign`)."""
+
+
+SIMULATED = Banner(
+    "The GPUs on this page are simulated: sessions start and count as usual, but no GPU is attached.",
+    kind="info",
+    title="Demonstration",
+)
+
+
+def launch_view(inputs: LaunchInputs) -> LaunchView:
+    """Build the page. The choice made (or linked to) is kept; a remembered one only while it can start."""
+    start = _starting_choice(inputs)
+    compute = _compute(inputs, start)
+    start = start.model_copy(update={"gpu": next((c.value for c in compute if c.checked), "none")})
+    verdict = inputs.refuse(start)
+    base = inputs.service_url
+    return LaunchView(
+        person=inputs.person,
+        strip=build_strip(
+            inputs.statuses,
+            inputs.person,
+            show_holders=inputs.show_holders,
+            activity=inputs.activity,
+            problem=inputs.inventory_problem,
+            updated=inputs.updated,
+        ),
+        quotas=tuple(quota_line(q) for q in inputs.quotas),
+        projects=_projects(inputs, start),
+        project_new=_new_project(inputs, start),
+        environments=_environments(inputs, start),
+        compute=compute,
+        max_gpu_count=max(1, inputs.max_gpu_count),
+        gpu_count=min(start.gpu_count, max(1, inputs.max_gpu_count)),
+        lifetimes=_lifetimes(inputs.rules.lifetime, start.lifetime),
+        wait=start.wait,
+        can_wait=inputs.can_wait,
+        rules=rule_sentences(inputs.rules),
+        kept=inputs.rules.kept or (f"everything in {inputs.rules.workspace}, your project folder",),
+        removed=inputs.rules.removed,
+        again=_again(inputs),
+        banners=((SIMULATED,) if inputs.simulated else ()) + tuple(inputs.banners),
+        refusal=verdict.sentence if verdict and inputs.chosen else "",
+        share_url=f"{base}start?{_query(start)}" if base else "",
+        fragment_url=f"{base}fragments/availability" if base else "",
+        fragment_key=inputs.fragment_key,
+        static_url=f"{base}static/" if base else "",
+        service_url=base,
+        can_create=inputs.can_create_project,
+    )
+
+
+def quota_line(quota: Quota) -> QuotaLine:
+    """A quota as ``0.43 of 1 GPU``, with its source and when use falls again."""
+    show = text.size if quota.is_bytes else text.amount
+    unit = f" {quota.unit}" if quota.unit and not quota.is_bytes else ""
+    used = show(quota.used)
+    value = f"{used} of {show(quota.limit)}{unit}" if quota.limit is not None else f"{used}{unit}, no limit"
+    share = None
+    if quota.limit and quota.used is not None:
+        share = min(100, round(100 * quota.used / quota.limit))
+    notes = ", ".join(p for p in (quota.source, quota.resets) if p)
+    full = quota.limit is not None and quota.used is not None and quota.used >= quota.limit
+    return QuotaLine(quota.label, value, notes, share, full)
+
+
+def rule_sentences(rules: Rules) -> tuple[str, ...]:
+    """When a session ends, as sentences with the source of each rule."""
+    lines = []
+    if rules.idle_timeout:
+        warned = f", after a warning {text.duration(rules.warn_lead)} ahead" if rules.warn_lead else ""
+        lines.append(
+            f"Retired after {text.duration(rules.idle_timeout)} without activity{warned}"
+            f"{_by(rules.idle_source)}. Running code, GPU work and terminals count as activity."
+        )
+    if rules.lifetime:
+        lines.append(f"Ends {text.duration(rules.lifetime)} after its start{_by(rules.lifetime_source)}.")
+    return tuple(lines) or ("It runs until you retire it.",)
+
+
+def _by(source: str) -> str:
+    return f" ({source})" if source else ""
+
+
+def _starting_choice(inputs: LaunchInputs) -> LaunchOptions:
+    """Chosen, else remembered as far as it still exists, else the site's defaults."""
+    if inputs.chosen:
+        return inputs.chosen
+    ids = {e.id for e in inputs.environments}
+    fallback = inputs.default_environment if inputs.default_environment in ids else ""
+    fallback = fallback or next((e.id for e in inputs.environments), "")
+    first = next((p.name for p in inputs.projects), "default")
+    if inputs.last is None:
+        return LaunchOptions(project=first, environment=fallback, gpu="none")
+    known = inputs.last.project in {p.name for p in inputs.projects} or inputs.can_create_project
+    return inputs.last.model_copy(
+        update={
+            "project": inputs.last.project if known else first,
+            "environment": inputs.last.environment if inputs.last.environment in ids else fallback,
+        }
+    )
+
+
+def _projects(inputs: LaunchInputs, start: LaunchOptions) -> tuple[ProjectChoice, ...]:
+    listed = list(inputs.projects)
+    if not listed:
+        listed = [ProjectInfo(start.project, description="made at the first start")]
+    return tuple(
+        ProjectChoice(
+            name=p.name,
+            facts=" · ".join(_project_facts(p, inputs.now)),
+            description=p.description,
+            checked=p.name == start.project,
+        )
+        for p in listed
+    )
+
+
+def _project_facts(project: ProjectInfo, now: datetime) -> Iterable[str]:
+    if project.size_bytes is not None:
+        yield text.size(project.size_bytes)
+    if project.used_at:
+        yield f"used {text.ago(project.used_at, now)}"
+
+
+def _new_project(inputs: LaunchInputs, start: LaunchOptions) -> str:
+    """A new project's name typed before a failed start, to be kept in its field."""
+    known = {p.name for p in inputs.projects}
+    return start.project if inputs.projects and start.project not in known else ""
+
+
+def _environments(inputs: LaunchInputs, start: LaunchOptions) -> Mapping[str, tuple[EnvironmentChoice, ...]]:
+    groups: dict[str, tuple[EnvironmentChoice, ...]] = {}
+    for kind, title in KIND_TITLES.items():
+        members = tuple(_environment(e, inputs, start) for e in inputs.environments if e.kind == kind)
+        if members:
+            groups[title] = members
+    return groups
+
+
+def _environment(info: EnvironmentInfo, inputs: LaunchInputs, start: LaunchOptions) -> EnvironmentChoice:
+    reason = ""
+    if info.preflight in ("failed", "building"):
+        reason = info.reason or ("it is being built" if info.preflight == "building" else "its check failed")
+    else:
+        refusal = inputs.refuse(
+            start.model_copy(update={"environment": info.id, "gpu": "none", "gpu_count": 1})
+        )
+        # A refusal that is not about the environment (say, too many sessions) is said once, for the page.
+        reason = refusal.limit if refusal and refusal.code.startswith(("environment", "image")) else ""
+    facts = (
+        f"CUDA {info.cuda}" if info.cuda else "",
+        text.size(info.size_bytes) if info.size_bytes is not None else "",
+        f"built {text.ago(info.built_at, inputs.now)}" if info.built_at else "",
+        "" if info.present else "pulled at the first start",
+    )
+    return EnvironmentChoice(
+        id=info.id,
+        kind=info.kind,
+        title=info.title or info.id,
+        description=info.description,
+        facts=tuple(f for f in facts if f),
+        preflight={"ok": "checked", "failed": "check failed", "building": "building"}.get(info.preflight, ""),
+        warnings=info.warnings,
+        allowed=not reason,
+        reason=reason,
+        checked=info.id == start.environment,
+    )
+
+
+@dataclass(frozen=True)
+class _Offer:
+    value: str
+    label: str
+    memory: str
+    equivalents: float
+    free: int = 0
+    total: int = 0
+
+
+def _offers(statuses: Sequence[DeviceStatus]) -> list[_Offer]:
+    """One offer a profile, the smallest first, CPU before all."""
+    groups: dict[str, list[DeviceStatus]] = {}
+    for status in statuses:
+        if status.profile != "mig":  # a card set up for slices that has none
+            groups.setdefault(status.profile, []).append(status)
+    offers = [
+        _Offer(
+            value=profile,
+            label="Whole GPU" if profile == "full" else profile,
+            memory=text.memory(min(d.memory_mib for d in devices)),
+            equivalents=devices[0].equivalents,
+            free=sum(d.state == "free" for d in devices),
+            total=len(devices),
+        )
+        for profile, devices in groups.items()
+    ]
+    offers.sort(key=lambda o: (o.equivalents, o.memory.zfill(10), o.value))
+    return [_Offer("none", "CPU only", "", 0.0), *offers]
+
+
+def _compute(inputs: LaunchInputs, start: LaunchOptions) -> tuple[ComputeChoice, ...]:
+    limit = next((q.limit for q in inputs.quotas if q.unit == "GPU"), None)
+    choices = [_compute_choice(o, inputs, start, limit) for o in _offers(inputs.statuses)]
+    wanted = _wanted_gpu(inputs, start, choices)
+    return tuple(replace(c, checked=c.value == wanted) for c in choices)
+
+
+def _compute_choice(
+    offer: _Offer, inputs: LaunchInputs, start: LaunchOptions, limit: float | None
+) -> ComputeChoice:
+    count = start.gpu_count if offer.value == start.gpu else 1
+    refusal = inputs.refuse(start.model_copy(update={"gpu": offer.value, "gpu_count": count, "wait": False}))
+    queueable = bool(refusal) and refusal.code in QUEUEABLE and inputs.can_wait if refusal else False
+    hint = inputs.queue.get(offer.value)
+    of = f" of {text.amount(limit)}" if limit is not None else ""
+    return ComputeChoice(
+        value=offer.value,
+        label=offer.label,
+        memory=offer.memory,
+        availability=f"{offer.free} of {offer.total} free" if offer.total else "always available",
+        cost=f"costs {text.amount(offer.equivalents)}{of} GPU" if offer.equivalents else "costs no GPU quota",
+        allowed=refusal is None,
+        queueable=queueable,
+        reason=_reason(refusal),
+        when=refusal.when if refusal else "",
+        queue=_queue_text(hint) if queueable else "",
+        checked=False,
+    )
+
+
+def _reason(refusal: Refusal | None) -> str:
+    """The part of a refusal that fits beside an option: the limit, whose it is, and the use so far."""
+    if refusal is None:
+        return ""
+    limit = refusal.limit + (f" ({refusal.rule})" if refusal.rule else "")
+    return "; ".join(p for p in (limit, refusal.used) if p)
+
+
+def _queue_text(hint: QueueHint | None) -> str:
+    if hint is None:
+        return "you can wait for it in the queue"
+    before = "you would be next" if hint.ahead == 0 else f"{text.plural(hint.ahead, 'person')} before you"
+    before = before.replace("persons", "people")
+    return f"queue: {before}" + (f", {hint.estimate}" if hint.estimate else "")
+
+
+def _wanted_gpu(inputs: LaunchInputs, start: LaunchOptions, choices: Sequence[ComputeChoice]) -> str:
+    """What to pre-select: a choice just made stays; a remembered one only if it could start."""
+    by_value = {c.value: c for c in choices}
+    if inputs.chosen and start.gpu in by_value:
+        return start.gpu
+    remembered = by_value.get(start.gpu) if inputs.last else None
+    if remembered and (remembered.allowed or remembered.queueable):
+        return remembered.value
+    gpu = next((c.value for c in choices if c.value != "none" and c.allowed), "none")
+    return gpu if start.gpu != "none" or inputs.last is None else "none"
+
+
+def _lifetimes(maximum: timedelta | None, wanted: int | None) -> tuple[tuple[int, str, bool], ...]:
+    """Offered lifetimes up to the policy's; the longest allowed is the empty choice of the template."""
+    top = int(maximum.total_seconds()) if maximum else None
+    offered = [s for s in _LIFETIMES if top is None or s < top]
+    if wanted and wanted not in offered and (top is None or wanted < top):
+        offered = sorted([*offered, wanted])
+    return tuple((s, text.duration(s), s == wanted) for s in offered)
+
+
+def _again(inputs: LaunchInputs) -> Again | None:
+    """The last choice as one button; with its reason where it cannot start now."""
+    last = inputs.last
+    if last is None:
+        return None
+    title = next((e.title for e in inputs.environments if e.id == last.environment), last.environment)
+    known = any(e.id == last.environment for e in inputs.environments) or not last.environment
+    refusal = inputs.refuse(last)
+    reason = _reason(refusal) if known else "its environment is no longer offered"
+    gpu = "CPU only" if last.gpu == "none" else "whole GPU" if last.gpu == "full" else last.gpu
+    count = f"{last.gpu_count} × " if last.gpu != "none" and last.gpu_count > 1 else ""
+    summary = " · ".join(p for p in (last.project, title, count + gpu) if p)
+    return Again(summary, _query(last), refusal is None and known, reason)
+
+
+def _query(options: LaunchOptions) -> str:
+    """Options as a query string, for the permalink and for the button of `Again`."""
+    data = options.model_dump(exclude_defaults=True, exclude={"profile"})
+    data = {k: int(v) if isinstance(v, bool) else v for k, v in data.items()}
+    data.setdefault("project", options.project)
+    data.setdefault("gpu", options.gpu)
+    return urlencode(data)
