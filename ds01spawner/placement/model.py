@@ -72,17 +72,6 @@ class Holding:
 
 
 @dataclass(frozen=True)
-class GpuProcess:
-    """One compute process as the driver reports it on a device (or on a card, where it says no more)."""
-
-    uuid: str
-    pid: int
-    container: str = ""
-    """Full id of the container it runs in, or empty when it runs in none that could be told."""
-    name: str = ""
-
-
-@dataclass(frozen=True)
 class Card:
     """A physical card as inventoried, whether or not anything on it can be granted."""
 

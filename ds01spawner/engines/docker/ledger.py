@@ -1,0 +1,182 @@
+"""What every container on the host holds, read from the engine. Nothing is kept that Docker does not say.
+
+One list call tells which containers exist, their names and states; what a container could touch never
+changes for its id, so each id is inspected once and remembered until the list no longer has it. Each
+read is therefore true at the moment of its list call, without trusting any event to have arrived, and
+under the claim lock it stays true for everybody who takes that lock.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import docker
+import requests
+from docker.errors import DockerException, NotFound
+
+from ...errors import EngineError
+from ...labels import SessionLabels
+from ...placement.model import Holding, Inventory
+from . import pids
+from .claims import ContainerState, Process, Resolver, container_holdings, is_exempt, process_holdings
+from .evidence import Evidence, evidence_of
+
+INSPECT_THREADS = 4
+INSPECT_IN_PARALLEL_FROM = 16
+
+
+@dataclass(frozen=True)
+class SessionRecord:
+    """One of our sessions as its container tells it, in whatever state."""
+
+    labels: SessionLabels
+    container: str
+    """The container's id."""
+    name: str
+    state: str
+    """``running``, ``created``, ``exited``, …, as the engine's list says."""
+    status: str
+    """The engine's words for people, such as ``Up 3 hours``."""
+    started_at: str = ""
+    """ISO 8601 time of the last start, or empty when it never started."""
+
+
+@dataclass(frozen=True)
+class LedgerSnapshot:
+    """One reading of the engine."""
+
+    holdings: tuple[Holding, ...]
+    sessions: tuple[SessionRecord, ...]
+    containers: tuple[ContainerState, ...]
+
+    def holders(self, uuid: str) -> tuple[Holding, ...]:
+        """Who holds the device ``uuid``."""
+        return tuple(h for h in self.holdings if h.uuid == uuid)
+
+
+@dataclass(frozen=True)
+class _Seen:
+    evidence: Evidence
+    state: str
+    started_at: str
+
+
+class Ledger:
+    """Reads one engine; thread-safe. ``client_factory`` gives a docker-py low-level client for the thread.
+
+    ``exempt`` names infrastructure that may see GPUs without holding them, by name or ``label=value``.
+    """
+
+    def __init__(self, client_factory: Callable[[], docker.APIClient], exempt: Iterable[str] = ()) -> None:
+        self._client = client_factory
+        self._exempt = tuple(exempt)
+        self._seen: dict[str, _Seen] = {}
+        self._lock = threading.Lock()
+
+    def read(
+        self,
+        inventory: Inventory,
+        processes: Iterable[Process] = (),
+        former: Mapping[str, str] | None = None,
+    ) -> LedgerSnapshot:
+        """All holdings and sessions now. `EngineError` when anything but a removed container is in the way.
+
+        ``processes`` are the driver's compute processes, ``former`` the cards of slices that are gone.
+        """
+        client, listed = self._list()
+        seen = self._inspect_new(listed)
+        rows = [(c, seen[c["Id"]]) for c in listed if c["Id"] in seen]
+        containers = tuple(ContainerState(s.evidence, _name(c), str(c.get("State") or "")) for c, s in rows)
+        resolver = Resolver(inventory, former)
+        holdings: list[Holding] = []
+        for container in containers:
+            holdings += container_holdings(container, resolver, exempt=self._exempt)
+        processes = tuple(processes)
+        if processes:
+            holdings += self._unexplained(client, processes, holdings, containers, inventory)
+        return LedgerSnapshot(tuple(holdings), _sessions(rows), containers)
+
+    def _list(self) -> tuple[docker.APIClient, list[dict[str, Any]]]:
+        try:
+            client = self._client()
+            return client, client.containers(all=True)
+        except (DockerException, requests.RequestException, OSError, ValueError) as error:
+            raise EngineError(f"the Docker engine does not list its containers: {error}") from error
+
+    def _inspect_new(self, listed: list[dict[str, Any]]) -> dict[str, _Seen]:
+        with self._lock:
+            known = self._seen
+        wanted = [c for c in listed if _stale(known.get(c["Id"]), c)]
+        if len(wanted) >= INSPECT_IN_PARALLEL_FROM:
+            with ThreadPoolExecutor(INSPECT_THREADS) as pool:
+                found = list(pool.map(self._inspect, wanted))
+        else:
+            found = [self._inspect(c) for c in wanted]
+        fresh = {c["Id"]: s for c, s in zip(wanted, found, strict=True) if s is not None}
+        gone = {c["Id"] for c, s in zip(wanted, found, strict=True) if s is None}
+        current = {c["Id"] for c in listed} - gone
+        seen = {i: s for i, s in {**known, **fresh}.items() if i in current}
+        with self._lock:
+            self._seen = seen
+        return seen
+
+    def _inspect(self, listed: dict[str, Any]) -> _Seen | None:
+        """One container's evidence, or None when it was removed since the list."""
+        try:
+            inspect = self._client().inspect_container(listed["Id"])
+        except NotFound:
+            return None
+        except (DockerException, requests.RequestException, OSError, ValueError) as error:
+            name = _name(listed) or listed["Id"][:12]
+            raise EngineError(f"the Docker engine does not tell about container {name}: {error}") from error
+        started = str((inspect.get("State") or {}).get("StartedAt") or "")
+        never = started.startswith("0001-")
+        return _Seen(evidence_of(inspect), str(listed.get("State") or ""), "" if never else started)
+
+    def _unexplained(
+        self,
+        client: docker.APIClient,
+        processes: tuple[Process, ...],
+        holdings: list[Holding],
+        containers: tuple[ContainerState, ...],
+        inventory: Inventory,
+    ) -> tuple[Holding, ...]:
+        exempt = frozenset(c.evidence.container for c in containers if is_exempt(c, self._exempt))
+        suspects = dict.fromkeys(h.container for h in holdings if h.container)
+        alive = {c.evidence.container for c in containers if c.alive}
+        where = pids.containers_of(
+            client, [p.pid for p in processes], [c for c in (*suspects, *exempt) if c in alive]
+        )
+        return process_holdings(processes, holdings, inventory, lambda p: where.get(p.pid, ""), exempt)
+
+
+def _stale(seen: _Seen | None, listed: dict[str, Any]) -> bool:
+    """Whether a container must be inspected: never seen, or a session whose start time may have changed."""
+    if seen is None:
+        return True
+    return seen.evidence.session is not None and seen.state != str(listed.get("State") or "")
+
+
+def _name(listed: Mapping[str, Any]) -> str:
+    """The container's own name; links of other containers to it contain a second slash."""
+    own = [n.lstrip("/") for n in listed.get("Names") or () if n.count("/") <= 1]
+    return own[0] if own else ""
+
+
+def _sessions(rows: Iterable[tuple[dict[str, Any], _Seen]]) -> tuple[SessionRecord, ...]:
+    return tuple(
+        SessionRecord(
+            labels=s.evidence.session,
+            container=c["Id"],
+            name=_name(c),
+            state=str(c.get("State") or ""),
+            status=str(c.get("Status") or ""),
+            started_at=s.started_at,
+        )
+        for c, s in rows
+        if s.evidence.session is not None
+    )
