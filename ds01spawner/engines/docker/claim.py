@@ -6,14 +6,14 @@ the create nothing exists, after it the container says what it holds, started or
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from ...errors import Refused
-from ...placement.model import Block, GpuRequest, Inventory, Placement
+from ...gpu.reading import GpuReading
+from ...placement.model import Block, GpuRequest, Placement
 from ...placement.place import place, refusal
 from ...placement.strategies import DEFAULT_STRATEGY
-from .claims import Process
 from .ledger import Ledger
 from .lock import claim_lock
 
@@ -21,22 +21,20 @@ from .lock import claim_lock
 def claim(
     lock_path: Path | str,
     ledger: Ledger,
-    inventory_reader: Callable[[], Inventory],
+    gpu_reader: Callable[[], GpuReading],
     blocks_reader: Callable[[], Mapping[str, Block]],
     request: GpuRequest,
     create: Callable[[Placement], str],
     *,
     strategy: str = DEFAULT_STRATEGY,
     keys: frozenset[str] = frozenset(),
-    processes_reader: Callable[[], Iterable[Process]] = tuple,
-    former_reader: Callable[[], Mapping[str, str]] = dict,
     timeout: float = 30.0,
 ) -> tuple[Placement, str]:
     """Choose devices for ``request`` and create their container; returns both. Blocks the thread.
 
     ``create`` must create the container with the placement's devices and labels, and return its id; the
-    lock is held until it has returned or raised. A request for no GPU needs no lock. The inventory is
-    read inside the lock, before what belongs to the same reading (processes, former slices).
+    lock is held until it has returned or raised. A request for no GPU needs no lock. GPUs, containers
+    and blocks are read inside the lock, in this order.
 
     `Refused` with the reason when no device can be had; `LockError`, `EngineError`, `InventoryError` or
     `StoreError` when something could not be read: then nothing is granted.
@@ -45,10 +43,10 @@ def claim(
         placement = Placement()
         return placement, create(placement)
     with claim_lock(lock_path, timeout):
-        inventory = inventory_reader()
-        snapshot = ledger.read(inventory, processes_reader(), former_reader())
+        gpus = gpu_reader()
+        snapshot = ledger.read(gpus.inventory, gpus.processes, gpus.former)
         placement = place(
-            request, inventory, snapshot.holdings, blocks_reader(), strategy=strategy, keys=keys
+            request, gpus.inventory, snapshot.holdings, blocks_reader(), strategy=strategy, keys=keys
         )
         if not placement.ok:
             raise Refused(refusal(request, placement))
