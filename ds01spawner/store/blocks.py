@@ -170,8 +170,8 @@ def add_block(
     starts_at: datetime | None = None,
 ) -> int:
     """Insert one row inside a transaction."""
-    values = {"kind": kind, "uuid": uuid, "owner": owner, "reason": reason, "by": by, "until": until}
-    values |= {"exempt": sorted(exempt), "created_at": now, "starts_at": starts_at or now}
+    values: dict[str, Any] = {"kind": kind, "uuid": uuid, "owner": owner, "reason": reason, "by": by}
+    values |= {"until": until, "exempt": sorted(exempt), "created_at": now, "starts_at": starts_at or now}
     number = c.execute(t.device_blocks.insert().values(**values)).inserted_primary_key
     assert number is not None
     return int(number[0])

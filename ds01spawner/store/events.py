@@ -105,7 +105,8 @@ class EventStream:
         """``logger`` is a ``jupyter_events.EventLogger``; the schemas are registered on it here."""
         self.store, self.logger = store, logger
         for topic in TOPICS:
-            logger.register_event_schema(schema(topic))
+            if schema(topic)["$id"] not in logger.schemas:
+                logger.register_event_schema(schema(topic))
 
     def publish(self, now: datetime) -> int:
         """Emit what is new since the last call, also of an earlier process; returns how many."""

@@ -281,7 +281,7 @@ def _interval(r: dict[str, Any]) -> Interval:
 
 
 def _total(found: Iterable[dict[str, Any]], since: datetime, now: datetime) -> float:
-    return sum(overlap_hours(_interval(r), since, now) * r["equivalents"] for r in found)
+    return sum(overlap_hours(_interval(r), since, now) * float(r["equivalents"]) for r in found)
 
 
 def _start(c: Connection, record: SessionRecord) -> bool:

@@ -1,0 +1,183 @@
+"""Sessions as they began and ended, and the hours they add up to."""
+
+from datetime import timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ds01spawner.labels import SessionLabels
+from ds01spawner.store import SessionRecord
+from ds01spawner.store.accounting import decayed_hours, overlap_hours
+
+H = timedelta(hours=1)
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "since", "hours"),
+    [
+        (0, 2, 0, 2),
+        (0, 2, 1, 1),
+        (0, None, 0, 10),
+        (-5, None, 0, 10),
+        (-5, -1, 0, 0),
+        (3, 3, 0, 0),
+        (11, None, 0, 0),
+        (8, 12, 0, 2),
+        (5, 4, 0, 0),
+    ],
+)
+def test_overlap(now, start, end, since, hours):
+    interval = (now + start * H, None if end is None else now + end * H)
+    assert overlap_hours(interval, now + since * H, now + 10 * H) == hours
+
+
+@pytest.mark.parametrize(
+    ("ago_start", "ago_end", "expected"),
+    [(0, 0, 0.0), (10, 0, 7.2135), (20, 10, 3.6067), (1000, 0, 14.4270), (5, 6, 0.0)],
+)
+def test_an_hour_used_one_half_life_ago_counts_half(now, ago_start, ago_end, expected):
+    interval = (now - ago_start * H, now - ago_end * H)
+    assert decayed_hours(interval, now, 10 * H) == pytest.approx(expected, abs=1e-4)
+
+
+@given(st.floats(0, 500), st.floats(0, 500), st.floats(0, 1))
+def test_cutting_a_session_in_two_changes_no_share(a, b, cut):
+    from datetime import datetime, timezone
+
+    now = datetime(2026, 3, 2, tzinfo=timezone.utc)
+    old, young = max(a, b), min(a, b)
+    middle = old - (old - young) * cut
+    at = [now - x * H for x in (old, middle, young)]
+    whole = decayed_hours((at[0], at[2]), now, 24 * H)
+    parts = decayed_hours((at[0], at[1]), now, 24 * H) + decayed_hours((at[1], at[2]), now, 24 * H)
+    assert parts == pytest.approx(whole, abs=1e-6)
+
+
+def record(session, user, start, **kw):
+    return SessionRecord(session, user, start, **{"equivalents": 0.5, **kw})
+
+
+def test_begin_and_end_may_be_told_twice(store, now):
+    assert store.session_started(record("s1", "alice", now)) is True
+    assert store.session_started(record("s1", "alice", now + H)) is False
+    assert store.session_ended("s1", now + H, "done") is True
+    assert store.session_ended("s1", now + 5 * H, "again") is False
+    assert store.session_ended("unknown", now) is False
+    ended = store.last_ended("alice")
+    assert (ended["ended_at"], ended["reason"], ended["kind"]) == (now + H, "done", "stopped")
+    assert [e["action"] for e in store.events()] == ["started", "ended"]
+
+
+def test_a_noted_reason_explains_the_end_that_follows(store, now):
+    store.session_started(record("s1", "alice", now, server="x"))
+    store.session_retiring("s1", now + H, "idle for 60 min", "idle", {"cpu": 0.2})
+    store.session_ended("s1", now + H + timedelta(seconds=5))
+    ended = store.last_ended("alice", "x")
+    assert (ended["reason"], ended["kind"], ended["data"]) == (
+        "idle for 60 min",
+        "idle",
+        {"retire": {"cpu": 0.2}},
+    )
+    assert store.last_ended("alice", "") is None
+
+
+def test_a_retire_that_did_not_happen_explains_nothing_later(store, now):
+    store.session_started(record("s1", "alice", now))
+    store.session_retiring("s1", now + H, "idle for 60 min", "idle")
+    store.session_ended("s1", now + 2 * H, "stopped by alice")
+    assert store.last_ended("alice")["reason"] == "stopped by alice"
+
+
+def test_gpu_hours_count_running_sessions_and_only_the_window(store, now):
+    store.session_started(record("s1", "alice", now))
+    store.session_ended("s1", now + 2 * H)
+    store.session_started(record("s2", "alice", now + 3 * H, equivalents=1.0))
+    store.session_started(record("s3", "bob", now))
+    assert store.gpu_hours("alice", now, now + 5 * H) == 1.0 + 2.0
+    assert store.gpu_hours("alice", now + H, now + 3 * H) == 0.5
+    assert store.gpu_hours("carol", now, now + 5 * H) == 0
+
+
+def test_usage_by_each_subject(store, now):
+    store.session_started(record("s1", "alice", now, groups=("a", "b"), course="nlp", project="p", cpus=4))
+    store.session_started(record("s2", "bob", now, groups=("b",), equivalents=0.0, cpus=2))
+    store.session_ended("s1", now + H)
+    end = now + 2 * H
+
+    def keyed(by):
+        return {r["key"]: (r["sessions"], r["gpu_hours"]) for r in store.usage(by, now, end)}
+
+    assert keyed("user") == {"alice": (1, 0.5), "bob": (1, 0)}
+    assert keyed("group") == {"a": (1, 0.5), "b": (2, 0.5)}
+    assert keyed("course") == {"nlp": (1, 0.5), "(no course)": (1, 0)}
+    assert keyed("project") == {"alice/p": (1, 0.5), "bob/": (1, 0)}
+    assert store.usage("user", now, end)[1] == {
+        "key": "bob",
+        "sessions": 1,
+        "running": 1,
+        "session_hours": 2.0,
+        "cpu_hours": 4.0,
+        "gpu_hours": 0,
+    }
+    assert store.gpu_hours_group("b", now, end) == 0.5
+    assert store.gpu_hours_course("nlp", now, end) == 0.5
+    assert store.gpu_hours_project("alice", "p", now, end) == 0.5
+
+
+def test_decayed_usage_by_user_and_group(store, now):
+    store.session_started(record("s1", "alice", now - 10 * H, groups=("g",)))
+    store.session_ended("s1", now)
+    users, groups = store.decayed_usage(now, 10 * H)
+    assert users == {"alice": pytest.approx(3.6067, abs=1e-4)}
+    assert groups == {"g": pytest.approx(3.6067, abs=1e-4)}
+
+
+class TestReconcile:
+    def test_a_session_that_is_gone_ends_when_it_was_last_seen(self, store, now):
+        store.session_started(record("s1", "alice", now))
+        assert store.reconcile_sessions([record("s1", "alice", now)], now + H)["closed"] == []
+        report = store.reconcile_sessions([], now + 9 * H)
+        assert report == {"added": [], "reopened": [], "closed": ["s1"]}
+        ended = store.session("s1")
+        assert (ended["ended_at"], ended["kind"]) == (now + H, "lost")
+
+    def test_a_session_younger_than_the_list_is_left_alone(self, store, now):
+        store.session_started(record("s1", "alice", now))
+        assert store.reconcile_sessions([], now + timedelta(seconds=10))["closed"] == []
+
+    def test_a_lost_store_learns_of_running_sessions(self, store, now):
+        report = store.reconcile_sessions([record("s9", "zoe", now - H)], now)
+        assert report["added"] == ["s9"]
+        assert store.gpu_hours("zoe", now - H, now) == 0.5
+
+    def test_a_session_that_comes_back_is_open_again(self, store, now):
+        store.session_started(record("s1", "alice", now))
+        store.reconcile_sessions([], now + H)
+        assert store.reconcile_sessions([record("s1", "alice", now)], now + 2 * H)["reopened"] == ["s1"]
+        assert store.session("s1")["ended_at"] is None
+
+    def test_a_session_that_was_stopped_stays_ended(self, store, now):
+        store.session_started(record("s1", "alice", now))
+        store.session_ended("s1", now + H, "stopped")
+        assert store.reconcile_sessions([record("s1", "alice", now)], now + 2 * H)["reopened"] == []
+        assert store.session("s1")["ended_at"] == now + H
+
+
+def test_a_record_from_labels(now):
+    labels = SessionLabels(
+        user="alice",
+        server="x",
+        project="p",
+        hub="hub",
+        session="s1",
+        gpu_uuids=("MIG-1",),
+        gpu_equivalents=1 / 7,
+        created_at="2026-03-02T11:00:00Z",
+        expires_at="nonsense",
+        limits='{"cpus": 4, "memory": 1024}',
+    )
+    made = SessionRecord.from_labels(labels, now, groups=["g"], profile="1g.10gb")
+    assert (made.started_at, made.expires_at, made.cpus, made.memory) == (now - H, None, 4.0, 1024)
+    broken = SessionRecord.from_labels(SessionLabels("a", "", "", "", "s", created_at="", limits="{"), now)
+    assert (broken.started_at, broken.cpus) == (now, 0.0)
