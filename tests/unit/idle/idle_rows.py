@@ -103,6 +103,7 @@ __all__ = [
     "Deadline",
     "Kernels",
     "Pressure",
+    "Signals",
     "Work",
     "at",
     "failed",
