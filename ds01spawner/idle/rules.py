@@ -19,11 +19,12 @@ def from_policy(idle: Idle, source: str, poll: float) -> IdleRules:
         timeout=idle.timeout,
         start_grace=idle.start_grace,
         warn_lead=idle.warn_lead,
-        lifetime_lead=idle.warn_lead,
+        lifetime_lead=idle.lifetime_lead,
         max_gap=max(GAP_POLLS * poll, 1.0),
         cpu_cores=thresholds.cpu,
-        network_bps=thresholds.network / idle.window,
+        network_bps=thresholds.network,
         gpu_fraction=thresholds.gpu,
+        gpu_memory_mib=thresholds.gpu_memory / 2**20,
         pressure=scarce,
         keep_alive=KeepAliveCaps(
             request=keep.per_session, session=keep.per_session, day=keep.per_day, file=keep.per_session

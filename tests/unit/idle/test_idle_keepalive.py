@@ -122,15 +122,16 @@ def test_rules_from_the_policy():
             "timeout": "30m",
             "start_grace": "10m",
             "warn_lead": "5m",
-            "window": "100s",
+            "lifetime_lead": "20m",
             "keep_alive": {"per_session": "8h", "per_day": "12h"},
             "pressure": {"threshold": 0.9, "factor": 0.5},
-            "thresholds": {"gpu": 0.1, "cpu": 0.03, "network": "100k"},
+            "thresholds": {"gpu": 0.1, "cpu": 0.03, "network": "1k", "gpu_memory": "32m"},
         }
     )
     rules = from_policy(idle, "group students", poll=60)
-    assert (rules.timeout, rules.start_grace, rules.warn_lead, rules.lifetime_lead) == (1800, 600, 300, 300)
+    assert (rules.timeout, rules.start_grace, rules.warn_lead, rules.lifetime_lead) == (1800, 600, 300, 1200)
     assert (rules.gpu_fraction, rules.cpu_cores, rules.network_bps) == (0.1, 0.03, 1024)
+    assert rules.gpu_memory_mib == 32
     assert rules.max_gap == 180
     assert (rules.pressure.share, rules.pressure.factor, rules.pressure.floor) == (0.9, 0.5, 300)
     assert rules.keep_alive == KeepAliveCaps(8 * H, 8 * H, 12 * H, 8 * H)
