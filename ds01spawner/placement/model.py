@@ -123,6 +123,8 @@ class GpuRequest:
     preemptible: bool = False
     min_memory_mib: int = 0
     """For ``"auto"``: the least memory a device must have to be sufficient."""
+    full_gpu: bool = True
+    """Whether whole GPUs may be granted at all; says no to them also where ``allowed`` is None."""
 
     @property
     def wants_gpu(self) -> bool:

@@ -91,6 +91,10 @@ def _eligible(request: GpuRequest, everything: Sequence[Standing]) -> tuple[list
     wanted = [s for s in wanted if s.device.memory_mib >= request.min_memory_mib]
     if not wanted:
         return [], Placement(refused=_no_such(everything), code="no-such-profile")
+    if not request.full_gpu:
+        wanted = [s for s in wanted if s.device.profile != "full"]
+        if not wanted:
+            return [], Placement(refused="the policy does not allow whole GPUs here", code="not-allowed")
     if request.allowed is not None:
         profiles = sorted({s.device.profile for s in wanted} - request.allowed)
         wanted = [s for s in wanted if s.device.profile in request.allowed]

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 from .model import Block, Device, Holding, Inventory
 
+ALL_DEVICES = "*"
+"""Key of a block that stands against every device."""
 BLOCK_ORDER = ("lost", "unready", "drained", "reserved")
 """Which of several blocks is told: the one that takes most to lift comes first."""
 
@@ -48,8 +50,8 @@ def standings(
 ) -> tuple[Standing, ...]:
     """Every device of the inventory in stable order, with what stands against it.
 
-    ``blocks`` are added to those of the inventory, by device or card UUID. A block whose ``exempt``
-    meets ``keys`` does not apply. An inventory that did not answer blocks everything it names.
+    ``blocks`` are added to those of the inventory, by device or card UUID, or ``"*"``. A block whose
+    ``exempt`` meets ``keys`` does not apply. An inventory that did not answer blocks everything it names.
     """
     slices: dict[str, list[str]] = defaultdict(list)
     for device in inventory.devices:
@@ -67,7 +69,7 @@ def standings(
             related.append(device.parent)
         related += slices.get(device.uuid, ())
         mine = {id(h): h for uuid in related for h in held.get(uuid, ())}
-        against = [b for uuid in related for b in blocked.get(uuid, ())]
+        against = [b for uuid in (*related, ALL_DEVICES) for b in blocked.get(uuid, ())]
         if inventory.state != "ok":
             against.append(Block("unready", inventory.reason or "the GPU driver does not answer"))
         found.append(Standing(device, position, tuple(mine.values()), _worst(against)))

@@ -14,7 +14,7 @@ from ...gpu.reading import GpuReading
 from ...placement.model import Block, GpuRequest, Placement
 from ...placement.place import place, refusal
 from ...placement.strategies import DEFAULT_STRATEGY
-from .ledger import Ledger
+from .ledger import Ledger, LedgerSnapshot
 from .lock import claim_lock
 
 
@@ -23,7 +23,7 @@ def claim(
     ledger: Ledger,
     gpu_reader: Callable[[], GpuReading],
     blocks_reader: Callable[[], Mapping[str, Block]],
-    request: GpuRequest,
+    request: GpuRequest | Callable[[LedgerSnapshot], GpuRequest],
     create: Callable[[Placement], str],
     *,
     strategy: str = DEFAULT_STRATEGY,
@@ -33,21 +33,27 @@ def claim(
     """Choose devices for ``request`` and create their container; returns both. Blocks the thread.
 
     ``create`` must create the container with the placement's devices and labels, and return its id; the
-    lock is held until it has returned or raised. A request for no GPU needs no lock. GPUs, containers
-    and blocks are read inside the lock, in this order.
+    lock is held until it has returned or raised. A plain request for no GPU needs no lock. GPUs,
+    containers and blocks are read inside the lock, in this order.
+
+    ``request`` may be a function of what is held at this moment, so that a quota is checked under the
+    same lock that guards the devices; it answers the request or raises `Refused`.
 
     `Refused` with the reason when no device can be had; `LockError`, `EngineError`, `InventoryError` or
     `StoreError` when something could not be read: then nothing is granted.
     """
-    if not request.wants_gpu:
+    if isinstance(request, GpuRequest) and not request.wants_gpu:
         placement = Placement()
         return placement, create(placement)
     with claim_lock(lock_path, timeout):
         gpus = gpu_reader()
         snapshot = ledger.read(gpus.inventory, gpus.processes, gpus.former)
-        placement = place(
-            request, gpus.inventory, snapshot.holdings, blocks_reader(), strategy=strategy, keys=keys
-        )
-        if not placement.ok:
-            raise Refused(refusal(request, placement))
+        wanted = request if isinstance(request, GpuRequest) else request(snapshot)
+        placement = Placement()
+        if wanted.wants_gpu:
+            placement = place(
+                wanted, gpus.inventory, snapshot.holdings, blocks_reader(), strategy=strategy, keys=keys
+            )
+            if not placement.ok:
+                raise Refused(refusal(wanted, placement))
         return placement, create(placement)
