@@ -178,13 +178,15 @@ class Pressure(Section):
 
 
 class Thresholds(Section):
-    """Below all of these over one window, a session counts as idle on that ground."""
+    """A session counts as active on a ground when it is above that ground's threshold."""
 
     gpu: Annotated[Share, Field(le=1)] = 0.05
-    cpu: Share = 0.02
-    """Share of one CPU: ``2%`` is a fiftieth of a core."""
-    network: Size = 2**20
-    """Bytes received and sent within one window."""
+    gpu_memory: Size = 64 * 2**20
+    """Change of GPU memory that counts as activity where utilisation cannot be measured."""
+    cpu: Share = 0.05
+    """Share of one CPU: ``5%`` is a twentieth of a core."""
+    network: Size = 16 * 2**10
+    """Bytes received and sent per second."""
 
 
 class Idle(Section):
@@ -194,9 +196,9 @@ class Idle(Section):
     """Idle for this long and it is retired; null is never for idleness."""
     start_grace: Duration = 30 * 60
     warn_lead: Annotated[Duration, Field(ge=1)] = 10 * 60
-    """A warning is visible for at least this long before any idle or lifetime retire."""
-    window: Annotated[Duration, Field(ge=1)] = 5 * 60
-    """Activity is measured as change over this long."""
+    """A warning is visible for at least this long before an idle retire."""
+    lifetime_lead: Annotated[Duration, Field(ge=1)] = 30 * 60
+    """A warning is visible for this long before the end of the lifetime."""
     keep_alive: KeepAlive = KeepAlive()
     pressure: Pressure = Pressure()
     thresholds: Thresholds = Thresholds()

@@ -137,7 +137,7 @@ def _construct(model: type[Any], data: Mapping[str, Any]) -> Any:
     return model.model_construct(**ready)
 
 
-_NARROWS_AS_IT_GROWS = ("storage.minimum_free.", "idle.thresholds.", "idle.window", "gpu.hours.window")
+_NARROWS_AS_IT_GROWS = ("storage.minimum_free.", "idle.thresholds.", "gpu.hours.window")
 
 
 def widens(key: str, before: Any, after: Any) -> bool | None:
@@ -175,11 +175,22 @@ def show(key: str, value: Any) -> str:
 
 _FORMATS: dict[str, Callable[[Any], str]] = {
     **dict.fromkeys(
-        ("memory", "swap", "shm", "memory_high", "quota", "network", "context", "size"), units.format_size
+        ("gpu_memory", "memory", "swap", "shm", "memory_high", "quota", "network", "context", "size"),
+        units.format_size,
     ),
     **dict.fromkeys(("workspace", "host", "engine"), units.format_size),
     **dict.fromkeys(
-        ("lifetime", "timeout", "start_grace", "warn_lead", "window", "per_session", "per_day", "max_wait"),
+        (
+            "lifetime",
+            "timeout",
+            "start_grace",
+            "warn_lead",
+            "lifetime_lead",
+            "window",
+            "per_session",
+            "per_day",
+            "max_wait",
+        ),
         units.format_duration,
     ),
     **dict.fromkeys(("claim_window", "time"), units.format_duration),

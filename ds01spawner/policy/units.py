@@ -110,6 +110,13 @@ def format_size(size: int | None) -> str:
     return "0" if size == 0 else f"{size}b"
 
 
+def say_size(size: int | None) -> str:
+    """Bytes in a sentence: ``32 GiB``, ``900 MiB``; None is ``unlimited``."""
+    text = format_size(size)
+    unit = text[-1].upper()
+    return f"{text[:-1]} {unit}iB" if unit in "KMGTP" else text if size is None else f"{size} bytes"
+
+
 def format_duration(seconds: float | None) -> str:
     """Seconds for people and for the file: ``1h30m``, ``48h``, ``7d``; None is ``unlimited``."""
     if seconds is None:

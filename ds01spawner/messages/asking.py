@@ -1,0 +1,53 @@
+"""What is wrong with a request itself, before any limit is looked at. Pure."""
+
+from __future__ import annotations
+
+from ..errors import Refusal
+from .base import example, short
+
+
+@example()
+def link_start() -> Refusal:
+    """A link asked for a start: the form opens instead."""
+    return Refusal(
+        code="link-start",
+        asked="this link asks to start a session",
+        limit="a link never starts anything by itself",
+        do="open the launch page, look at the choices it fills in, and press Start",
+        status=400,
+    )
+
+
+@example(project="../../etc", why="a project name is a plain folder name")
+def bad_project(project: str, why: str) -> Refusal:
+    """A project name that cannot be used."""
+    return Refusal(
+        code="bad-project",
+        asked=f"the project {short(project)!r} cannot be used",
+        limit=why,
+        do="choose another name and start again; nothing was created",
+        status=400,
+    )
+
+
+@example(project="thesis")
+def foreign_workspace(project: str) -> Refusal:
+    """A project folder that leads out of the person's own workspace."""
+    return Refusal(
+        code="foreign-workspace",
+        asked=f"the project {short(project)!r} cannot be opened",
+        limit="its folder is a link, or belongs to somebody else; only your own folders can be used",
+        do="choose another project, or ask an admin to look at the folder",
+    )
+
+
+@example(project="thesis", why="the file system is mounted read-only")
+def workspace_unusable(project: str, why: str) -> Refusal:
+    """The project's folder could not be made or prepared."""
+    return Refusal(
+        code="workspace-unusable",
+        asked=f"the folder of project {short(project)!r} cannot be used",
+        limit=why,
+        do="choose another project, or tell an admin what stands here; no file was changed",
+        status=409,
+    )

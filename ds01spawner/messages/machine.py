@@ -1,0 +1,230 @@
+"""Refusals and failures of devices, engine and start. Pure; never log text."""
+
+from __future__ import annotations
+
+from ..errors import Refusal
+from .base import RETRY_LATER, RETRY_SOON, example, rule_text, short
+
+
+@example(
+    what="1 × 1g.10gb", why="of 7 such devices none is free: 7 in use by sessions",
+    when="the first of them is due to become free at 2026-03-02T16:00+00:00", waiting_helps=True,
+)  # fmt: skip
+def nothing_free(
+    what: str, why: str, when: str = "", waiting_helps: bool = True, code: str = "full"
+) -> Refusal:
+    """No device can be given now, or ever; ``why`` and ``when`` come from the placement."""
+    return Refusal(
+        code=f"gpus-{code}",
+        asked=f"{what} was asked for",
+        limit=why,
+        when=when,
+        do="choose another GPU, start without one, or wait in the queue"
+        if waiting_helps
+        else "choose another GPU or fewer of them, or start without one",
+        status=503 if waiting_helps else 403,
+        retry_after=2 * RETRY_SOON if waiting_helps else None,
+    )
+
+
+@example(device="1g.10gb on GPU 2", reason="fan replacement", until="Fri 18:00 UTC")
+def drained(device: str, reason: str, until: str) -> Refusal:
+    """The device asked for is kept free for maintenance."""
+    return Refusal(
+        code="gpus-drained",
+        asked=f"{device} was asked for",
+        limit="it is drained and takes no new sessions" + (f": {reason}" if reason else ""),
+        when=f"until {until}" if until else "",
+        do="choose another GPU, or wait",
+        status=503,
+        retry_after=RETRY_LATER,
+    )
+
+
+@example(seconds=20)
+def lock_busy(seconds: int) -> Refusal:
+    """The claim lock could not be had; without it nothing is granted."""
+    return Refusal(
+        code="busy",
+        asked="a session was asked for",
+        limit=f"another start held the lock on the devices for more than {seconds} seconds",
+        do="try again; nothing was created",
+        status=503,
+        retry_after=RETRY_SOON,
+    )
+
+
+@example(limit=2, source="defaults (policy.yaml:40)")
+def too_many_tickets(limit: int, source: str) -> Refusal:
+    """The person waits in as many places of the queue as they may."""
+    return Refusal(
+        code="queue-places",
+        asked="one more place in the queue was asked for",
+        limit="you may not wait in the queue" if limit == 0 else f"you may hold {limit} at a time",
+        rule=rule_text(source),
+        do="start without a GPU" if limit == 0 else "give one of your places up, or start without a GPU",
+        status=409,
+    )
+
+
+@example(why="the engine does not answer")
+def engine_down(why: str = "the engine does not answer") -> Refusal:
+    """The container engine cannot be asked, so nothing is granted."""
+    return Refusal(
+        code="engine-down",
+        asked="a session was asked for",
+        limit=f"the container engine cannot be used: {why}",
+        when="running sessions are not touched",
+        do="try again in a minute; if it lasts, tell an admin",
+        status=503,
+        retry_after=RETRY_SOON,
+    )
+
+
+@example(seconds=110)
+def start_timeout(seconds: int) -> Refusal:
+    """The session did not answer in time and was removed."""
+    return Refusal(
+        code="start-timeout",
+        asked="the session was started",
+        limit=f"it did not answer within {seconds} seconds and was removed again",
+        when="nothing is held by it and your files are untouched",
+        do="start again; if it happens twice with this environment, look at the log below or try another one",
+        status=504,
+        retry_after=RETRY_SOON,
+    )
+
+
+@example(why="no space left on device")
+def start_failed(why: str) -> Refusal:
+    """The start went wrong for a reason of the site's."""
+    return Refusal(
+        code="start-failed",
+        asked="the session could not be started",
+        limit=why,
+        when="what it had made was removed and your files are untouched",
+        do="start again; if it happens twice, tell an admin what stands here",
+        status=500,
+    )
+
+
+@example(memory="8 GiB", source="group students (policy.yaml:16)")
+def out_of_memory(memory: str, source: str = "") -> Refusal:
+    """The kernel ended the session because it passed its memory."""
+    return Refusal(
+        code="out-of-memory",
+        asked="the session ended",
+        limit=f"it used more memory than its limit of {memory}, and was ended by the kernel",
+        rule=rule_text(source),
+        when="your files are untouched",
+        do="start again with smaller batches or less data in memory, or ask for an exception",
+        status=500,
+    )
+
+
+@example(reason="its main process stopped with exit code 1")
+def crashed(reason: str) -> Refusal:
+    """The session's container ended by itself."""
+    return Refusal(
+        code="crashed",
+        asked="the session ended",
+        limit=reason,
+        when="your files are untouched",
+        do="look at the last lines of its log, then start again or try another environment",
+        status=500,
+    )
+
+
+@example(reason="its main process stopped with exit code 1")
+def crashed_at_start(reason: str) -> Refusal:
+    """The container ended before its server answered."""
+    return Refusal(
+        code="crashed-at-start",
+        asked="the session was started",
+        limit=f"it ended before it answered: {reason}",
+        when="nothing is held by it and your files are untouched",
+        do="look at the last lines of its log, or try another environment",
+        status=500,
+    )
+
+
+@example(
+    environment="my-torch",
+    why="it has no jupyterhub-singleuser",
+    mend="build it again on the environments page",
+)
+def environment_unfit(environment: str, why: str, mend: str) -> Refusal:
+    """An image that cannot run as a session."""
+    return Refusal(
+        code="environment-unfit",
+        asked=f"the environment {short(environment)!r} cannot run as a session",
+        limit=why,
+        do=mend,
+        status=409,
+    )
+
+
+@example(until="Fri 18:00 UTC", reason="kernel update")
+def maintenance(until: str, reason: str) -> Refusal:
+    """The site takes no new sessions."""
+    return Refusal(
+        code="maintenance",
+        asked="a session was asked for",
+        limit="no new sessions are started at the moment" + (f": {reason}" if reason else ""),
+        when=f"until {until}" if until else "",
+        do="come back then; your files stay",
+        status=503,
+        retry_after=RETRY_LATER,
+    )
+
+
+@example(name="pytorch")
+def environment_gone(name: str) -> Refusal:
+    """The environment's image vanished between the choice and the start."""
+    return Refusal(
+        code="image-missing",
+        asked=f"the environment {short(name)!r} cannot be started",
+        limit="its image is not on this machine any more",
+        do="choose another environment, or tell an admin that it must be pulled or built",
+        status=409,
+    )
+
+
+@example(name="ds01-alice-thesis")
+def name_taken(name: str) -> Refusal:
+    """A container that is not this session's has the name the session needs."""
+    return Refusal(
+        code="name-taken",
+        asked="the session could not be started",
+        limit=f"a container this session may not touch has its name, {short(name)!r}",
+        do="tell an admin; nothing of it was changed",
+        status=409,
+    )
+
+
+@example(project="thesis", since="2026-03-02T09:30:00+00:00")
+def still_running(project: str = "", since: str = "") -> Refusal:
+    """The server's former container still runs, though the hub does not know it."""
+    return Refusal(
+        code="still-running",
+        asked="the session could not be started",
+        used="this session still runs"
+        + (f" with project {short(project)!r}" if project else "")
+        + (f" since {since}" if since else ""),
+        limit="a running session is never replaced",
+        do="wait a minute for the hub to find it again, or ask an admin to retire it",
+        status=409,
+        retry_after=RETRY_SOON,
+    )
+
+
+@example(old="alice", new="alice2")
+def rename_while_running(old: str, new: str) -> Refusal:
+    """A user is renamed while a session of theirs runs."""
+    return Refusal(
+        code="rename-while-running",
+        asked=f"{short(old)!r} was to be renamed {short(new)!r}",
+        limit="a running session carries its owner's name for good",
+        do="retire the sessions of that user first, then rename",
+        status=409,
+    )

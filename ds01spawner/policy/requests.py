@@ -1,0 +1,114 @@
+"""Asking for more than one's limits: what may be asked, and the dated override an approval makes. Pure.
+
+A request is a small mapping of dotted keys to values as the policy file writes them, such as
+``{"gpu.max_equivalents": 2, "session.lifetime": "72h"}``. Once approved it counts like an entry in
+``users.<name>``, from the approval until its end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+from pydantic import ValidationError
+
+from ..errors import Refusal, Refused
+from .load import Override, Value, leaves
+from .model import SECTION_NAMES, Sections
+from .resolve import Limits, widens
+
+_ASKABLE = """
+gpu.max_equivalents gpu.max_devices_per_session gpu.profiles gpu.full_gpu gpu.hours.budget
+session.max session.cpus session.memory session.shm session.pids session.lifetime
+aggregate.cpus aggregate.memory aggregate.memory_high aggregate.pids aggregate.gpu_equivalents
+idle.timeout idle.keep_alive.per_session idle.keep_alive.per_day
+queue.max_wait queue.max_tickets queue.priority queue.preemptible
+images.use images.build images.commit images.max storage.quota
+"""
+ASKABLE = frozenset(_ASKABLE.split())
+"""What a person may ask for; the rest is the site's business."""
+MAX_DAYS = 366
+MIN_REASON = 10
+
+
+def check_request(
+    wanted: Mapping[str, Any], reason: str, until: datetime | None, limits: Limits, now: datetime
+) -> dict[str, Any]:
+    """The checked request, values as the file writes them, or `Refused` (400) saying what to mend.
+
+    It must name a reason and an end within a year, only keys people may ask for, and at least one
+    value that allows more than the person has now.
+    """
+    if len(reason.strip()) < MIN_REASON:
+        raise Refused(_bad(f"the reason is shorter than {MIN_REASON} letters", "say what you need it for"))
+    if until is None or until <= now or until > now + timedelta(days=MAX_DAYS):
+        raise Refused(_bad("it has no end within the next year", "say until when you need it"))
+    unknown = sorted(set(wanted) - ASKABLE)
+    if unknown or not wanted:
+        what = f"{unknown[0][:60]!r} cannot be asked for" if unknown else "it asks for nothing"
+        raise Refused(_bad(what, f"ask for one of {', '.join(sorted(ASKABLE))}"))
+    try:
+        values = read_values(wanted)
+    except ValueError as error:
+        raise Refused(_bad(str(error), "write the value as the policy file does")) from None
+    if not any(widens(key, limits.value(key), value) for key, value in values.items()):
+        raise Refused(_bad("you already have what it asks for", "there is nothing to do"))
+    return dict(wanted)
+
+
+def read_values(wanted: Mapping[str, Any]) -> dict[str, Any]:
+    """Dotted keys with values as the file writes them, read and checked. ValueError names key and fault."""
+    nested: dict[str, Any] = {}
+    for key, value in wanted.items():
+        here = nested
+        *parents, last = key.split(".")
+        for part in parents:
+            here = here.setdefault(part, {})
+            if not isinstance(here, dict):
+                raise ValueError(f"{key}: it is below a key that has a value of its own")
+        here[last] = value
+    try:
+        sections = Sections.model_validate(nested)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        message = first["msg"].removeprefix("Value error, ")
+        raise ValueError(f"{'.'.join(str(p) for p in first['loc'])}: {message}") from None
+    return {
+        f"{name}.{key}": value
+        for name in SECTION_NAMES
+        if name in sections.model_fields_set
+        for key, value in leaves(getattr(sections, name), only_set=True).items()
+    }
+
+
+def approved(row: Mapping[str, Any]) -> Override:
+    """The override of an approved request as the store keeps it.
+
+    ``row`` has ``id``, ``user``, ``wanted`` (as `check_request` returned it, or what the approver wrote
+    instead), ``until``, ``reason`` and ``by``. A value the policy cannot read (any more) is left out: it
+    widens nothing.
+    """
+    source = f"request {row['id']} approved by {row.get('by') or 'an admin'}"
+    until: datetime | None = row.get("until")
+    if until is not None:
+        source += f" until {until:%Y-%m-%d %H:%M} UTC"
+    layer: dict[str, Value] = {}
+    for key, value in dict(row["wanted"]).items():
+        try:
+            read = read_values({key: value}) if key in ASKABLE else {}
+        except ValueError:
+            continue
+        layer |= {k: Value(v, source) for k, v in read.items()}
+    return Override(row["user"], layer, until, row.get("reason") or "")
+
+
+def overrides_from(rows: Iterable[Mapping[str, Any]]) -> tuple[Override, ...]:
+    """The overrides of approved requests, in the order they were approved."""
+    return tuple(approved(row) for row in rows)
+
+
+def _bad(why: str, do: str) -> Refusal:
+    return Refusal(
+        code="bad-request", asked="the request for more cannot be taken", limit=why, do=do, status=400
+    )
