@@ -14,6 +14,7 @@ AREAS = (
     "simulate",
     "project",
     "history",
+    "drain",
     "queue",
     "idle",
     "image",
