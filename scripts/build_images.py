@@ -209,7 +209,8 @@ def debootstrap(client: docker.DockerClient) -> str:
     if not tool:
         raise BuildError(
             "There is no base image: no registry answers, and making one here needs root, Debian or "
-            "Ubuntu, and the package debootstrap. Give one that the engine has: DS01_BASE=<image with python3> make hub"
+            "Ubuntu, and the package debootstrap. Give one that the engine has: "
+            "DS01_BASE=<image with python3> make hub"
         )
     CACHE.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(dir=CACHE, prefix="debootstrap-") as target:

@@ -48,7 +48,8 @@ def test_busybox_image_stops_quickly(engine, busybox_image, hub_id):
 def test_pip_installs_where_notebooks_look_and_without_privilege(engine, lab_image, hub_id):
     script = (
         "mkdir /tmp/p && cd /tmp/p && echo 'answer = 42' > probe_pkg.py && "
-        'printf \'from setuptools import setup\\nsetup(name="probe-pkg", py_modules=["probe_pkg"])\' > setup.py && '
-        "pip install -q --no-build-isolation --no-index . && cd / && python -c 'import probe_pkg as p; print(p.answer)'"
+        'echo \'import setuptools as s; s.setup(name="probe-pkg", py_modules=["probe_pkg"])\' > setup.py && '
+        "pip install -q --no-build-isolation --no-index . && "
+        "cd / && python -c 'import probe_pkg as p; print(p.answer)'"
     )
     assert run(engine, lab_image, hub_id, script).endswith("42\n")

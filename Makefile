@@ -1,0 +1,69 @@
+# `make hub` and `make test` do all their own set-up. Everything they make is under .venv and .cache.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+PORT ?= 8000
+export PORT
+PY := .venv/bin/python
+# Tools that were installed for this checkout come first.
+RUN := . scripts/lib.sh &&
+
+.PHONY: help hub test unit lint format types check screenshots bench images venv engine proxy browser \
+	compose-up compose-down clean clean-sessions
+
+help: ## Show this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
+
+hub: engine proxy ## Run the hub at http://127.0.0.1:8000 (or PORT=...), with demo accounts
+	@$(PY) scripts/build_images.py lab
+	@$(RUN) exec python scripts/run_hub.py
+
+test: engine proxy browser images ## Run all tests; PYTEST_ARGS="-k name" chooses
+	@$(RUN) python -m pytest tests $(PYTEST_ARGS)
+
+unit: venv ## Run the tests that need nothing but Python
+	@$(RUN) python -m pytest tests/unit $(PYTEST_ARGS)
+
+lint: venv ## Check style
+	@$(RUN) ruff check . && ruff format --check .
+
+format: venv ## Put style right where that can be done
+	@$(RUN) ruff check --fix . ; ruff format .
+
+types: venv ## Check types
+	@$(RUN) mypy
+
+check: lint types test ## All of lint, types and test
+
+screenshots: engine proxy browser images ## Make the pictures of the documentation again
+	@$(RUN) python scripts/screenshots.py
+
+bench: engine proxy images ## Compare start and stop times with bare DockerSpawner
+	@$(RUN) for file in benchmarks/bench_*.py; do python $$file || exit 1; done
+
+venv: ## Make .venv with everything that is needed
+	@scripts/setup-venv
+
+engine: venv
+	@scripts/setup-engine
+
+proxy:
+	@scripts/setup-node-proxy
+
+browser: venv
+	@scripts/setup-browser
+
+images: engine ## Build the notebook image and the image of the engine tests
+	@$(PY) scripts/build_images.py lab busybox
+
+compose-up: engine images ## Run the hub in containers that come back after a reboot
+	@scripts/compose up
+
+compose-down: ## Stop those containers; sessions and workspaces stay
+	@scripts/compose down
+
+clean: ## Remove what was built here, except the demo's workspaces and accounts
+	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .cache/node .cache/browsers .cache/chromium .cache/log.*
+
+clean-sessions: ## Remove the demo's session containers (workspaces stay)
+	@$(RUN) python scripts/clean_sessions.py
