@@ -50,6 +50,8 @@ class Nvml:
         except self.module.NVMLError as error:
             # pynvml raises code 0 where the driver says "success, nothing to tell".
             return None, int(error.value) or NOT_SUPPORTED
+        except getattr(self.module, "NVMLLibraryMismatchError", ()):
+            return None, FUNCTION_NOT_FOUND  # a driver too old for any version of this function
         return (value.decode(errors="replace") if isinstance(value, bytes) else value), SUCCESS
 
     def memory(self, handle: Any) -> tuple[dict[str, int] | None, int]:
@@ -231,7 +233,7 @@ class Gpm:
         self.wanted: list[tuple[dict[str, Any], Any, Any, Any]] = []
         for card in cards:
             parent = handles.get((card["index"],))
-            support, code = (
+            support, _ = (
                 nvml.ask("nvmlGpmQueryDeviceSupport", parent) if card["slices"] else (None, NOT_SUPPORTED)
             )
             if support is None or not support.isSupportedDevice:

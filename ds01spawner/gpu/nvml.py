@@ -65,5 +65,5 @@ def _parse(code: int, output: str, errors: str) -> GpuReading:
         return failed(f"the process that reads the GPUs {ended}: {last}")
     try:
         return from_raw(json.loads(output))
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         return failed(f"the process that reads the GPUs gave an answer that cannot be understood: {error!r}")
