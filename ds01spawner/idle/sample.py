@@ -1,0 +1,152 @@
+"""From counters read now and then to what happened in between. Pure; monotonic seconds go in.
+
+Counters of a container only grow, so activity is the difference of two looks divided by the time between
+them. One look tells nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import deque
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+from .model import Reading, Work, failed, known
+
+Kind = Literal["server", "kernel", "shell", "tool", "work"]
+
+WORK_CORES = 0.01
+"""From this share of a core on a program beside server and kernels is at work."""
+
+_SERVERS = re.compile(
+    r"jupyterhub-singleuser|jupyterhub\.singleuser|jupyter-(?:lab|labhub|notebook|server)\b"
+)
+_KERNELS = re.compile(r"ipykernel|/kernel-[0-9a-f-]{8,}\.json|(?:^|/)kernel-[0-9a-f-]{8,}\.json")
+_SHELLS = frozenset(
+    {"sh", "ash", "bash", "dash", "zsh", "fish", "ksh", "tcsh", "csh", "login", "su"}
+    | {"tini", "dumb-init", "docker-init"}
+)
+_TOOLS = frozenset(
+    {"vi", "vim", "nvim", "nano", "emacs", "less", "more", "man", "tail", "tmux", "screen", "sleep", "watch"}
+    | {"top", "htop", "btop", "nvtop", "nvitop", "nvidia-smi", "ps", "w"}
+    | {"ssh-agent", "gpg-agent", "dbus-daemon"}
+)
+_WRAPPERS = frozenset(["env", "nohup", "nice", "time", "timeout", "stdbuf", "setsid"])
+
+
+@dataclass(frozen=True)
+class Process:
+    """A process of a container. ``cpu`` is the CPU time it ever used, in seconds."""
+
+    pid: int
+    started: int
+    name: str
+    kind: Kind
+    cpu: float
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One look at a container: its counters, its processes, and when a terminal last read input.
+
+    A part that could not be read is None, with the reason in ``missing``.
+    """
+
+    cpu: float | None
+    network: int | None
+    processes: tuple[Process, ...] | None
+    typed_at: datetime | None = None
+    missing: str = ""
+
+
+def classify(argv: Sequence[str]) -> tuple[str, Kind]:
+    """A short name for a command line, and what kind of program it is."""
+    line = " ".join(argv)
+    if _SERVERS.search(line):
+        return "notebook server", "server"
+    if _KERNELS.search(line):
+        return "kernel", "kernel"
+    words = [w for w in argv if w] or [""]
+    while len(words) > 1 and _base(words[0]) in _WRAPPERS:
+        words = words[1:]
+    program = _base(words[0]).lstrip("-")
+    if program in _SHELLS:
+        return program, "shell"
+    if program in _TOOLS:
+        return program, "tool"
+    script = next((_base(w) for w in words[1:] if not w.startswith("-")), "")
+    interpreter = re.match(r"(?:python|perl|ruby|node|java|Rscript|R|julia)[0-9.]*$", program)
+    return (f"{program} {script}" if interpreter and script else program), "work"
+
+
+class Meter:
+    """Keeps the last looks at each session and says what happened within ``window`` seconds."""
+
+    def __init__(self, window: float = 60.0) -> None:
+        self.window = window
+        self._looks: dict[str, deque[tuple[float, Sample]]] = {}
+
+    def add(self, session: str, at: float, sample: Sample) -> None:
+        """Keep a look at ``at`` (monotonic seconds); what is older than needed is dropped."""
+        looks = self._looks.setdefault(session, deque())
+        looks.append((at, sample))
+        while len(looks) > 2 and looks[1][0] <= at - self.window:
+            looks.popleft()
+
+    def keep_only(self, sessions: Iterable[str]) -> None:
+        """Forget sessions that are gone."""
+        for gone in self._looks.keys() - set(sessions):
+            del self._looks[gone]
+
+    def cpu(self, session: str) -> Reading[float]:
+        """Cores in use on average."""
+        span = self._span(session, lambda s: s.cpu)
+        return span if isinstance(span, Reading) else _rate(span[0], span[1])
+
+    def network(self, session: str) -> Reading[float]:
+        """Bytes a second, received and sent."""
+        span = self._span(session, lambda s: s.network)
+        return span if isinstance(span, Reading) else _rate(span[0], float(span[1]))
+
+    def work(self, session: str) -> Reading[Work]:
+        """Programs at work, and the last keystroke."""
+        looks = [(t, s) for t, s in self._looks.get(session, ()) if s.processes is not None]
+        last = self._last(session)
+        if last is None or last.processes is None:
+            return failed(last.missing if last else "not looked at")
+        if len(looks) < 2:
+            return failed("looked at once only; the next look tells")
+        seconds = looks[-1][0] - looks[0][0]
+        before = {(p.pid, p.started): p.cpu for p in looks[0][1].processes or ()}
+        running = [
+            (p.cpu - before.get((p.pid, p.started), 0.0), p.name) for p in last.processes if p.kind == "work"
+        ]
+        busy = sorted((used, name) for used, name in running if used >= WORK_CORES * seconds and used > 0)
+        return known(Work(tuple(name for _, name in reversed(busy)), last.typed_at))
+
+    def _last(self, session: str) -> Sample | None:
+        looks = self._looks.get(session)
+        return looks[-1][1] if looks else None
+
+    def _span(self, session: str, part: object) -> tuple[float, float] | Reading[float]:
+        assert callable(part)
+        last = self._last(session)
+        if last is None or part(last) is None:
+            return failed(last.missing if last else "not looked at")
+        looks = [(t, part(s)) for t, s in self._looks[session] if part(s) is not None]
+        if len(looks) < 2 or looks[-1][0] <= looks[0][0]:
+            return failed("looked at once only; the next look tells")
+        return looks[-1][0] - looks[0][0], looks[-1][1] - looks[0][1]
+
+
+def _rate(seconds: float, amount: float) -> Reading[float]:
+    if amount < 0:
+        return failed("its counters went back")
+    return known(amount / seconds)
+
+
+def _base(path: str) -> str:
+    return os.path.basename(path)
