@@ -1,0 +1,118 @@
+"""The state of every device, as `ds01 gpus` and the launch page show it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from machines import FOUR_CARDS, held, machine
+
+from ds01spawner.placement import availability, status
+from ds01spawner.placement.model import Block, Card, Holding, Inventory
+
+ONE = machine(("3g.40gb", "4g.40gb"))
+
+
+def row(rows, uuid):
+    return next(r for r in rows if r.uuid == uuid)
+
+
+def test_a_free_device_in_full():
+    first = status(ONE)[0]
+    assert first.__dict__ == {
+        "uuid": "MIG-0-0",
+        "parent": "GPU-0",
+        "name": "NVIDIA A100-SXM4-80GB",
+        "profile": "3g.40gb",
+        "memory_mib": 40448,
+        "equivalents": 0.4286,
+        "state": "free",
+        "holder": "",
+        "reason": "",
+        "until": "",
+    }
+
+
+@pytest.mark.parametrize(
+    ("holdings", "blocks", "state", "holder", "reason"),
+    [
+        (held("MIG-0-0"), {}, "held", "alice/thesis", "in use by a session"),
+        (held("GPU-0"), {}, "held", "alice/thesis", "its card is in use"),
+        (
+            held("MIG-0-0", kind="foreign"),
+            {},
+            "foreign",
+            "container x",
+            "in use by a container this service did not start",
+        ),
+        (
+            (Holding("MIG-0-0", "process 7", "process"),),
+            {},
+            "foreign",
+            "process 7",
+            "in use by a process outside every container",
+        ),
+        (held("MIG-0-1"), {}, "free", "", ""),
+        ((), {"GPU-0": Block("drained", "fan")}, "drained", "", "fan"),
+        (held("MIG-0-0"), {"GPU-0": Block("drained", "fan")}, "drained", "alice/thesis", "fan"),
+        (held("MIG-0-0"), {"MIG-0-0": Block("lost", "gone")}, "lost", "alice/thesis", "gone"),
+        (
+            held("MIG-0-0"),
+            {"MIG-0-0": Block("reserved", "course")},
+            "held",
+            "alice/thesis",
+            "in use by a session",
+        ),
+        ((), {"MIG-0-0": Block("reserved", "course")}, "reserved", "", "course"),
+        ((), {"MIG-0-0": Block("reserved", "course", exempt=frozenset({"user:me"}))}, "free", "", ""),
+        ((), {"MIG-0-0": Block("reserved", "course"), "GPU-0": Block("lost", "gone")}, "lost", "", "gone"),
+    ],
+)
+def test_states(holdings, blocks, state, holder, reason):
+    found = row(status(ONE, holdings, blocks, keys=frozenset({"user:me"})), "MIG-0-0")
+    assert (found.state, found.holder, found.reason) == (state, holder, reason)
+
+
+def test_until_tells_when_the_last_holder_goes():
+    both = held("MIG-0-0", until="2026-01-02") + held("GPU-0", until="2026-01-05")
+    assert row(status(ONE, both), "MIG-0-0").until == "2026-01-05"
+    assert row(status(ONE, both + held("MIG-0-0")), "MIG-0-0").until == ""
+    assert (
+        row(status(ONE, (), {"GPU-0": Block("drained", "x", until="2026-02-01")}), "MIG-0-0").until
+        == "2026-02-01"
+    )
+
+
+def test_a_card_that_offers_no_device_is_listed():
+    inventory = Inventory(
+        "nvml",
+        ONE.devices,
+        (
+            *ONE.cards,
+            Card("GPU-7", "H100", 81559, False, "lost", "it fell off the bus", 1),
+            Card("GPU-8", "H100", 81559, True, "unready", "MIG is on but the card has no slices", 2),
+        ),
+    )
+    rows = status(inventory)
+    assert [(r.uuid, r.profile, r.state, r.reason) for r in rows[2:]] == [
+        ("GPU-7", "full", "lost", "it fell off the bus"),
+        ("GPU-8", "mig", "unready", "MIG is on but the card has no slices"),
+    ]
+
+
+def test_a_driver_that_does_not_answer_makes_everything_unready():
+    rows = status(replace(ONE, state="error", reason="the driver hangs"))
+    assert {(r.state, r.reason) for r in rows} == {("unready", "the driver hangs")}
+
+
+def test_availability_counts_per_profile_smallest_first():
+    rows = status(
+        FOUR_CARDS,
+        held("MIG-2-0", until="2026-03-02") + held("MIG-3-1"),
+        {"MIG-1-0": Block("drained", "fan")},
+    )
+    found = {a.profile: a for a in availability(rows)}
+    assert list(found) == ["1g.10gb", "2g.20gb", "3g.40gb", "4g.40gb", "full"]
+    assert (found["1g.10gb"].total, found["1g.10gb"].free, found["1g.10gb"].reasons) == (9, 8, {"fan": 1})
+    assert (found["3g.40gb"].free, found["3g.40gb"].until) == (0, "2026-03-02")
+    assert found["3g.40gb"].reasons == {"in use by a session": 2}
