@@ -1,0 +1,332 @@
+"""The ledger and the claim against a real engine."""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import docker
+import pytest
+import requests
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "unit" / "placement"))
+from machines import FOUR_CARDS
+
+from ds01spawner.engines.docker.claim import claim
+from ds01spawner.engines.docker.ledger import Ledger
+from ds01spawner.engines.docker.lock import claim_lock
+from ds01spawner.errors import EngineError, LockError, Refused
+from ds01spawner.gpu.reading import GpuReading
+from ds01spawner.labels import SessionLabels
+from ds01spawner.placement.model import GpuRequest, Holding
+
+ATTEMPTS = 200
+LOCK_SECONDS = 120
+
+
+@pytest.fixture
+def api(engine):
+    """The low-level client of one thread."""
+    return engine.api
+
+
+@pytest.fixture
+def clients():
+    """A client for each thread, closed afterwards."""
+    local, made = threading.local(), []
+
+    def client() -> docker.APIClient:
+        if not hasattr(local, "client"):
+            local.client = docker.APIClient(version="1.41", timeout=120)
+            made.append(local.client)
+        return local.client
+
+    yield client
+    for one in made:
+        one.close()
+
+
+@pytest.fixture
+def make(api, busybox_image, hub_id):
+    """Create containers of ours; all are removed afterwards."""
+    made = []
+
+    def make(name="", labels=None, start=False, **host) -> str:
+        given = {"ds01.hub": hub_id, **(labels or {})}
+        created = api.create_container(
+            busybox_image,
+            ["sleep", "600"],
+            name=name or None,
+            labels=given,
+            host_config=api.create_host_config(**host),
+        )
+        made.append(created["Id"])
+        if start:
+            api.start(created["Id"])
+        return created["Id"]
+
+    yield make
+    for one in made:
+        with contextlib.suppress(docker.errors.NotFound):
+            api.remove_container(one, force=True)
+
+
+def session_labels(hub_id, session, uuids):
+    return SessionLabels("alice", session, "thesis", hub_id, session, gpu_uuids=tuple(uuids)).to_labels()
+
+
+def mine(snapshot, *containers):
+    return {h.uuid for h in snapshot.holdings if h.container in containers}
+
+
+def test_what_real_containers_hold_in_any_state(api, make, hub_id):
+    ledger = Ledger(lambda: api)
+    gpu = [["gpu"]]
+    named = make(device_requests=[{"DeviceIDs": ["MIG-1-0"], "Capabilities": gpu}])
+    counted = make(device_requests=[{"Count": 1, "Capabilities": gpu}])
+    every = make(device_requests=[{"Count": -1, "Capabilities": gpu}])
+    privileged = make(privileged=True)
+    plain = make(start=True)
+    ours = make(labels=session_labels(hub_id, "s1", ["MIG-3-0"]), start=True)
+    api.pause(ours)
+    snapshot = ledger.read(FOUR_CARDS)
+    assert mine(snapshot, named) == {"MIG-1-0"}
+    assert mine(snapshot, counted) == {"GPU-0"}
+    assert len(mine(snapshot, every)) == len(mine(snapshot, privileged)) == 14
+    assert mine(snapshot, plain) == set()
+    assert mine(snapshot, ours) == {"MIG-3-0"}
+    [record] = [s for s in snapshot.sessions if s.container == ours]
+    assert (record.labels.address, record.state, record.started_at != "") == ("alice/s1", "paused", True)
+    api.unpause(ours)
+
+
+def test_the_cache_follows_the_list(api, make, hub_id):
+    ledger = Ledger(lambda: api)
+    labels = session_labels(hub_id, "s1", ["MIG-3-0"])
+    one = make(labels=labels)
+    [before] = [s for s in ledger.read(FOUR_CARDS).sessions if s.container == one]
+    assert (before.state, before.started_at) == ("created", "")
+    api.start(one)
+    [running] = [s for s in ledger.read(FOUR_CARDS).sessions if s.container == one]
+    assert running.state == "running"
+    assert running.started_at
+    api.kill(one)
+    api.wait(one)
+    after = ledger.read(FOUR_CARDS)
+    assert mine(after, one) == {"MIG-3-0"}, "a stopped container still holds"
+    api.remove_container(one)
+    assert mine(ledger.read(FOUR_CARDS), one) == set()
+
+
+def test_a_renamed_container_loses_its_exemption(api, make, hub_id):
+    name = f"{hub_id}-infra"
+    ledger = Ledger(lambda: api, exempt=(name,))
+    infra = make(name=name, device_requests=[{"Count": -1, "Capabilities": [["gpu"]]}])
+    assert mine(ledger.read(FOUR_CARDS), infra) == set()
+    api.rename(infra, f"{name}-2")
+    assert len(mine(ledger.read(FOUR_CARDS), infra)) == 14
+
+
+def test_a_container_removed_between_list_and_inspect_is_gone(api, make):
+    gone = make()
+    ledger = Ledger(lambda: api)
+    listed = api.containers(all=True)
+    api.remove_container(gone)
+
+    class Late:
+        """The list of a moment ago, the inspects of now."""
+
+        def containers(self, all):
+            return listed
+
+        def inspect_container(self, ident):
+            return api.inspect_container(ident)
+
+    ledger = Ledger(Late)
+    assert gone not in {c.evidence.container for c in ledger.read(FOUR_CARDS).containers}
+
+
+class Broken:
+    """An engine that fails at the named call."""
+
+    def __init__(self, api, at, error):
+        self.api, self.at, self.error = api, at, error
+
+    def containers(self, **kwargs):
+        if self.at == "list":
+            raise self.error
+        return self.api.containers(**kwargs)
+
+    def inspect_container(self, ident):
+        raise self.error
+
+
+@pytest.mark.parametrize("at", ["list", "inspect"])
+@pytest.mark.parametrize(
+    "error", [requests.ConnectionError("down"), requests.ReadTimeout("slow"), docker.errors.APIError("500")]
+)
+def test_an_engine_that_does_not_answer_grants_nothing(api, make, at, error, tmp_path):
+    make()
+    ledger = Ledger(lambda: Broken(api, at, error))
+    created = []
+    with pytest.raises(EngineError, match="Docker engine does not"):
+        claim(
+            tmp_path / "lock",
+            ledger,
+            lambda: GpuReading(FOUR_CARDS),
+            dict,
+            GpuRequest("auto"),
+            lambda p: created.append(p) or "x",
+        )
+    assert created == []
+
+
+def test_no_engine_at_all():
+    with pytest.raises(EngineError, match="does not list its containers"):
+        Ledger(lambda: docker.APIClient(base_url="unix:///nowhere.sock")).read(FOUR_CARDS)
+
+
+@dataclass(frozen=True)
+class Proc:
+    pid: int
+    uuid: str
+
+
+def test_processes_are_explained_by_the_containers_they_run_in(api, make, hub_id):
+    ours = make(labels=session_labels(hub_id, "s1", ["MIG-1-0"]), start=True)
+    pid = api.inspect_container(ours)["State"]["Pid"]
+    bare = subprocess.Popen(["sleep", "60"])
+    try:
+        found = Ledger(lambda: api).read(
+            FOUR_CARDS, [Proc(pid, "MIG-1-0"), Proc(pid, "MIG-1-1"), Proc(bare.pid, "MIG-1-2")]
+        )
+    finally:
+        bare.kill()
+        bare.wait()
+    unexplained = {(h.uuid, h.holder) for h in found.holdings if h.kind == "process"}
+    assert unexplained == {("MIG-1-1", f"process {pid}"), ("MIG-1-2", f"process {bare.pid}")}
+
+
+class Claims:
+    """Claims of containers that are created and never started, as the spawner makes them."""
+
+    def __init__(self, clients, image, hub_id, lock_path):
+        self.clients, self.image, self.hub_id, self.lock_path = clients, image, hub_id, lock_path
+        self.ledger = Ledger(clients)
+
+    def __call__(self, number: int, profile: str = "auto", **kwargs):
+        def create(placement) -> str:
+            client = self.clients()
+            uuids = [d.uuid for d in placement.devices]
+            return client.create_container(
+                self.image,
+                ["true"],
+                labels=session_labels(self.hub_id, f"s{number}", uuids),
+                host_config=client.create_host_config(
+                    device_requests=[{"DeviceIDs": uuids, "Capabilities": [["gpu"]]}] if uuids else None
+                ),
+            )["Id"]
+
+        kwargs.setdefault("timeout", LOCK_SECONDS)
+        return claim(
+            self.lock_path,
+            self.ledger,
+            lambda: GpuReading(FOUR_CARDS),
+            dict,
+            GpuRequest(profile),
+            create,
+            **kwargs,
+        )
+
+
+@pytest.fixture
+def claims(clients, busybox_image, hub_id, tmp_path, engine):
+    yield Claims(clients, busybox_image, hub_id, tmp_path / "claim.lock")
+    for container in engine.api.containers(all=True, filters={"label": f"ds01.hub={hub_id}"}):
+        engine.api.remove_container(container["Id"], force=True)
+
+
+def test_two_hundred_claims_at_once(claims, api, hub_id):
+    profiles = ["auto", "1g.10gb", "2g.20gb", "3g.40gb", "full"]
+    ledgers = [Ledger(claims.clients) for _ in range(4)]  # as of four processes, each with its own cache
+
+    def attempt(number: int):
+        one = Claims(claims.clients, claims.image, claims.hub_id, claims.lock_path)
+        one.ledger = ledgers[number % len(ledgers)]
+        try:
+            return one(number, profiles[number % len(profiles)])
+        except Refused as refused:
+            return refused.refusal
+
+    with ThreadPoolExecutor(ATTEMPTS) as pool:
+        answers = list(pool.map(attempt, range(ATTEMPTS)))
+    granted = [a for a in answers if isinstance(a, tuple)]
+    refused = [a for a in answers if not isinstance(a, tuple)]
+    named = []
+    for listed in api.containers(all=True, filters={"label": f"ds01.hub={hub_id}"}):
+        for request in api.inspect_container(listed["Id"])["HostConfig"]["DeviceRequests"]:
+            named += request["DeviceIDs"]
+    assert sorted(named) == sorted(d.uuid for d in FOUR_CARDS.devices), "each device in exactly one container"
+    assert sorted(d.uuid for placement, _ in granted for d in placement.devices) == sorted(named)
+    assert len(granted) + len(refused) == ATTEMPTS
+    assert all(r.code == "gpus-full" and "such devices none is free" in r.limit and r.do for r in refused)
+
+
+def test_a_claim_whose_create_fails_holds_nothing(claims, api):
+    def broken(placement):
+        raise EngineError("no space left")
+
+    with pytest.raises(EngineError, match="no space left"):
+        claim(
+            claims.lock_path,
+            claims.ledger,
+            lambda: GpuReading(FOUR_CARDS),
+            dict,
+            GpuRequest("full"),
+            broken,
+        )
+    placement, container = claims(1, "full")
+    assert [d.uuid for d in placement.devices] == ["GPU-0"]
+    with pytest.raises(Refused):
+        claims(2, "full")
+    api.remove_container(container)
+    assert claims(3, "full")[0].ok
+
+
+def test_a_claim_that_died_after_create_still_holds(claims, busybox_image, hub_id, tmp_path):
+    """A process is killed between create and start: its container is the claim, its lock is gone."""
+    code = f"""
+import docker, os, signal
+from ds01spawner.engines.docker.lock import claim_lock
+from ds01spawner.labels import SessionLabels
+with claim_lock({str(claims.lock_path)!r}, 10):
+    labels = SessionLabels("bob", "", "p", {hub_id!r}, "dead", gpu_uuids=("GPU-0",)).to_labels()
+    docker.APIClient(version="1.41").create_container({busybox_image!r}, ["true"], labels=labels)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == -9
+    with pytest.raises(Refused) as refused:
+        claims(1, "full", timeout=5)
+    assert "1 in use by sessions" in refused.value.refusal.limit
+
+
+def test_no_lock_no_gpu(claims, api, hub_id):
+    with claim_lock(claims.lock_path, 5):
+        started = time.monotonic()
+        with pytest.raises(LockError, match="nothing was granted"):
+            claims(1, "auto", timeout=0.3)
+        assert 0.3 <= time.monotonic() - started < 5
+        placement, _ = claims(2, "none")  # a CPU session waits for nobody
+        assert placement.devices == ()
+    assert mine_in(claims.ledger.read(FOUR_CARDS).holdings, hub_id, api) == set()
+
+
+def mine_in(holdings: tuple[Holding, ...], hub_id, api) -> set[str]:
+    ours = {c["Id"] for c in api.containers(all=True, filters={"label": f"ds01.hub={hub_id}"})}
+    return {h.uuid for h in holdings if h.container in ours}
