@@ -82,7 +82,7 @@ def read_values(wanted: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def approved(row: Mapping[str, Any]) -> Override:
+def override_of(row: Mapping[str, Any]) -> Override:
     """The override of an approved request as the store keeps it.
 
     ``row`` has ``id``, ``user``, ``wanted`` (as `check_request` returned it, or what the approver wrote
@@ -105,7 +105,7 @@ def approved(row: Mapping[str, Any]) -> Override:
 
 def overrides_from(rows: Iterable[Mapping[str, Any]]) -> tuple[Override, ...]:
     """The overrides of approved requests, in the order they were approved."""
-    return tuple(approved(row) for row in rows)
+    return tuple(override_of(row) for row in rows)
 
 
 def _bad(why: str, do: str) -> Refusal:
