@@ -22,7 +22,8 @@ hub_id = os.environ.get("DS01_HUB_ID", "hub")
 # --- where the hub listens ----------------------------------------------------------------------
 # Sessions live on a network of their own, on which they reach the hub at the gateway and never each
 # other. Only the proxy listens at an address that people open.
-network = ensure_network(docker.APIClient(version="auto", **docker.utils.kwargs_from_env()), "ds01", hub_id)
+engine = docker.APIClient(version="auto", **docker.utils.kwargs_from_env())
+network = ensure_network(engine, os.environ.get("DS01_NETWORK", "ds01"), hub_id)
 c.JupyterHub.bind_url = f"http://127.0.0.1:{port}"
 c.JupyterHub.hub_ip = network.gateway
 c.JupyterHub.hub_port = port + 81

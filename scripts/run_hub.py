@@ -21,7 +21,7 @@ from pathlib import Path
 from ds01spawner.demo import ACCOUNTS
 
 ROOT = Path(__file__).resolve().parent.parent
-STATE = ROOT / ".cache" / "hub"
+STATE = Path(os.environ.get("DS01_STATE_DIR") or ROOT / ".cache" / "hub").absolute()
 CONFIG = ROOT / "hub_config" / "jupyterhub_config.py"
 READY_WITHIN_S = 120
 STOP_WITHIN_S = 60
@@ -33,9 +33,9 @@ class CannotRun(Exception):
 
 def main() -> int:
     """Run the hub; 0 after Ctrl-C, 1 with a sentence when it could not start or ended by itself."""
-    STATE.mkdir(parents=True, exist_ok=True)
-    STATE.chmod(0o700)
     try:
+        STATE.mkdir(parents=True, exist_ok=True)
+        STATE.chmod(0o700)
         port = parse_port(os.environ.get("PORT") or "8000")
         with (STATE / "running").open("a+") as lock:
             take(lock, port)
@@ -186,6 +186,11 @@ def address(port: int) -> str:
     return f"http://127.0.0.1:{port}"
 
 
+def shown(path: Path) -> str:
+    """A path as short as it can be said from here."""
+    return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else str(path)
+
+
 def welcome(port: int, password: str) -> str:
     """What the person at the terminal needs now."""
     people = "\n".join(f"    {name:<9} {kind}" for name, kind in ACCOUNTS.items())
@@ -196,7 +201,7 @@ def welcome(port: int, password: str) -> str:
   Accounts, all with the password {password}
 {people}
 {simulated}
-  Log: {(STATE / "hub.log").relative_to(ROOT)}   Workspaces: {(STATE / "workspaces").relative_to(ROOT)}
+  Log: {shown(STATE / "hub.log")}   Workspaces: {shown(STATE / "workspaces")}
   Ctrl-C stops the hub; sessions keep running until they are retired.
 """
 

@@ -1,12 +1,14 @@
 """What every tier shares: the engine, the images, markers by folder, and the engine's state on failure.
 
-Containers and networks that tests make carry the label ``ds01.hub`` with a value that starts with
-``test-``. Clean-up removes exactly those; nothing else on the host is touched.
+Containers and networks that tests make carry the label ``ds01.hub`` with a value ``test-PID-…`` that
+names the process of the test run. Clean-up removes those of this run and of runs that are over;
+nothing else on the host is touched, not even a second test run's.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import sys
 import uuid
 from collections.abc import Iterator
@@ -18,7 +20,7 @@ from docker.errors import APIError, DockerException, NotFound
 
 ROOT = Path(__file__).resolve().parent.parent
 HUB_LABEL = "ds01.hub"
-TEST_PREFIX = "test-"
+RUN_PREFIX = f"test-{os.getpid()}-"
 TIERS = ("engine", "hub", "browser")
 LAB_IMAGE = "ds01/lab:latest"
 BUSYBOX_IMAGE = "ds01/test-busybox:latest"
@@ -75,7 +77,7 @@ def busybox_image(engine: docker.DockerClient) -> str:
 @pytest.fixture
 def hub_id() -> str:
     """A value for the label ``ds01.hub`` that no other test uses and the clean-up knows as ours."""
-    return f"{TEST_PREFIX}{uuid.uuid4().hex[:8]}"
+    return f"{RUN_PREFIX}{uuid.uuid4().hex[:6]}"
 
 
 @pytest.fixture(scope="session")
@@ -96,15 +98,20 @@ def dump_on_failure(request: pytest.FixtureRequest) -> Iterator[None]:
         dump_engine()
 
 
-def remove_leftovers(client: docker.DockerClient, hub: str = TEST_PREFIX) -> None:
-    """Remove the containers, then the networks, whose ``ds01.hub`` starts with ``hub``."""
-    assert hub.startswith(TEST_PREFIX), "only what tests made may be removed"
+def remove_leftovers(client: docker.DockerClient) -> None:
+    """Remove the containers, then the networks, of this test run and of those that are over."""
     for container in client.containers.list(all=True, filters={"label": HUB_LABEL}, ignore_removed=True):
-        if container.labels.get(HUB_LABEL, "").startswith(hub):
+        if is_leftover(container.labels.get(HUB_LABEL, "")):
             _gone(lambda c=container: c.remove(force=True, v=True))
     for network in client.networks.list(filters={"label": HUB_LABEL}):
-        if (network.attrs.get("Labels") or {}).get(HUB_LABEL, "").startswith(hub):
+        if is_leftover((network.attrs.get("Labels") or {}).get(HUB_LABEL, "")):
             _gone(network.remove)
+
+
+def is_leftover(hub: str) -> bool:
+    """Whether a ``ds01.hub`` label is of this run or of a test run whose process is gone."""
+    match = re.match(r"test-([0-9]+)-", hub)
+    return bool(match) and (hub.startswith(RUN_PREFIX) or not Path(f"/proc/{match[1]}").exists())
 
 
 def dump_engine() -> None:
@@ -150,5 +157,5 @@ def _gone(remove) -> None:
     except NotFound:
         pass
     except APIError as error:
-        if error.status_code != 409:  # someone else is removing it already
+        if error.status_code not in (403, 409):  # a network still in use; someone else is removing it
             raise
