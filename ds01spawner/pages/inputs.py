@@ -47,7 +47,7 @@ class EnvironmentInfo:
     built_at: datetime | None = None
     preflight: Literal["ok", "failed", "unknown", "building"] = "unknown"
     reason: str = ""
-    """What the preflight found, or why it cannot be started."""
+    """Why it cannot be started; empty where it can."""
     present: bool = True
     """Whether the image is on this machine; if not, its first start pulls it."""
     warnings: tuple[str, ...] = ()
@@ -96,3 +96,43 @@ class Ending:
     """What was measured, one phrase each."""
     log_tail: str = ""
     crashed: bool = False
+
+
+@dataclass(frozen=True)
+class Series:
+    """A measured course of one quantity, oldest first. None is a gap; ``unavailable`` says why there is
+    none at all (a slice without a utilisation counter), which is never the same as zero."""
+
+    label: str
+    points: tuple[float | None, ...] = ()
+    top: float | None = None
+    """The value at full height, or None to scale by the points."""
+    unit: str = "%"
+    unavailable: str = ""
+
+
+@dataclass(frozen=True)
+class SessionInfo:
+    """A running session as the engine and the store tell it."""
+
+    user: str
+    server: str
+    project: str
+    environment: str
+    gpus: tuple[str, ...] = ()
+    """Each device in words, such as ``1g.10gb on GPU 1``."""
+    started_at: datetime | None = None
+    expires_at: datetime | None = None
+    state: str = "running"
+    preemptible: bool = False
+
+
+@dataclass(frozen=True)
+class KeepAlive:
+    """What keeping alive is still worth: the step it adds and what is left of the cap."""
+
+    step: timedelta
+    left: timedelta
+    until: datetime | None = None
+    """Kept alive until then, where it was asked for."""
+    refused: str = ""

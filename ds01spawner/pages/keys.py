@@ -2,8 +2,8 @@
 
 Pages of the hub refresh parts of themselves from the service. The service's cookie does not serve
 there (a script may not use another path's cookie without its XSRF token), so the page carries a signed
-key that names the person and expires. It opens read-only fragments and nothing else, and travels in a
-header, which no other site can send.
+key that names the person and expires. It opens the live fragments (and dismisses a
+notice) and nothing else, and travels in a header, which no other site can send.
 """
 
 from __future__ import annotations

@@ -75,6 +75,7 @@ class ComputeChoice:
     """A compute radio. Exactly one of allowed, queueable or refused-for-good."""
 
     value: str
+    element_id: str
     label: str
     memory: str
     availability: str
@@ -322,9 +323,9 @@ def _environments(inputs: LaunchInputs, start: LaunchOptions) -> Mapping[str, tu
 
 
 def _environment(info: EnvironmentInfo, inputs: LaunchInputs, start: LaunchOptions) -> EnvironmentChoice:
-    reason = ""
-    if info.preflight in ("failed", "building"):
-        reason = info.reason or ("it is being built" if info.preflight == "building" else "its check failed")
+    reason = info.reason
+    if reason or info.preflight in ("failed", "building"):
+        reason = reason or ("it is being built" if info.preflight == "building" else "its check failed")
     else:
         refusal = inputs.refuse(
             start.model_copy(update={"environment": info.id, "gpu": "none", "gpu_count": 1})
@@ -382,6 +383,21 @@ def _offers(statuses: Sequence[DeviceStatus]) -> list[_Offer]:
     return [_Offer("none", "CPU only", "", 0.0), *offers]
 
 
+def free_text(free: int, total: int) -> str:
+    """How many devices of a kind are free, as it stands beside a choice."""
+    return f"{free} of {total} free"
+
+
+def live_counts(statuses: Sequence[DeviceStatus]) -> tuple[tuple[str, str], ...]:
+    """(element id, text) of every choice's availability, for the live fragment."""
+    return tuple((element_id(o.value), free_text(o.free, o.total)) for o in _offers(statuses) if o.total)
+
+
+def element_id(value: str) -> str:
+    """The HTML id of a compute choice's availability."""
+    return "ds01-free-" + "".join(c if c.isascii() and c.isalnum() else "-" for c in value)
+
+
 def _compute(inputs: LaunchInputs, start: LaunchOptions) -> tuple[ComputeChoice, ...]:
     limit = next((q.limit for q in inputs.quotas if q.unit == "GPU"), None)
     choices = [_compute_choice(o, inputs, start, limit) for o in _offers(inputs.statuses)]
@@ -399,9 +415,10 @@ def _compute_choice(
     of = f" of {text.amount(limit)}" if limit is not None else ""
     return ComputeChoice(
         value=offer.value,
+        element_id=element_id(offer.value),
         label=offer.label,
         memory=offer.memory,
-        availability=f"{offer.free} of {offer.total} free" if offer.total else "always available",
+        availability=free_text(offer.free, offer.total) if offer.total else "always available",
         cost=f"costs {text.amount(offer.equivalents)}{of} GPU" if offer.equivalents else "costs no GPU quota",
         allowed=refusal is None,
         queueable=queueable,

@@ -58,6 +58,12 @@ class Strip:
     """When the reading was made, ISO 8601."""
 
     @property
+    def updated_text(self) -> str:
+        """The time of the reading, for browsers without JavaScript."""
+        when = text.parse_time(self.updated)
+        return f"{when:%H:%M:%S} UTC" if when else self.updated
+
+    @property
     def free(self) -> int:
         """Free devices of the machine."""
         return sum(c.free for c in self.cards)

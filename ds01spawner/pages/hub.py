@@ -1,0 +1,44 @@
+"""What the hub's pages know of us: one value, ``ds01``, given to every template by ``template_vars``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from . import keys
+
+
+@dataclass(frozen=True)
+class HubContext:
+    """``ds01`` in a template of the hub, for the person who looks at the page."""
+
+    service: str
+    """Public path of the service, with trailing slash."""
+    key: str
+    """Signed key of the live fragments; empty for somebody not logged in."""
+    endings: Callable[[str], Any]
+
+    def ending(self, server: str) -> Any:
+        """How the person's last session on ``server`` ended (an `endings.Ending`), or None."""
+        return self.endings(server) if self.key else None
+
+
+def template_var(
+    service: str,
+    secret: bytes,
+    last_ending: Callable[[str, str], Any],
+    clock: Callable[[], datetime],
+) -> Callable[[Any], HubContext]:
+    """The callable to set as ``JupyterHub.template_vars["ds01"]``.
+
+    ``last_ending(user, server)`` must answer from memory: it is called while a page renders.
+    """
+
+    def context(user: Any) -> HubContext:
+        name = getattr(user, "name", "")
+        key = keys.sign(secret, name, clock()) if name else ""
+        return HubContext(service, key, lambda server: last_ending(name, server))
+
+    return context

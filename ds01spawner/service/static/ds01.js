@@ -1,0 +1,138 @@
+/* Small additions to pages that work without them: live parts, local times, filters, dialogs. */
+(() => {
+  "use strict";
+
+  // A live part is swapped only by a fragment of ours; a login page or an error leaves what is there.
+  document.addEventListener("htmx:beforeSwap", (event) => {
+    if (event.detail.xhr.getResponseHeader("DS01-Fragment") === null) event.detail.shouldSwap = false;
+  });
+  // A tab nobody looks at does not ask.
+  document.addEventListener("htmx:beforeRequest", (event) => {
+    if (document.visibilityState === "hidden") event.preventDefault();
+  });
+
+  const absolute = new Intl.DateTimeFormat(undefined, {
+    weekday: "short", day: "numeric", month: "short", hour: "2-digit", minute: "2-digit",
+  });
+  const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit" });
+
+  const span = (seconds) => {
+    const minutes = Math.max(0, Math.floor(seconds / 60));
+    if (minutes < 60) return `${minutes} min`;
+    const hours = Math.floor(minutes / 60);
+    return hours < 48 ? `${hours} h ${minutes % 60} min` : `${Math.floor(hours / 24)} d ${hours % 24} h`;
+  };
+
+  const localise = (root) => {
+    for (const time of root.querySelectorAll("time[datetime]")) {
+      const when = new Date(time.dateTime);
+      if (isNaN(when)) continue;
+      if ("ds01Clock" in time.dataset) time.textContent = clock.format(when);
+      else if ("ds01Left" in time.dataset) time.textContent = span((when - Date.now()) / 1000);
+      else time.textContent = absolute.format(when);
+    }
+  };
+
+  const filters = (root) => {
+    for (const input of root.querySelectorAll("input[data-ds01-filter]")) {
+      const list = document.getElementById(input.dataset.ds01Filter);
+      input.hidden = false;
+      input.addEventListener("input", () => {
+        const wanted = input.value.trim().toLowerCase();
+        for (const choice of list.querySelectorAll(".ds01-choice")) {
+          const shown = choice.textContent.toLowerCase().includes(wanted) || choice.querySelector(":checked");
+          choice.style.display = shown ? "" : "none";
+        }
+      });
+      input.addEventListener("keydown", (event) => {
+        if (event.key === "Enter") event.preventDefault();
+      });
+    }
+  };
+
+  // The permalink follows the choices.
+  const share = (form) => {
+    const link = form.querySelector("a[data-ds01-share]");
+    if (!link) return;
+    const base = link.href.split("?")[0];
+    form.addEventListener("change", () => {
+      const query = new URLSearchParams();
+      for (const [name, value] of new FormData(form)) {
+        if (value && ["project", "environment", "gpu", "gpu_count", "lifetime", "wait"].includes(name)) query.set(name, value);
+        if (value && name === "project_new") query.set("project", value);
+      }
+      link.href = `${base}?${query}`;
+    });
+    link.addEventListener("click", async (event) => {
+      if (!navigator.clipboard || event.ctrlKey || event.metaKey) return;
+      event.preventDefault();
+      try {
+        await navigator.clipboard.writeText(link.href);
+        link.textContent = "Link copied";
+      } catch {
+        window.location = link.href;
+      }
+    });
+  };
+
+  // Typing a new project's name, or picking one from the list, takes back the other.
+  const projects = (form) => {
+    const typed = form.querySelector('input[name="project_new"]');
+    if (!typed) return;
+    let before = form.querySelector('input[name="project"]:checked');
+    typed.addEventListener("input", () => {
+      const picked = form.querySelector('input[name="project"]:checked');
+      if (picked) before = picked;
+      if (typed.value) for (const radio of form.querySelectorAll('input[name="project"]')) radio.checked = false;
+      else if (before) before.checked = true;
+    });
+    form.addEventListener("change", (event) => {
+      if (event.target.name === "project" && event.target.checked) typed.value = "";
+    });
+  };
+
+  const retire = () => {
+    document.addEventListener("click", async (event) => {
+      const opener = event.target.closest("a[data-ds01-dialog]");
+      if (opener) {
+        const dialog = document.getElementById(opener.dataset.ds01Dialog);
+        if (dialog && dialog.showModal) {
+          event.preventDefault();
+          dialog.showModal();
+        }
+        return;
+      }
+      const button = event.target.closest("button[data-ds01-stop]");
+      if (!button) return;
+      button.disabled = true;
+      const status = button.closest("dialog, .ds01").querySelector("[data-ds01-status]");
+      try {
+        const answer = await fetch(button.dataset.ds01Stop, {
+          method: "DELETE",
+          headers: { "X-XSRFToken": window.jhdata.xsrf_token },
+        });
+        if (!answer.ok) throw new Error((await answer.json()).message || answer.statusText);
+        if (status) status.textContent = "Retired. Your files are kept.";
+        window.setTimeout(() => window.location.assign(button.dataset.ds01Then || window.location.href), 800);
+      } catch (error) {
+        if (status) status.textContent = `It could not be retired: ${error.message}`;
+        button.disabled = false;
+      }
+    });
+  };
+
+  const start = () => {
+    localise(document);
+    filters(document);
+    retire();
+    for (const form of document.querySelectorAll("form")) {
+      if (!form.querySelector("#ds01-launch")) continue;
+      share(form);
+      projects(form);
+    }
+    window.setInterval(() => localise(document), 30000);
+    document.addEventListener("htmx:afterSwap", (event) => localise(event.detail.target));
+  };
+  if (document.readyState === "loading") document.addEventListener("DOMContentLoaded", start);
+  else start();
+})();
