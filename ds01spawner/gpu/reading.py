@@ -14,6 +14,9 @@ SLICE_NAME = re.compile(r"\bMIG ((?:[1-7]c\.)?[1-7]g\.[0-9]{1,4}gb(?:\+[a-z.]{1,
 INDEX_STEP = 100
 """Display positions: card n is n × 100, its slices follow."""
 
+NAMELESS = "GPU-unknown-"
+"""Prefix in place of the UUID of a card that is so lost that NVML cannot name it."""
+
 GPU_IS_LOST = 15
 NOT_SUPPORTED = (3, 13)
 
@@ -64,23 +67,15 @@ class GpuProcess:
 
 @dataclass(frozen=True)
 class Activity:
-    """What a device does now; None means that it cannot be known, which is never the same as zero."""
+    """What a device does now; None means that it cannot be known, which is never the same as zero.
+
+    The load of a slice is known on cards with GPU performance monitoring (Hopper and later) only.
+    """
 
     utilisation: float | None = None
     """Percent of the last moment in which the device computed, 0 to 100."""
     memory_mib: int | None = None
     processes: int | None = None
-
-    @property
-    def busy(self) -> bool | None:
-        """True when it computes, False when it surely does not, None when that cannot be known.
-
-        A process that merely keeps memory does not compute: an open notebook must not look busy for ever.
-        Where the load cannot be read, a device without any process is surely not computing.
-        """
-        if self.utilisation is not None:
-            return self.utilisation > 0
-        return False if self.processes == 0 else None
 
 
 @dataclass(frozen=True)
@@ -167,7 +162,7 @@ class _Builder:
 
     def add(self, raw: Mapping[str, Any]) -> None:
         index = int(raw["index"])
-        uuid = str(raw.get("uuid") or f"GPU-unknown-{index}")
+        uuid = str(raw.get("uuid") or f"{NAMELESS}{index}")
         name = str(raw.get("name") or f"GPU {index}")
         mig, pending = raw.get("mig") or [0, 0]
         block = _card_block(raw, index, bool(mig), bool(pending))

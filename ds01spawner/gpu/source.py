@@ -7,20 +7,27 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from datetime import datetime, timezone
 
 from ..errors import InventoryError
 from ..placement.model import Inventory
 from ..settings import Settings
+from . import memory
+from .health import assess
 from .nvml import TIMEOUT, read_nvml
 from .reading import GpuReading, failed
 from .simulated import read_simulated
+from .xid import read_xids
 
 TTL = 5.0
 """Seconds a cached reading is good enough for pages; claims read anew."""
 
 
-def read_gpu(settings: Settings, activity: bool = False) -> GpuReading:
-    """One reading from the site's source. Blocks for its time; never raises.
+HEALTH_FILE = "gpu-health.json"
+
+
+def read_gpu(settings: Settings, activity: bool = False, now: datetime | None = None) -> GpuReading:
+    """One reading from the site's source, with what health has to say. Blocks for its time; never raises.
 
     ``activity`` adds the load of MIG slices where the card can tell it (some 0.12 s more). A source that
     cannot be read gives an inventory whose ``state`` is not ``ok``: it offers nothing and says why.
@@ -37,12 +44,23 @@ def read_gpu(settings: Settings, activity: bool = False) -> GpuReading:
     reading = read_nvml(activity)
     if settings.devices == "auto" and reading.inventory.state == "no-driver":
         return GpuReading(Inventory(mode="none", reason=reading.inventory.reason))
-    return reading
+    return _with_health(reading, settings, now or datetime.now(timezone.utc))
 
 
 def read_inventory(settings: Settings) -> Inventory:
     """The inventory part of `read_gpu`."""
     return read_gpu(settings).inventory
+
+
+def _with_health(reading: GpuReading, settings: Settings, now: datetime) -> GpuReading:
+    path = settings.state_dir / HEALTH_FILE
+    before = memory.load(path)
+    if reading.inventory.state == "ok":
+        reading = replace(reading, xids=read_xids() or ())
+    after, reading = assess(before, reading, now)
+    if after != before:
+        memory.save(path, after)
+    return reading
 
 
 def _simulated(settings: Settings) -> GpuReading:

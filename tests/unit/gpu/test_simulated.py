@@ -68,7 +68,7 @@ def test_load_and_memory_as_told(tmp_path: Path) -> None:
     activity = read_simulated(write(tmp_path, GOOD)).activity
     assert activity["MIG-two"] == Activity(55.0, 3072, 0)
     last = list(activity.values())[-1]
-    assert (last.utilisation, last.busy) == (None, False)
+    assert last == Activity(None, 0, 0)
 
 
 WRONG = [
