@@ -11,6 +11,7 @@ import unicodedata
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import parse_qs
+from urllib.parse import parse_qs
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
@@ -21,6 +22,7 @@ PROJECT_PATTERN = r"[a-z0-9](?:[a-z0-9._-]{0,61}[a-z0-9])?"
 ENVIRONMENT_PATTERN = r"[A-Za-z0-9](?:[A-Za-z0-9._/:@+-]{0,254}[A-Za-z0-9])?"
 GPU_PATTERN = r"none|full|auto|(?:[1-7]c\.)?[1-7]g\.[0-9]{1,4}gb(?:\+[a-z.]{1,10})?"
 MAX_GPU_COUNT = 16
+MAX_AGAIN = 2000
 
 _PROJECT = re.compile(PROJECT_PATTERN)
 _ENVIRONMENT = re.compile(ENVIRONMENT_PATTERN)

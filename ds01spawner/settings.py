@@ -49,6 +49,8 @@ class Settings(BaseModel):
     courses_dir: Path | None = None
     hub_url: str = ""
     """Public address of the hub, for links in mails and messages."""
+    identity: str = "range"
+    """Identity mapping of sessions: ``range[:FIRST-LAST]``, ``system`` or ``UID:GID``."""
     show_holders: bool = False
     """Whether people see the names of others who hold a device."""
 

@@ -34,13 +34,9 @@ FORBIDDEN_HOST_CONFIG = (
     "UTSMode",
     "UsernsMode",
     "VolumesFrom",
-    "Runtime",
     "Annotations",
-    "SecurityOpt",
 )
 """Parts of the host config that could open the container; taken out whatever put them there."""
-
-ALLOWED_EXTRA = frozenset({"Runtime"})
 
 
 @dataclass(frozen=True)
@@ -52,7 +48,8 @@ class Resources:
     swap: int = 0
     shm: int | None = None
     pids: int | None = None
-    ulimits: Mapping[str, int] = field(default_factory=dict)
+    ulimits: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    """Soft and hard value by name."""
     cgroup_parent: str = ""
 
 
@@ -129,10 +126,11 @@ def _environment(given: Any, spec: ContainerSpec) -> dict[str, str]:
 
 
 def _host_config(given: Mapping[str, Any], spec: ContainerSpec) -> dict[str, Any]:
-    host = {k: v for k, v in given.items() if k not in FORBIDDEN_HOST_CONFIG or k in ALLOWED_EXTRA}
+    host = {k: v for k, v in given.items() if k not in FORBIDDEN_HOST_CONFIG}
     host["Privileged"] = False
     host["CapDrop"] = ["ALL"]
-    host["SecurityOpt"] = ["no-new-privileges"]
+    kept = [o for o in host.get("SecurityOpt") or [] if "unconfined" not in o and "no-new-priv" not in o]
+    host["SecurityOpt"] = ["no-new-privileges", *kept]
     host["AutoRemove"] = False  # crash logs are read before we remove it ourselves
     host["RestartPolicy"] = {"Name": "no", "MaximumRetryCount": 0}
     host["Init"] = True
@@ -173,7 +171,9 @@ def _limits(resources: Resources) -> dict[str, Any]:
     if resources.pids is not None:
         limits["PidsLimit"] = resources.pids
     if resources.ulimits:
-        limits["Ulimits"] = [{"Name": n, "Soft": v, "Hard": v} for n, v in resources.ulimits.items()]
+        limits["Ulimits"] = [
+            {"Name": n, "Soft": soft, "Hard": hard} for n, (soft, hard) in resources.ulimits.items()
+        ]
     if resources.cgroup_parent:
         limits["CgroupParent"] = resources.cgroup_parent
     return limits

@@ -1,0 +1,133 @@
+"""`configure(c)`: the whole installation. It adds to what the admin set and overwrites nothing.
+
+Set your own traits first, then call it at the end of ``jupyterhub_config.py``.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from typing import Any
+
+from traitlets.config import Config
+
+from .pages import template_dirs
+from .pages.hub import template_var
+from .pages.keys import load_secret
+from .settings import Settings
+
+SERVICE = "ds01"
+SERVICE_PORT = 10201
+
+SERVICE_SCOPES = [
+    "list:users",
+    "read:users:name",
+    "read:users:groups",
+    "read:users:activity",
+    "read:servers",
+    "admin:server_state",
+    "start:servers",
+    "servers",
+    "delete:servers",
+    "read:hub",
+]
+"""What the service may do: see who runs what, start granted tickets, retire. Nothing about accounts."""
+
+
+def configure(c: Config, *, service: bool = True, idle: bool = True) -> Settings:
+    """Install spawner, templates, service and idle culler into a JupyterHub configuration.
+
+    ``service`` and ``idle`` leave those parts out. Returns the effective settings, which are also
+    written to ``<state_dir>/settings.json`` for the service and the ``ds01`` command.
+    """
+    from .session import SETTINGS_TRAITS, SessionMixin, settings_from
+
+    hub = c.JupyterHub
+    _default(hub, "spawner_class", "ds01spawner.spawner.DS01Spawner")
+    # A hub that goes away must leave the sessions alone.
+    _default(hub, "cleanup_servers", False)
+    _default(hub, "allow_named_servers", True)
+    traits = SessionMixin.class_traits()
+    given = {**c.SessionMixin, **c.DS01Spawner}
+    settings = settings_from({n: given.get(n, traits[n].default()) for n in SETTINGS_TRAITS})
+    settings.write()
+    _append(hub, "template_paths", template_dirs())
+    _templates(hub, settings, _service_path(hub))
+    if service:
+        _service(c, settings)
+    if idle:
+        _idle(c, settings)
+    return settings
+
+
+def _default(section: Config, name: str, value: Any) -> None:
+    if name not in section:
+        section[name] = value
+
+
+def _append(section: Config, name: str, values: list[Any]) -> None:
+    section[name] = [*_listed(section, name), *values]
+
+
+def _listed(section: Config, name: str) -> list[Any]:
+    # A trait that was only touched (``c.X.y.append(...)``) is a lazy value, not a list yet.
+    value = section.get(name)
+    if value is None:
+        return []
+    return list(value) if isinstance(value, (list, tuple)) else list(value.get_value([]))
+
+
+def _service_path(hub: Config) -> str:
+    base = hub.get("base_url")
+    base = base if isinstance(base, str) else "/"
+    return f"{base.rstrip('/')}/services/{SERVICE}/"
+
+
+def _templates(hub: Config, settings: Settings, service_url: str) -> None:
+    from .site import Site
+
+    site = Site.for_settings(settings.model_dump())
+    given = hub.get("template_vars")
+    mine = template_var(
+        service_url,
+        load_secret(settings.state_dir),
+        site.endings.last,
+        lambda: datetime.now(timezone.utc),
+    )
+    hub["template_vars"] = {**(given if isinstance(given, Mapping) else {}), "ds01": mine}
+
+
+def _service(c: Config, settings: Settings) -> None:
+    environment = {
+        "DS01_STATE_DIR": str(settings.state_dir),
+        "PATH": os.environ.get("PATH", ""),
+        **{k: v for k, v in os.environ.items() if k.startswith("DOCKER_")},
+    }
+    _append(
+        c.JupyterHub,
+        "services",
+        [
+            {
+                "name": SERVICE,
+                "url": f"http://127.0.0.1:{os.environ.get('DS01_SERVICE_PORT', SERVICE_PORT)}",
+                "command": [sys.executable, "-m", "ds01spawner.service"],
+                "environment": environment,
+                "oauth_no_confirm": True,
+                "display": True,
+            }
+        ],
+    )
+    _append(
+        c.JupyterHub,
+        "load_roles",
+        [
+            {"name": "ds01-service", "scopes": SERVICE_SCOPES, "services": [SERVICE]},
+            {"name": "user", "scopes": ["self", f"access:services!service={SERVICE}"]},
+        ],
+    )
+
+
+def _idle(c: Config, settings: Settings) -> None:
+    """Added with the idle service."""

@@ -1,0 +1,234 @@
+"""One launch on Docker: claim and create under the lock, account, discard. Blocking; run in threads.
+
+`launch` is the whole of the exclusive part: read who holds what, check the quota again with fresh
+numbers, place, create with labels. The create is the commit: before it nothing exists, after it the
+container is the record, whoever dies when.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import docker.errors
+
+from ... import messages
+from ...errors import EngineError, Refused
+from ...labels import SessionLabels
+from ...names import dns_label
+from ...options import LaunchOptions
+from ...placement.model import Block, Device, GpuRequest, Placement
+from ...policy.plan import LaunchPlan, plan
+from ...policy.resolve import Person
+from ...workspace.projects import Workspace
+from .account import install_account
+from .attach import Attach, attach_kwargs, gpu_env
+from .claim import claim
+from .create import ContainerSpec, Resources, finalise
+from .ledger import LedgerSnapshot
+
+if TYPE_CHECKING:
+    from ...images.engine import Resolved
+    from ...site import Site
+
+log = logging.getLogger(__name__)
+ANY_AGE_S = 60.0
+READING_MAX_AGE_S = 1.0
+"""How old the GPU reading of a claim may be. Who holds what is always read anew, under the lock."""
+
+
+@dataclass(frozen=True)
+class LaunchRequest:
+    """What a claim needs to know. Plain values, and the site's shared parts."""
+
+    site: Site
+    person: Person
+    options: LaunchOptions
+    workspace: Workspace
+    create_kwargs: Mapping[str, Any]
+    session: str
+    server: str
+    image: Resolved
+    clock: Callable[[], datetime]
+    stop_timeout: int = 30
+    lock_timeout: float = 20
+    avoid: frozenset[str] = frozenset()
+    """Devices on which this very start has failed already."""
+    keys: frozenset[str] = frozenset()
+    """What lifts blocks for this person: ``user:…``, ``group:…``, ``ticket:…``."""
+
+
+@dataclass(frozen=True)
+class Claimed:
+    """A created container and what it holds."""
+
+    container: str
+    spec: ContainerSpec
+    plan: LaunchPlan
+    devices: tuple[Device, ...] = ()
+    attach_mode: str = "none"
+    groups: tuple[str, ...] = ()
+    course: str = ""
+
+    @property
+    def uuids(self) -> tuple[str, ...]:
+        """UUIDs of the devices held."""
+        return tuple(d.uuid for d in self.devices)
+
+    @property
+    def sentence(self) -> str:
+        """What was reserved, for the start's progress."""
+        if not self.devices:
+            return "CPU only: no GPU is reserved"
+        names = ", ".join(f"{d.profile} on {d.name}" for d in self.devices)
+        return f"Reserved {names}" + (" (simulated)" if self.attach_mode == "simulated" else "")
+
+
+def launch(client: Any, request: LaunchRequest) -> Claimed:
+    """Choose devices and create the container; `Refused` says why not. Leaves nothing when it raises."""
+    site, settings = request.site, request.site.settings
+    # The driver is read before the lock is taken, so that a slow one never holds up everybody's claims.
+    reading = site.gpu(READING_MAX_AGE_S if request.options.gpu != "none" else ANY_AGE_S)
+    info = site.engine_info(client)
+    plans: list[LaunchPlan] = []
+    specs: list[tuple[ContainerSpec, Attach]] = []
+
+    def wanted(snapshot: LedgerSnapshot) -> GpuRequest:
+        plans.append(_replan(request, snapshot))
+        return plans[-1].gpu
+
+    def create(placement: Placement) -> str:
+        attach = site.attach(info, reading.inventory) if placement.devices else Attach("none", "")
+        spec = _spec(request, plans[-1], placement, attach, info)
+        specs.append((spec, attach))
+        return _create(client, request, spec)
+
+    placement, container = claim(
+        settings.lock_path,
+        site.ledger,
+        lambda: reading,
+        lambda: _blocks(request),
+        wanted,
+        create,
+        strategy=settings.strategy,
+        keys=request.keys,
+        timeout=request.lock_timeout,
+    )
+    spec, attach = specs[-1]
+    return Claimed(
+        container,
+        spec,
+        plans[-1],
+        placement.devices,
+        attach.mode,
+        groups=tuple(sorted(request.person.groups)),
+        course=request.image.environment.course,
+    )
+
+
+def _replan(request: LaunchRequest, snapshot: LedgerSnapshot) -> LaunchPlan:
+    """The plan again, with what is held at this moment: two starts at once cannot both use one quota."""
+    site, person, now = request.site, request.person, request.clock()
+    limits = site.limits(person, now)
+    usage = site.usage_of(person, snapshot, now, limits)
+    answer = plan(person, limits, request.options, usage, now, server=request.server)
+    if not isinstance(answer, LaunchPlan):
+        raise Refused(answer)
+    return answer
+
+
+def _blocks(request: LaunchRequest) -> dict[str, Block]:
+    blocks = dict(request.site.blocks(request.clock()))
+    for uuid in request.avoid:
+        blocks[uuid] = Block("unready", "the engine could not start a session on it a moment ago")
+    return blocks
+
+
+def _create(client: Any, request: LaunchRequest, spec: ContainerSpec) -> str:
+    try:
+        made = client.create_container(**finalise(request.create_kwargs, spec))
+    except docker.errors.ImageNotFound as error:
+        raise Refused(messages.environment_gone(request.image.environment.name)) from error
+    except docker.errors.APIError as error:
+        if error.status_code == 409:
+            raise Refused(messages.name_taken(str(request.create_kwargs.get("name")))) from error
+        raise EngineError(f"the container could not be created: {error.explanation or error}") from error
+    for warning in made.get("Warnings") or []:
+        log.warning("Engine at create of %s: %s", request.session, warning)
+    return str(made["Id"])
+
+
+def _spec(
+    request: LaunchRequest,
+    launch_plan: LaunchPlan,
+    placement: Placement,
+    attach: Attach,
+    info: Mapping[str, Any],
+) -> ContainerSpec:
+    now = request.clock()
+    identity, uuids = request.workspace.identity, tuple(d.uuid for d in placement.devices)
+    labels = SessionLabels(
+        user=request.person.name,
+        server=request.server,
+        project=request.options.project,
+        hub=request.site.settings.hub_id,
+        session=request.session,
+        image=request.image.image_id,
+        environment=request.image.environment.id,
+        gpu_uuids=uuids,
+        gpu_equivalents=sum(d.equivalents for d in placement.devices),
+        created_at=now.isoformat(timespec="seconds"),
+        expires_at=launch_plan.expires_at.isoformat(timespec="seconds") if launch_plan.expires_at else "",
+        limits=launch_plan.limits_json(),
+        preemptible=launch_plan.preemptible,
+    )
+    return ContainerSpec(
+        labels=labels,
+        image=request.image.image_id,
+        uid=identity.uid,
+        gid=identity.gid,
+        user_name=identity.name,
+        home=identity.home,
+        workspace=request.site.host_path(request.workspace.path),
+        resources=Resources(
+            cpus=launch_plan.cpus,
+            memory=launch_plan.memory,
+            swap=launch_plan.swap or 0,
+            shm=launch_plan.shm,
+            pids=launch_plan.pids,
+            ulimits=launch_plan.ulimits,
+            cgroup_parent=request.site.cgroup_parent(request.person, launch_plan, info),
+        ),
+        env=gpu_env(uuids),
+        image_path=request.image.facts.env.get("PATH", ""),
+        hostname=dns_label(request.options.project),
+        attach=attach_kwargs(attach.mode, uuids),
+        stop_timeout=request.stop_timeout,
+    )
+
+
+def prepare(client: Any, container: str, spec: ContainerSpec) -> None:
+    """Everything between create and start."""
+    install_account(client, container, spec)
+
+
+def discard(client: Any, name: str, session: str) -> bool:
+    """Remove what a start made under this name, if it is that very session's. Idempotent."""
+    try:
+        found = client.inspect_container(name)
+    except docker.errors.NotFound:
+        return False
+    labels = SessionLabels.from_labels(found["Config"].get("Labels") or {})
+    if labels is None or labels.session != session:
+        return False
+    try:
+        client.remove_container(found["Id"], force=True, v=True)
+    except docker.errors.NotFound:
+        return False
+    except docker.errors.APIError as error:
+        if error.status_code != 409:  # a removal is under way already
+            raise
+    return True

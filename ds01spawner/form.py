@@ -1,0 +1,220 @@
+"""The launch form of one person: gather what the page shows, off the event loop, and render it.
+
+The page asks the very functions that answer at the start: `verdict` is ``plan`` and ``place`` over one
+reading of the machine.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+from typing import TYPE_CHECKING, Any
+
+from .engines.docker.ledger import LedgerSnapshot
+from .errors import DS01Error, Refusal, Refused
+from .gpu import GpuReading
+from .images.catalogue import Listed
+from .options import LaunchOptions, from_form, parse_options
+from .pages.inputs import Banner, EnvironmentInfo, ProjectInfo, Quota, Rules
+from .pages.launch import LaunchInputs, launch_view
+from .pages.render import render
+from .placement.model import Block
+from .placement.place import place, refusal
+from .placement.status import status
+from .policy.plan import LaunchPlan, plan
+from .policy.resolve import Limits, Person
+from .site import Site
+
+if TYPE_CHECKING:
+    from .spawner import DS01Spawner
+
+PREFILLED = Banner(
+    "This form was filled in by a link. Check the choices, then press Start: a link never starts anything.",
+    kind="info",
+)
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How things stand for one person at one moment, from one reading of everything."""
+
+    site: Site
+    person: Person
+    limits: Limits
+    reading: GpuReading
+    snapshot: LedgerSnapshot
+    blocks: Mapping[str, Block]
+    now: datetime
+
+    @property
+    def keys(self) -> frozenset[str]:
+        """What lifts blocks for this person."""
+        return frozenset({f"user:{self.person.name}", *(f"group:{g}" for g in self.person.groups)})
+
+    def verdict(self, options: LaunchOptions) -> Refusal | None:
+        """Why these options would be refused now, or None when they would start."""
+        usage = self.site.usage_of(self.person, self.snapshot, self.now, self.limits)
+        answer = plan(self.person, self.limits, options, usage, self.now)
+        if not isinstance(answer, LaunchPlan):
+            return answer
+        if not answer.gpu.wants_gpu:
+            return None
+        chosen = place(
+            answer.gpu,
+            self.reading.inventory,
+            self.snapshot.holdings,
+            self.blocks,
+            strategy=self.site.settings.strategy,
+            keys=self.keys,
+        )
+        return None if chosen.ok else refusal(answer.gpu, chosen)
+
+
+def stand(site: Site, person: Person, now: datetime) -> Standing:
+    """Read everything once. Blocking."""
+    reading = site.gpu()
+    snapshot = site.ledger.read(reading.inventory, reading.processes, reading.former)
+    return Standing(site, person, site.limits(person, now), reading, snapshot, site.blocks(now), now)
+
+
+async def launch_form(spawner: DS01Spawner) -> str:
+    """The form as HTML. Where the machine cannot be read, a form that says so."""
+    site, person, now = spawner.site, spawner.person, spawner.clock()
+    last, chosen, linked = remembered(spawner)
+    fallback = spawner.configured_image
+    service, key = spawner.service_url, spawner.fragment_key()
+
+    def build() -> str:
+        try:
+            standing = stand(site, person, now)
+            environments = site.environments.listed(person, standing.limits, fallback)
+            projects = site.workspaces.projects(person.name)
+        except DS01Error as error:
+            return render("ds01/form_unavailable.html", reason=str(error))
+        inputs = gather(standing, environments, projects, last, chosen, linked, service, key)
+        return render("ds01/launch_form.html", view=launch_view(inputs))
+
+    return await asyncio.to_thread(build)
+
+
+def remembered(spawner: DS01Spawner) -> tuple[LaunchOptions | None, LaunchOptions | None, bool]:
+    """The last choice that worked, the choice just made or linked to, and whether it came by a link."""
+    from .session import LAST_ATTEMPT
+
+    handler = getattr(spawner, "handler", None)
+    query: dict[str, list[str]] = {}
+    if handler is not None and handler.request.method == "GET":
+        for name, values in handler.request.query_arguments.items():
+            if name not in ("next", "_xsrf", "display_name"):
+                query[name.removeprefix("opt-")] = [v.decode(errors="replace") for v in values]
+    linked = _valid(from_form(query)) if query else None
+    last = _valid(getattr(spawner.orm_spawner, "user_options", None) or {})
+    attempt = LAST_ATTEMPT.get(spawner.user.name)
+    return last, linked or (_valid(attempt) if attempt else None), linked is not None
+
+
+def _valid(raw: object) -> LaunchOptions | None:
+    try:
+        return parse_options(raw) if raw else None
+    except Refused:
+        return None
+
+
+def gather(
+    standing: Standing,
+    environments: Sequence[Listed],
+    projects: Sequence[Any],
+    last: LaunchOptions | None,
+    chosen: LaunchOptions | None,
+    linked: bool,
+    service: str,
+    key: str,
+) -> LaunchInputs:
+    """Everything the page's view model is built from."""
+    site, limits, inventory = standing.site, standing.limits, standing.reading.inventory
+    statuses = status(inventory, standing.snapshot.holdings, standing.blocks, keys=standing.keys)
+    banners = [PREFILLED] if linked else []
+    if site.policy.problem and standing.person.admin:
+        banners.append(Banner(site.policy.problem, kind="danger", title="The policy file on disk is broken"))
+    return LaunchInputs(
+        person=standing.person.name,
+        now=standing.now,
+        refuse=standing.verdict,
+        statuses=statuses,
+        inventory_problem=inventory.reason if inventory.state != "ok" else "",
+        simulated=inventory.mode == "simulated",
+        quotas=quotas(standing),
+        projects=[
+            ProjectInfo(p.name, used_at=datetime.fromtimestamp(p.changed, timezone.utc)) for p in projects
+        ],
+        environments=[_environment(item) for item in environments],
+        default_environment=next((i.environment.id for i in environments if i.environment.default), ""),
+        rules=rules(limits),
+        last=last,
+        chosen=chosen,
+        banners=banners,
+        max_gpu_count=limits.gpu.max_devices_per_session or 8,
+        show_holders=site.settings.show_holders or standing.person.admin,
+        updated=standing.now.strftime("%H:%M:%S %Z"),
+        service_url=service,
+        fragment_key=key,
+    )
+
+
+def _environment(item: Listed) -> EnvironmentInfo:
+    e = item.environment
+    return EnvironmentInfo(
+        id=e.id,
+        title=e.name,
+        kind=e.kind,
+        description=e.description,
+        size_bytes=e.size,
+        cuda=e.cuda,
+        built_at=_time(e.created),
+        reason=item.reason,
+        warnings=(e.note,) if e.note else (),
+    )
+
+
+def _time(text: str) -> datetime | None:
+    try:
+        return datetime.fromisoformat(text.replace("Z", "+00:00")) if text else None
+    except ValueError:
+        return None
+
+
+def rules(limits: Limits) -> Rules:
+    """When a session ends, with the source of each rule."""
+    idle, lifetime = limits.idle, limits.session.lifetime
+    return Rules(
+        idle_timeout=timedelta(seconds=idle.timeout) if idle.timeout else None,
+        idle_source=limits.source("idle.timeout"),
+        warn_lead=timedelta(seconds=idle.warn_lead),
+        lifetime=timedelta(seconds=lifetime) if lifetime else None,
+        lifetime_source=limits.source("session.lifetime"),
+    )
+
+
+def quotas(standing: Standing) -> list[Quota]:
+    """The person's own numbers: GPU, sessions, GPU-hours, space."""
+    limits = standing.limits
+    usage = standing.site.usage_of(standing.person, standing.snapshot, standing.now, limits)
+    found = [
+        Quota(
+            "GPU",
+            sum(s.gpu_equivalents for s in usage.sessions),
+            limits.gpu.max_equivalents,
+            "GPU",
+            limits.source("gpu.max_equivalents"),
+        ),
+        Quota("Sessions", len(usage.sessions), limits.session.max, source=limits.source("session.max")),
+    ]
+    if limits.gpu.hours.budget is not None:
+        source = limits.source("gpu.hours.budget")
+        found.append(Quota("GPU-hours", usage.gpu_hours, limits.gpu.hours.budget, "h", source))
+    if limits.storage.quota is not None:
+        used, quota = usage.workspace_used, limits.storage.quota
+        found.append(Quota("Space", used, quota, source=limits.source("storage.quota"), is_bytes=True))
+    return found

@@ -1,0 +1,56 @@
+"""Refusals and failures as the exceptions JupyterHub shows, on hub 5 and 6 alike.
+
+The hub reads ``jupyterhub_message`` and ``jupyterhub_html_message`` and falls back to ``str(exc)``,
+which would show log text to people; so every attribute any of its pages reads is set here.
+"""
+
+from __future__ import annotations
+
+from html import escape
+from typing import Any
+
+from tornado import web
+
+from .errors import Refusal
+
+try:
+    from jupyterhub.spawner import SpawnException as _Base
+except ImportError:  # hub 5
+    _Base = None
+
+
+class SessionRefused(_Base or web.HTTPError):  # type: ignore[misc]
+    """A refusal (or a failure already explained) on its way through the hub.
+
+    ``log_tail`` are the last lines of the container's log; they are shown escaped below the sentence.
+    """
+
+    def __init__(self, refusal: Refusal, *, log_tail: str = "") -> None:
+        self.refusal = refusal
+        self.log_tail = log_tail
+        message = refusal.sentence
+        if _Base is None:
+            super().__init__(refusal.status, message.replace("%", "%%"), reason=refusal.code)
+        else:
+            super().__init__(message, reason=refusal.code, status_code=refusal.status)
+        self.status_code = refusal.status
+        self.reason = refusal.code
+        self.jupyterhub_message = message
+        self.jupyterhub_html_message = refusal_html(refusal, log_tail)
+        self.headers: dict[str, Any] = {}
+        if refusal.retry_after:
+            self.headers["Retry-After"] = str(refusal.retry_after)
+
+    def __str__(self) -> str:
+        return self.refusal.sentence
+
+
+def refusal_html(refusal: Refusal, log_tail: str = "") -> str:
+    """The refusal as safe HTML: a paragraph, and the log's last lines when there are any."""
+    html = f"<p class='ds01-refusal'>{escape(refusal.sentence)}</p>"
+    if log_tail.strip():
+        html += (
+            "<details open class='ds01-log'><summary>Last lines of the session's log</summary>"
+            f"<pre>{escape(log_tail)}</pre></details>"
+        )
+    return html

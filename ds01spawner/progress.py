@@ -1,0 +1,51 @@
+"""What a start has done so far: an append-only list that any number of browsers can follow."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from typing import Any
+
+STEPS: dict[str, tuple[int, str]] = {
+    "checks": (5, "Limits and options checked"),
+    "workspace": (15, "Project folder ready"),
+    "image": (25, "Environment image"),
+    "device": (45, "Compute reserved"),
+    "container": (60, "Container created"),
+    "started": (70, "Container started"),
+    "jupyter": (90, "JupyterLab is answering"),
+}
+"""The steps in their order: percent reached, and a title where no better message is known."""
+
+
+@dataclass
+class Progress:
+    """Events of one start. Not thread-safe: append on the event loop."""
+
+    events: list[dict[str, Any]] = field(default_factory=list)
+    done: bool = False
+
+    def step(self, name: str, message: str = "", *, finished: bool = True, fraction: float = 1.0) -> None:
+        """Record a step. ``fraction`` moves the bar within the step while it is not ``finished``."""
+        reached, title = STEPS[name]
+        before = max((p for p, _ in STEPS.values() if p < reached), default=0)
+        self.events.append(
+            {
+                "progress": int(before + (reached - before) * (1.0 if finished else fraction)),
+                "message": message or title,
+                "step": name,
+                "finished": finished,
+            }
+        )
+
+    async def follow(self, interval: float = 0.2) -> AsyncIterator[dict[str, Any]]:
+        """All events from the first, then new ones as they come, until the start is over."""
+        index = 0
+        while True:
+            while index < len(self.events):
+                yield self.events[index]
+                index += 1
+            if self.done:
+                return
+            await asyncio.sleep(interval)

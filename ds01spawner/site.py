@@ -1,0 +1,225 @@
+"""The parts of a site that one process shares: policy, engine, ledger, store, workspaces.
+
+Built once for each set of settings and reused by every spawner of the hub, and by the service and the
+CLI. Methods named without ``async`` block; call them from a thread in a process with an event loop.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from datetime import datetime, timedelta
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar
+
+import docker.errors
+import requests
+
+from .endings import Endings
+from .engines.docker.attach import Attach, choose_attach
+from .engines.docker.client import DockerEngine
+from .engines.docker.ledger import Ledger, LedgerSnapshot
+from .environments import Environments
+from .errors import EngineError, StoreError
+from .gpu import GpuReading, read_gpu
+from .images.engine import Images
+from .placement.model import Block, Inventory
+from .policy.load import Override, PolicyWatcher
+from .policy.plan import LaunchPlan, SessionUse, Usage
+from .policy.requests import overrides_from
+from .policy.resolve import Limits, Person, resolve
+from .settings import Settings
+from .store import Store
+from .workspace.disk import free_bytes, workspace_free
+from .workspace.projects import Workspaces
+
+GPU_TTL_S = 5.0
+"""How old a GPU reading may be for pages. A claim always reads anew under the lock."""
+STORE_RETRY_S = 30.0
+OVERRIDES_TTL_S = 5.0
+INFO_TTL_S = 30.0
+QUARANTINE_AFTER = 2
+QUARANTINE_WINDOW_S = 3600.0
+QUARANTINE_S = 1800.0
+
+log = logging.getLogger(__name__)
+
+
+class Site:
+    """See the module's text."""
+
+    _sites: ClassVar[dict[str, Site]] = {}
+    _sites_lock: ClassVar[threading.Lock] = threading.Lock()
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.policy = PolicyWatcher(settings.policy)
+        self.workspaces = Workspaces(settings.workspace_root, settings.identity)
+        self.endings = Endings(self.store)
+        self._lock = threading.RLock()
+        self._reading: tuple[float, GpuReading] | None = None
+        self._store: Store | None = None
+        self._store_failed_at = -STORE_RETRY_S
+        self._overrides: tuple[float, tuple[Override, ...]] = (-OVERRIDES_TTL_S, ())
+        self._blocks: dict[str, Block] = {}
+        self._info: tuple[float, dict[str, Any]] = (0.0, {})
+
+    @classmethod
+    def for_settings(cls, fields: Mapping[str, Any]) -> Site:
+        """The process's one site for these settings."""
+        settings = Settings.model_validate(dict(fields))
+        key = settings.model_dump_json()
+        with cls._sites_lock:
+            if key not in cls._sites:
+                cls._sites[key] = cls(settings)
+            return cls._sites[key]
+
+    # --- engine and devices ---------------------------------------------------------------------
+
+    @cached_property
+    def engine(self) -> DockerEngine:
+        """The Docker engine of this process."""
+        extra: dict[str, Any] = {"base_url": self.settings.docker_host} if self.settings.docker_host else {}
+        return DockerEngine(**extra)
+
+    @cached_property
+    def ledger(self) -> Ledger:
+        """Who holds what, read from every container of the engine."""
+        return Ledger(lambda: self.engine.client, exempt=self.settings.exempt)
+
+    @cached_property
+    def environments(self) -> Environments:
+        """What may be started."""
+        return Environments(self.settings, Images(self.settings.docker_host), self.store)
+
+    def gpu(self, max_age: float = GPU_TTL_S) -> GpuReading:
+        """A reading of the GPUs, at most ``max_age`` seconds old."""
+        with self._lock:
+            if self._reading and time.monotonic() - self._reading[0] <= max_age:
+                return self._reading[1]
+            reading = read_gpu(self.settings)
+            self._reading = (time.monotonic(), reading)
+            return reading
+
+    def holdings(self, max_age: float = GPU_TTL_S) -> LedgerSnapshot:
+        """Who holds what now."""
+        reading = self.gpu(max_age)
+        return self.ledger.read(reading.inventory, reading.processes, reading.former)
+
+    # --- store ----------------------------------------------------------------------------------
+
+    def store(self) -> Store:
+        """The open store; `StoreError` when it cannot be opened (tried again after half a minute)."""
+        with self._lock:
+            if self._store is None:
+                waited = time.monotonic() - self._store_failed_at
+                if waited < STORE_RETRY_S:
+                    raise StoreError("the store could not be opened a moment ago")
+                try:
+                    self._store = Store.open(self.settings.store)
+                except StoreError:
+                    self._store_failed_at = time.monotonic()
+                    raise
+            return self._store
+
+    def blocks(self, now: datetime) -> dict[str, Block]:
+        """What the store keeps from being granted; the last known answer while the store is down."""
+        with suppress(StoreError):
+            self._blocks = self.store().blocks(now)
+        return self._blocks
+
+    # --- policy ---------------------------------------------------------------------------------
+
+    def limits(self, person: Person, now: datetime) -> Limits:
+        """What a person gets now, approved exceptions included."""
+        return resolve(self.policy.current(), person, now, self.overrides(now))
+
+    def overrides(self, now: datetime) -> tuple[Override, ...]:
+        """Approved requests, read every few seconds; none while the store is down (never wider)."""
+        read_at, known = self._overrides
+        if time.monotonic() - read_at > OVERRIDES_TTL_S:
+            try:
+                known = overrides_from(self.store().overrides(now))
+            except StoreError:
+                known = ()
+            self._overrides = (time.monotonic(), known)
+        return known
+
+    def usage_of(self, person: Person, snapshot: LedgerSnapshot, now: datetime, limits: Limits) -> Usage:
+        """What a person uses now: sessions from the engine, GPU-hours from the store, disk."""
+        root = self.settings.workspace_root
+        return Usage(
+            sessions=tuple(
+                SessionUse.from_labels(record.labels)
+                for record in snapshot.sessions
+                if record.labels.user == person.name
+            ),
+            gpu_hours=self.gpu_hours(person, now, limits),
+            workspace_free=workspace_free(root, person.name),
+            host_free=free_bytes(self.settings.state_dir),
+            engine_free=free_bytes(self.engine_root) if self.engine_root else None,
+        )
+
+    def gpu_hours(self, person: Person, now: datetime, limits: Limits) -> float | None:
+        """GPU-hours used in the policy's window, or None when the store cannot tell."""
+        if limits.gpu.hours.budget is None:
+            return 0.0
+        try:
+            since = now - timedelta(seconds=limits.gpu.hours.window)
+            return self.store().gpu_hours(person.name, since, now)
+        except StoreError:
+            return None
+
+    def cgroup_parent(self, person: Person, launch_plan: LaunchPlan, info: Mapping[str, Any]) -> str:
+        """Cgroup that carries the ceiling over all of a person's sessions; empty where there is none."""
+        return ""
+
+    # --- containers -----------------------------------------------------------------------------
+
+    def engine_info(self, client: Any) -> dict[str, Any]:
+        """What the engine says about itself, read every half minute."""
+        with self._lock:
+            read_at, known = self._info
+            if not known or time.monotonic() - read_at > INFO_TTL_S:
+                try:
+                    known = client.info()
+                except (docker.errors.DockerException, requests.RequestException, OSError) as error:
+                    raise EngineError(f"the Docker engine does not answer: {error}") from error
+                self._info = (time.monotonic(), known)
+            return known
+
+    @property
+    def engine_root(self) -> str:
+        """The engine's data folder, where this process can see it; empty when unknown."""
+        root = str(self._info[1].get("DockerRootDir") or "")
+        return root if root and Path(root).is_dir() else ""
+
+    def attach(self, info: Mapping[str, Any], inventory: Inventory) -> Attach:
+        """How devices reach a container on this engine."""
+        return choose_attach(info, inventory, self.settings.attach)
+
+    def host_path(self, path: Path) -> str:
+        """A workspace folder as the engine sees it."""
+        host_root = self.settings.workspace_host_root
+        if host_root is None:
+            return str(path)
+        return str(host_root / path.relative_to(self.settings.workspace_root))
+
+    def device_failed(self, uuids: Iterable[str], reason: str, now: datetime) -> None:
+        """Count a failed start on devices; after some in a row they are quarantined for a while."""
+        try:
+            for uuid in uuids:
+                self.store().device_failed(
+                    uuid,
+                    f"starts on it failed: {reason}"[:300],
+                    now,
+                    after=QUARANTINE_AFTER,
+                    window=QUARANTINE_WINDOW_S,
+                    until=now + timedelta(seconds=QUARANTINE_S),
+                )
+        except StoreError as error:
+            log.warning("A failed start on %s could not be counted: %s", ",".join(uuids), error)

@@ -1,0 +1,417 @@
+"""`DS01Spawner`: the session on Docker. Thin: DockerSpawner builds and starts, we claim and verify.
+
+The one seam to the engine is `docker`: every call DockerSpawner makes goes through it, in a thread and
+in order for its container. ``create_container`` is where a session is claimed: ledger, placement and
+create happen in one piece under the claim lock, in `engines.docker.launch`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable
+from functools import partial
+from typing import Any
+
+import docker.errors
+import requests.exceptions
+from dockerspawner import DockerSpawner
+from tornado.httpclient import AsyncHTTPClient, HTTPClientError
+from traitlets import Float, Integer, Unicode, default
+
+from . import messages
+from .engines.docker import launch
+from .engines.docker.create import WORKSPACE
+from .errors import EngineError, Refusal, Refused
+from .form import launch_form
+from .hub_errors import SessionRefused
+from .images.catalogue import Environment
+from .images.engine import ImageMissing, Resolved
+from .labels import SessionLabels
+from .names import dns_label
+from .options import LaunchOptions
+from .session import SessionMixin
+from .store import SessionRecord
+
+MAX_DEVICES_TRIED = 3
+RETIRED_BY_OWNER = "it was retired by its owner"
+LOG_TAIL_LINES = 40
+LOG_TAIL_CHARS = 4000
+ENGINE_FAILURES = (docker.errors.DockerException, requests.exceptions.RequestException, OSError)
+
+
+class DS01Spawner(SessionMixin, DockerSpawner):  # type: ignore[misc]
+    """Starts each server as a session: a claim, a container and a workspace mount."""
+
+    retire_grace = Integer(
+        30, min=1, max=60, help="Seconds a session's processes get to save their work when it is retired."
+    ).tag(config=True)
+    answer_interval = Float(0.05, help="Seconds between looks whether a new session answers yet.").tag(
+        config=True
+    )
+    network_name = Unicode(
+        "ds01",
+        help="""Docker network of the sessions. `ds01spawner.configure` makes it, with traffic between
+        containers switched off, so that sessions cannot reach each other's ports.""",
+    ).tag(config=True)
+
+    claimed: launch.Claimed
+    resolved_image: Resolved
+    _configured_image: str = "ds01/lab:latest"
+    _create_kwargs: dict[str, Any]
+    _avoid: set[str]
+
+    # A session is running or removed; there is no third state to come back to.
+    remove = True
+
+    @default("image")
+    def _default_image(self) -> str:
+        return "ds01/lab:latest"
+
+    @property
+    def configured_image(self) -> str:
+        """The image of a site without a catalogue; ``image`` itself becomes an id at the start."""
+        if not self.image.startswith("sha256:"):
+            self._configured_image = self.image
+        return self._configured_image
+
+    @default("cmd")
+    def _default_cmd(self) -> list[str]:
+        return ["jupyterhub-singleuser"]
+
+    @default("notebook_dir")
+    def _default_notebook_dir(self) -> str:
+        return WORKSPACE
+
+    @default("default_url")
+    def _default_default_url(self) -> str:
+        return "/lab"
+
+    @default("start_timeout")
+    def _default_start_timeout(self) -> int:
+        return 300
+
+    @default("http_timeout")
+    def _default_http_timeout(self) -> int:
+        return 120  # at a hub restart a busy session must not be taken for dead
+
+    @default("object_name")
+    def _object_name_default(self) -> str:
+        parts = [self.prefix, self.user.name] + ([self.name] if self.name else [])
+        return dns_label(*parts)
+
+    @default("prefix")
+    def _default_prefix(self) -> str:
+        return "ds01"
+
+    @default("options_form")
+    def _default_options_form(self) -> Any:
+        return self._options_form
+
+    async def _options_form(self, spawner: Any) -> str:
+        return await launch_form(self)
+
+    # --- the seam to the engine -----------------------------------------------------------------
+
+    @property
+    def client(self) -> Any:
+        """The calling thread's client; its API version is known before the first use on the loop."""
+        return self.site.engine.client
+
+    def docker(self, method: str, *args: Any, **kwargs: Any) -> Awaitable[Any]:
+        """Call the engine in a thread, in order for this session's container."""
+        if method == "create_container":
+            return self._claim(kwargs)
+        return self.site.engine.call(method, *args, key=self.object_name, **kwargs)
+
+    async def _claim(self, kwargs: dict[str, Any]) -> dict[str, Any]:
+        """Create the container with its devices. The create is the claim; see `launch.claim`."""
+        self._create_kwargs = kwargs
+        assert self.options is not None
+        assert self.workspace is not None
+        request = launch.LaunchRequest(
+            site=self.site,
+            person=self.person,
+            options=self.options,
+            workspace=self.workspace,
+            create_kwargs=kwargs,
+            session=self.session_id,
+            server=self.name,
+            image=self.resolved_image,
+            stop_timeout=self.retire_grace,
+            clock=self.clock,
+            lock_timeout=self.lock_timeout,
+            avoid=frozenset(self._avoid),
+            keys=frozenset({f"user:{self.user.name}", *(f"group:{g}" for g in self.person.groups)}),
+        )
+        claimed = await self.site.engine.run(
+            partial(launch.launch, request=request), pool="claim", key=self.object_name
+        )
+        self.claimed = claimed
+        self.progress_log.step("device", claimed.sentence)
+        self.progress_log.step("container")
+        return {"Id": claimed.container}
+
+    async def start_object(self) -> None:
+        """Put the user's account into the container and start it; on a bad device, try the next one."""
+        while True:
+            account = partial(launch.prepare, container=self.container_id, spec=self.claimed.spec)
+            try:
+                await self.site.engine.run(account, key=self.object_name)
+                await self.docker("start", self.container_id)
+                return
+            except docker.errors.APIError as error:
+                reason = str(error.explanation or error)
+                uuids = self.claimed.uuids
+                if not uuids or len(self._avoid) >= MAX_DEVICES_TRIED:
+                    raise
+            await asyncio.to_thread(self.site.device_failed, uuids, reason, self.clock())
+            self._avoid |= set(uuids)
+            self.log.warning("%s could not start on %s, trying another: %s", self._log_name, uuids, reason)
+            await self._remove(self.container_id)
+            self.object_id = (await self._claim(self._create_kwargs))["Id"]
+
+    async def get_object(self) -> dict[str, Any] | None:
+        """Inspect this session's container; None only when the engine says there is none of ours."""
+        try:
+            found = await self.docker("inspect_container", self.object_name)
+        except docker.errors.NotFound:
+            found = None
+        except ENGINE_FAILURES as error:
+            raise EngineError(f"the container engine did not answer: {error}") from error
+        if found is None or not self.is_mine(found):
+            self.object_id = ""
+            return None
+        self.object_id = found["Id"]
+        return dict(found)
+
+    def is_mine(self, inspected: dict[str, Any]) -> bool:
+        """Whether a container is this user's session on this server of this hub, by its labels."""
+        labels = SessionLabels.from_labels(inspected["Config"].get("Labels") or {})
+        return labels is not None and (labels.user, labels.server, labels.hub) == (
+            self.user.name,
+            self.name,
+            self.hub_id,
+        )
+
+    # --- start ----------------------------------------------------------------------------------
+
+    async def prepare_image(self, options: LaunchOptions) -> None:
+        """Resolve the environment to an immutable image id; fetch it first where it is missing."""
+        site, person, now = self.site, self.person, self.clock()
+        fallback = self.configured_image
+
+        def choose() -> Any:
+            limits = site.limits(person, now)
+            return site.environments.choose(person, limits, options.environment, fallback)
+
+        environment = await asyncio.to_thread(choose)
+        self.resolved_image = await self._present(environment)
+        self.image = self.resolved_image.image_id
+
+    async def _present(self, environment: Environment) -> Resolved:
+        """The environment's image on this machine, pulled with progress where it may be."""
+        images = self.site.environments.images
+        try:
+            return await images.run(images.resolve, environment)
+        except Refused:
+            if environment.pinned or environment.kind in ("mine", "shared") or self.pull_policy == "never":
+                raise
+        loop, log = asyncio.get_running_loop(), self.progress_log
+
+        def tell(line: str) -> None:
+            loop.call_soon_threadsafe(partial(log.step, "image", line, finished=False, fraction=0.5))
+
+        log.step("image", f"Fetching {environment.image}", finished=False, fraction=0.1)
+        try:
+            await self.site.engine.run(lambda _: images.pull(environment.image, tell), pool="pull")
+        except (EngineError, ImageMissing) as error:
+            raise Refused(messages.environment_gone(f"{environment.name} ({error})")) from error
+        return await images.run(images.resolve, environment)
+
+    async def pull_image(self, image: str) -> None:
+        """Nothing to do: `prepare_image` made sure of it, and an id cannot be pulled."""
+
+    async def join_running(self) -> Any:
+        """This very session where it still runs; else clear a leftover of ours, or refuse the name."""
+        await self.site.engine.ready()
+        self._avoid = set()
+        try:
+            found = await self.docker("inspect_container", self.object_name)
+        except docker.errors.NotFound:
+            return None
+        except ENGINE_FAILURES as error:
+            raise EngineError(str(error)) from error
+        if not self.is_mine(found):
+            raise Refused(messages.name_taken(self.object_name))
+        if not found["State"]["Running"]:
+            await self._remove(found["Id"])
+            return None
+        # The hub had lost it (its database went back in time, say). Work goes on where it was:
+        # removing it would destroy work, and a second one cannot have the name.
+        labels = SessionLabels.from_labels(found["Config"]["Labels"])
+        self.object_id = found["Id"]
+        self.session_id = labels.session if labels else ""
+        if token := _variable(found, "JUPYTERHUB_API_TOKEN"):
+            self.api_token = token
+        project = labels.project if labels else ""
+        self.progress_log.step("started", f"Your session on {project} was still running: you are back in it")
+        return await self.get_ip_and_port()
+
+    async def wait_until_answering(self, address: Any) -> None:
+        """Poll the server's API until it answers; a container that ends meanwhile is a failed start."""
+        ip, port = address
+        url = f"http://{ip}:{port}{self.server.base_url}api"
+        client = AsyncHTTPClient()
+        looks = 0
+        while True:
+            try:
+                await client.fetch(url, request_timeout=5, connect_timeout=1, follow_redirects=False)
+                return
+            except HTTPClientError as error:
+                if error.code < 500 or error.code in (501, 503):
+                    return  # it speaks HTTP; what it says is the hub's to judge
+            except OSError:
+                pass
+            looks += 1
+            if looks % 10 == 0 and (ended := await self.ended_early()) is not None:
+                raise await self.explain_failure(ended)
+            await asyncio.sleep(self.answer_interval)
+
+    def started(self) -> None:
+        """The session answers: history begins, at the time of its claim."""
+        profile = self.claimed.devices[0].profile if self.claimed.devices else ""
+        groups = self.claimed.groups
+        record = SessionRecord.from_labels(
+            self.claimed.spec.labels, self.clock(), groups, course=self.claimed.course, profile=profile
+        )
+        self.site.endings.started(record)
+
+    async def explain_failure(self, refusal: Refusal) -> SessionRefused:
+        """The refusal with the last lines of the container's log."""
+        return SessionRefused(refusal, log_tail=await self.log_tail())
+
+    async def log_tail(self) -> str:
+        """The last lines the session printed, or nothing when they cannot be read."""
+        if not self.object_id:
+            return ""
+        try:
+            raw = await self.docker("logs", self.object_id, tail=LOG_TAIL_LINES, stdout=True, stderr=True)
+        except ENGINE_FAILURES:
+            return ""
+        return str(raw.decode(errors="replace"))[-LOG_TAIL_CHARS:]
+
+    # --- running --------------------------------------------------------------------------------
+
+    async def poll(self) -> Any:
+        """None while it runs, and also while the engine cannot tell; else how it ended."""
+        try:
+            found = await self.get_object()
+        except EngineError as error:
+            self.log.error("Cannot tell whether %s runs, so it is kept: %s", self._log_name, error)
+            return None if self.object_id else 0
+        if found is None:
+            return 0
+        state = found["State"]
+        if state["Running"]:
+            return None
+        return await self._bury(state)
+
+    async def ended_early(self) -> Refusal | None:
+        """How the container ended, or None while it runs or cannot be asked; removes nothing."""
+        try:
+            found = await self.get_object()
+        except EngineError:
+            return None
+        if found is None:
+            return messages.crashed_at_start("its container is gone")
+        return None if found["State"]["Running"] else _ending(found["State"], starting=True)
+
+    async def _bury(self, state: dict[str, Any]) -> str:
+        """A container that ended by itself: keep its log, say why, remove it, free its devices."""
+        if self.object_id and state.get("Status") == "exited":
+            self.ended(_ending(state).sentence, "crashed", log_tail=await self.log_tail())
+        try:
+            await self._remove(self.object_id)
+        except ENGINE_FAILURES as error:
+            self.log.error("Leftover of %s stays for the reconciler: %s", self._log_name, error)
+        return f"ExitCode={state.get('ExitCode')}"
+
+    # --- retire ---------------------------------------------------------------------------------
+
+    async def stop(self, now: bool = False) -> None:
+        """Retire: ask the processes to end, remove the container, make sure that it is gone."""
+        found = await self.get_object()
+        if found is None:
+            self.clear_state()
+            return
+        container = found["Id"]
+        grace = 1 if now else self.retire_grace
+        try:
+            await self.docker("stop", container, timeout=grace)
+        except docker.errors.NotFound:
+            pass
+        except ENGINE_FAILURES as error:
+            self.log.warning("Stopping %s failed, removing it by force: %s", self._log_name, error)
+        tail = await self.log_tail()
+        await self._remove(container)
+        labels = SessionLabels.from_labels(found["Config"]["Labels"])
+        if labels:
+            self.site.endings.ended(labels, self.clock(), RETIRED_BY_OWNER, "stopped", log_tail=tail)
+        self.object_id = ""
+        self.clear_state()
+
+    async def remove_object(self) -> None:
+        """Remove this session's container; it was checked to be ours when it was inspected."""
+        await self._remove(self.object_id)
+
+    async def _remove(self, container: str) -> None:
+        """Remove a container of ours and verify it: a device is free only when its holder is gone."""
+        try:
+            await self.docker("remove_container", container, force=True, v=True)
+        except docker.errors.NotFound:
+            return
+        except docker.errors.APIError as error:
+            if error.status_code != 409:  # 409: a removal is under way already
+                raise
+        for _ in range(100):
+            try:
+                await self.docker("inspect_container", container)
+            except docker.errors.NotFound:
+                return
+            await asyncio.sleep(0.1)
+        raise EngineError(f"the container of {self._log_name} could not be removed")
+
+    async def discard(self) -> None:
+        """Remove whatever this start made; queued behind any call that is still in flight."""
+        session = self.session_id
+        remove = partial(launch.discard, name=self.object_name, session=session)
+        try:
+            await self.site.engine.run(remove, pool="stop", key=self.object_name)
+        except ENGINE_FAILURES as error:
+            self.log.error("Leftover of %s stays for the reconciler: %s", self._log_name, error)
+        self.object_id = ""
+
+    async def delete_forever(self) -> None:
+        """The server or its user is deleted: nothing of it may stay on the engine."""
+        if await self.get_object() is not None:
+            await self.stop(now=True)
+
+    async def rename(self, old: str, new: str) -> None:
+        """A session is named by its labels, which never change; so only a retired one is renamed."""
+        found = await self.get_object()
+        if found is not None:
+            raise SessionRefused(messages.rename_while_running(old, new))
+
+
+def _ending(state: dict[str, Any], *, starting: bool = False) -> Refusal:
+    """How a container ended, for people."""
+    if state.get("OOMKilled"):
+        return messages.out_of_memory("")
+    reason = str(state.get("Error") or f"its main process ended with exit code {state.get('ExitCode')}")
+    say = messages.crashed_at_start if starting else messages.crashed
+    return say(reason.splitlines()[0][:300])
+
+
+def _variable(inspected: dict[str, Any], name: str) -> str:
+    lines = inspected["Config"].get("Env") or []
+    return next((line.partition("=")[2] for line in lines if line.startswith(f"{name}=")), "")
