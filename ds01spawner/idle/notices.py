@@ -1,0 +1,206 @@
+"""Where a person sees what happens to a session: hub pages, a file in the workspace, mail, webhook.
+
+The first two are *places to see*: a warning counts as visible once either of them holds it. Mail and
+webhooks reach a person who is away, are best effort, and are sent at most once in a while for the same
+session, so that a warning that comes and goes does not fill a mailbox.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta, timezone
+from typing import Any, Literal, Protocol
+
+from tornado.httpclient import AsyncHTTPClient, HTTPRequest
+
+from ..store import Store
+from .workspace import ProjectFolder
+
+log = logging.getLogger(__name__)
+Kind = Literal["warning", "withdrawn", "retired", "kept"]
+COOLDOWN = 900.0
+"""Seconds between two mails or webhook calls of the same kind for one session."""
+TIMEOUT = 10.0
+LINES = 20
+"""Notices kept in the workspace file."""
+
+
+@dataclass(frozen=True)
+class Notice:
+    """One message to a session's owner. ``key`` is the same as long as it is about the same warning."""
+
+    kind: Kind
+    key: str
+    user: str
+    server: str
+    session: str
+    project: str
+    text: str
+    at: datetime
+    retire_at: datetime | None = None
+    cause: str = ""
+
+
+class Channel(Protocol):
+    """A way to reach a person. ``shows``: its owner can see the notice there at any time."""
+
+    name: str
+    shows: bool
+
+    async def deliver(self, notice: Notice) -> None:
+        """Deliver or raise."""
+
+
+class BannerChannel:
+    """The store's notices, which every hub page of the owner shows until dismissed or over."""
+
+    name, shows = "banner", True
+
+    def __init__(self, store: Callable[[], Store]) -> None:
+        self._store = store
+
+    async def deliver(self, notice: Notice) -> None:
+        """Write, end or replace the notice."""
+        await asyncio.to_thread(self._write, notice)
+
+    def _write(self, notice: Notice) -> None:
+        store = self._store()
+        if notice.kind == "withdrawn":
+            store.expire_notice(notice.key, notice.at)
+            return
+        if notice.kind == "retired":
+            return  # the session's record has the reason; the next page shows it from there
+        store.add_notice(
+            notice.user,
+            notice.text,
+            notice.at,
+            kind=notice.cause or notice.kind,
+            level="warning" if notice.kind == "warning" else "info",
+            server=notice.server,
+            session=notice.session,
+            expires_at=_expiry(notice),
+            key=notice.key,
+            data={"retire_at": notice.retire_at.isoformat()} if notice.retire_at else {},
+        )
+
+
+class FileChannel:
+    """``/workspace/.ds01/notices``: what happened to this session, for terminals and programs."""
+
+    name, shows = "file", True
+
+    def __init__(self, folder: Callable[[str, str], ProjectFolder]) -> None:
+        self._folder = folder
+        self._lines: dict[str, deque[str]] = {}
+
+    async def deliver(self, notice: Notice) -> None:
+        """Add a line and rewrite the file."""
+        lines = self._lines.setdefault(notice.session, deque(maxlen=LINES))
+        at = notice.at.astimezone(timezone.utc)
+        line = f"{at:%Y-%m-%d %H:%M} UTC  {' '.join(notice.text.split())}"
+        if line not in lines:
+            lines.append(line)
+        folder = self._folder(notice.user, notice.project)
+        await asyncio.to_thread(folder.write_notices, "\n".join(lines) + "\n")
+
+    def keep_only(self, sessions: Iterable[str]) -> None:
+        """Forget sessions that are gone."""
+        for gone in self._lines.keys() - set(sessions):
+            del self._lines[gone]
+
+
+class HookChannel:
+    """A function of the site's own, plain or async: mail, chat, pager. A plain one runs in a thread."""
+
+    shows = False
+
+    def __init__(self, hook: Callable[[Notice], Awaitable[None] | None], name: str = "hook") -> None:
+        self._hook, self.name = hook, name
+
+    async def deliver(self, notice: Notice) -> None:
+        """Call the function."""
+        if asyncio.iscoroutinefunction(self._hook):
+            await self._hook(notice)
+        else:
+            await asyncio.to_thread(self._hook, notice)
+
+
+class WebhookChannel:
+    """POSTs each notice as JSON to one address."""
+
+    name, shows = "webhook", False
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+
+    async def deliver(self, notice: Notice) -> None:
+        """POST; any status but 2xx raises."""
+        await AsyncHTTPClient().fetch(
+            HTTPRequest(
+                self._url,
+                method="POST",
+                headers={"Content-Type": "application/json"},
+                body=json.dumps(asdict(notice), default=_iso),
+                request_timeout=TIMEOUT,
+                connect_timeout=TIMEOUT,
+                follow_redirects=False,
+            )
+        )
+
+
+class Notifier:
+    """Delivers to all channels at once; one that fails or hangs does not hold up the others."""
+
+    def __init__(self, channels: Sequence[Channel], timeout: float = TIMEOUT) -> None:
+        self.channels, self._timeout = tuple(channels), timeout
+        self._sent: dict[tuple[str, str, str], datetime] = {}
+
+    async def send(self, notice: Notice) -> bool:
+        """Whether the notice can be seen in at least one place."""
+        due = [c for c in self.channels if c.shows or self._may_send(c, notice)]
+        results = await asyncio.gather(*(self._deliver(c, notice) for c in due))
+        return any(ok and channel.shows for ok, channel in zip(results, due, strict=True))
+
+    def _may_send(self, channel: Channel, notice: Notice) -> bool:
+        if notice.kind in ("withdrawn", "kept"):
+            return False
+        last = self._sent.get((channel.name, notice.session, notice.kind))
+        return last is None or (notice.at - last).total_seconds() >= COOLDOWN
+
+    async def _deliver(self, channel: Channel, notice: Notice) -> bool:
+        try:
+            await asyncio.wait_for(channel.deliver(notice), self._timeout)
+        except Exception as error:  # a site's hook may raise anything
+            log.warning("Notice for %s not delivered by %s: %r", notice.user, channel.name, error)
+            return False
+        self._sent[(channel.name, notice.session, notice.kind)] = notice.at
+        return True
+
+    def keep_only(self, sessions: Iterable[str]) -> None:
+        """Forget sessions that are gone."""
+        alive = set(sessions)
+        self._sent = {k: v for k, v in self._sent.items() if k[1] in alive}
+        for channel in self.channels:
+            if isinstance(channel, FileChannel):
+                channel.keep_only(alive)
+
+
+def banner(store: Store, user: str, now: datetime) -> list[dict[str, Any]]:
+    """What the hub's pages show to ``user`` now, most urgent first; what was dismissed stays away."""
+    order = {"danger": 0, "warning": 1}
+    found = store.notices(user, now)
+    return sorted(found, key=lambda n: order.get(n["level"], 2))
+
+
+def _expiry(notice: Notice) -> datetime | None:
+    # A warning nobody withdraws (the service died) must not stay on the pages for ever.
+    return notice.retire_at + timedelta(hours=1) if notice.retire_at else None
+
+
+def _iso(value: Any) -> str:
+    return value.isoformat() if isinstance(value, datetime) else str(value)

@@ -1,0 +1,133 @@
+"""Builds the idle service out of the site's settings and the hub's environment."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Collection
+from datetime import datetime, timezone
+from importlib import import_module
+from typing import Any
+
+import docker
+from docker.utils import kwargs_from_env
+
+from ..errors import DS01Error
+from ..gpu import read_gpu
+from ..policy.resolve import Person
+from ..settings import Settings, load_settings
+from ..site import Site
+from .arbiter import Arbiter
+from .book import Book
+from .engine import EngineReader, Running
+from .hubapi import HubClient, HubServer
+from .lab import LabClient
+from .model import IdleRules
+from .notices import BannerChannel, Channel, FileChannel, HookChannel, Notifier, WebhookChannel
+from .observe import Observer, Sensors
+from .procs import HostSampler
+from .rules import from_policy
+from .service import IdleService, Parts, Settled
+from .state import IdleFiles
+from .workspace import ProjectFolder
+
+ENGINE_TIMEOUT = 20
+
+
+def build(
+    settings: Settings,
+    api_url: str,
+    token: str,
+    *,
+    poll: float = 60.0,
+    window: float = 60.0,
+    port: int = 8888,
+    parallel: int = 16,
+    hooks: Collection[str] = (),
+    webhooks: Collection[str] = (),
+    dry_run: bool = False,
+) -> IdleService:
+    """A service ready to run. Times in seconds; ``hooks`` are ``module:function``."""
+    site = Site(settings)
+    engine = EngineReader(lambda: connect(settings), settings.hub_id)
+
+    def folder(user: str, project: str) -> ProjectFolder:
+        return ProjectFolder(settings.workspace_root, user, project)
+
+    sensors = Sensors(
+        host=HostSampler(),
+        engine=engine,
+        lab=LabClient(token),
+        gpu=lambda: read_gpu(settings, activity=True),
+        folder=folder,
+        port=port,
+    )
+    channels: list[Channel] = [BannerChannel(site.store), FileChannel(folder)]
+    channels += [HookChannel(load_hook(h), h) for h in hooks]
+    channels += [WebhookChannel(url) for url in webhooks]
+    parts = Parts(
+        hub=HubClient(api_url, token),
+        eyes=Observer(sensors, window),
+        running=engine.running,
+        rules=lambda server, now: rules_for(site, server, now, poll),
+        book=Book(site.store),
+        notifier=Notifier(channels),
+        files=IdleFiles(settings.state_dir),
+        clock=utcnow,
+        share=lambda running: share_in_use(site, running),
+    )
+    return IdleService(parts, Settled(poll=poll, parallel=parallel, dry_run=dry_run))
+
+
+def arbiter(**options: Any) -> Arbiter:
+    """The arbiter for the stock culler, from the environment a hub-managed service runs in."""
+    url, token = hub_environment()
+    return Arbiter(build(load_settings(), url, token, **options))
+
+
+def hub_environment() -> tuple[str, str]:
+    """API address and token that the hub gives its services; `DS01Error` where there are none."""
+    url, token = os.environ.get("JUPYTERHUB_API_URL", ""), os.environ.get("JUPYTERHUB_API_TOKEN", "")
+    if not url or not token:
+        raise DS01Error(
+            "the idle service needs JUPYTERHUB_API_URL and JUPYTERHUB_API_TOKEN; "
+            "the hub sets both for the services it starts"
+        )
+    return url, token
+
+
+def rules_for(site: Site, server: HubServer, now: datetime, poll: float) -> IdleRules:
+    """The idle rules of a server's owner."""
+    limits = site.limits(Person(server.user, server.groups, server.admin), now)
+    return from_policy(limits.idle, limits.source("idle.timeout"), poll)
+
+
+def share_in_use(site: Site, running: Collection[Running]) -> float:
+    """Share of the machine's devices that this hub's sessions hold; 0 when it cannot be told."""
+    devices = site.gpu().inventory.devices
+    held = {u for r in running for u in r.labels.gpu_uuids}
+    taken = [d for d in devices if d.uuid in held]
+    busy = sum(1 for d in devices if any(d.excludes(t) for t in taken))
+    return busy / len(devices) if devices else 0.0
+
+
+def load_hook(name: str) -> Callable[..., Any]:
+    """A function by ``module:function``; `DS01Error` when there is none."""
+    module, _, function = name.partition(":")
+    try:
+        found = getattr(import_module(module), function)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise DS01Error(f"the notice hook {name!r} cannot be loaded: {error}") from error
+    if not callable(found):
+        raise DS01Error(f"the notice hook {name!r} is not a function")
+    return found  # type: ignore[no-any-return]
+
+
+def connect(settings: Settings) -> docker.APIClient:
+    """A client of the site's engine with a time limit."""
+    extra = {"base_url": settings.docker_host} if settings.docker_host else kwargs_from_env()
+    return docker.APIClient(version="auto", timeout=ENGINE_TIMEOUT, **extra)
+
+
+def utcnow() -> datetime:
+    """The present instant."""
+    return datetime.now(timezone.utc)
