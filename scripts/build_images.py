@@ -200,7 +200,7 @@ def debootstrap(client: docker.DockerClient) -> str:
     """Make a minimal system from this machine's distribution; returns its image name."""
     release = os_release()
     suite, tag = release.get("VERSION_CODENAME", ""), "ds01/debootstrap:latest"
-    content = digest(suite, PACKAGES)
+    content = digest(suite, PACKAGES, "with updates")
     if is_current(client, tag, content):
         return tag
     tool = (
@@ -213,13 +213,18 @@ def debootstrap(client: docker.DockerClient) -> str:
             "DS01_BASE=<image with python3> make hub"
         )
     CACHE.mkdir(exist_ok=True)
+    sources = apt_sources(suite)
+    mirror = next((uri for uri, name, _ in sources if name == suite), "http://deb.debian.org/debian")
     with tempfile.TemporaryDirectory(dir=CACHE, prefix="debootstrap-") as target:
         extra = ["--components=main,universe"] if release["ID"] == "ubuntu" else []
-        command = [tool, "--variant=minbase", f"--include={PACKAGES}", *extra, suite, target, mirror(suite)]
+        command = [tool, "--variant=minbase", f"--include={PACKAGES}", *extra, suite, target, mirror]
         say(f"debootstrap {suite} (about a minute)")
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             raise BuildError(f"debootstrap failed:\n{done.stdout[-2000:]}{done.stderr[-1000:]}")
+        # Updates come from where this machine has its own.
+        lines = [f"deb {uri} {name} {component}\n" for uri, name, component in sources]
+        Path(target, "etc/apt/sources.list").write_text("".join(lines) or f"deb {mirror} {suite} main\n")
         for waste in ("var/cache/apt", "var/lib/apt/lists"):
             shutil.rmtree(Path(target) / waste, ignore_errors=True)
         import_tree(client, Path(target), tag, content)
@@ -243,15 +248,16 @@ def os_release() -> dict[str, str]:
     return {k: v.strip("\"'") for k, _, v in (line.partition("=") for line in text.splitlines())}
 
 
-def mirror(suite: str) -> str:
-    """The package source this machine itself uses for its release."""
+def apt_sources(suite: str) -> list[tuple[str, str, str]]:
+    """The package sources this machine itself uses for its release: address, release and component."""
     shown = subprocess.run(
-        ["apt-get", "indextargets", "--format", "$(RELEASE) $(REPO_URI)", "Created-By: Packages"],
+        ["apt-get", "indextargets", "--format", "$(REPO_URI) $(RELEASE) $(COMPONENT)", "Created-By: Packages"],
         capture_output=True, text=True, check=False,
     ).stdout  # fmt: skip
-    uris = [line.split()[1] for line in shown.splitlines() if line.split()[:1] == [suite]]
-    fallback = "http://deb.debian.org/debian"
-    return next((u for u in uris if u.startswith("http")), fallback)
+    rows = [line.split() for line in shown.splitlines()]
+    releases = {suite, f"{suite}-updates", f"{suite}-security"}
+    usable = (r for r in rows if len(r) == 3 and r[0].startswith("http") and r[1] in releases)
+    return list(dict.fromkeys((r[0], r[1], r[2]) for r in usable))
 
 
 def import_tree(

@@ -6,8 +6,8 @@ VENV="$ROOT/.venv"
 export PATH="$VENV/bin:$CACHE/node/node_modules/.bin:$PATH:/usr/sbin:/sbin"
 mkdir -p "$CACHE"
 
-say() { printf '\033[1m>> %s\033[0m\n' "$*" >&2; }
-die() { printf '\033[31m!! %s\033[0m\n' "$*" >&2; exit 1; }
+say() { printf '>> %s\n' "$*" >&2; }
+die() { printf '!! %s\n' "$*" >&2; exit 1; }
 have() { command -v "$1" >/dev/null 2>&1; }
 
 # Run a command quietly; show its whole output only when it fails.

@@ -48,7 +48,7 @@ def main() -> int:
 
 
 def parse_port(text: str) -> int:
-    """The port people open; the two beside it are derived from it."""
+    """The port people open; the others are derived from it."""
     if not text.isdigit() or not 1024 <= int(text) <= 65000:
         raise CannotRun(f"PORT={text} is not a port from 1024 to 65000")
     return int(text)
@@ -81,8 +81,9 @@ def stop_old_proxy() -> None:
 
 
 def check_ports(port: int) -> None:
-    """The three ports of the hub are free, or a sentence names the one that is not."""
-    for number, use in ((port, "the hub"), (port + 1, "the proxy's API"), (port + 81, "the hub's API")):
+    """The ports of the hub are free, or a sentence names the one that is not."""
+    uses = {port: "the hub", port + 1: "the proxy's API", port + 2: "the service", port + 81: "the hub's API"}
+    for number, use in uses.items():
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
@@ -113,6 +114,7 @@ def environment(port: int, password: str) -> dict[str, str]:
     return {
         **os.environ,
         "PORT": str(port),
+        "DS01_SERVICE_PORT": str(port + 2),
         "DS01_STATE_DIR": str(STATE),
         "DS01_WORKSPACE_ROOT": str(workspaces),
         "DS01_HUB_ID": os.environ.get("DS01_HUB_ID") or "demo",
