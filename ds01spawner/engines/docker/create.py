@@ -121,7 +121,8 @@ def _environment(given: Any, spec: ContainerSpec) -> dict[str, str]:
     # CUDA_VERSION, is given every GPU by some engines. Empty would count as unset.
     env["NVIDIA_VISIBLE_DEVICES"] = VOID
     for name in DROPPED_ENV[1:]:
-        env[name] = VOID if name.startswith("NVIDIA_MIG") else ""
+        # Empty, never void: NVIDIA's hook refuses to start a container with a value in the MIG ones.
+        env[name] = ""
     return env
 
 
