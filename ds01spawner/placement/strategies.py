@@ -25,8 +25,8 @@ def first_fit(device: Device, used: int, position: int) -> tuple[int, ...]:
 
 
 def spread(device: Device, used: int, position: int) -> tuple[int, ...]:
-    """The emptiest card, then the smallest sufficient device on it: evens out heat, breaks up cards."""
-    return (used, device.memory_mib, device.compute_slices, position)
+    """Worst fit: the largest free device, then the emptiest card. Evens out heat, and breaks up cards."""
+    return (-device.memory_mib, -device.compute_slices, used, position)
 
 
 STRATEGIES: dict[str, Key] = {"best-fit": best_fit, "first-fit": first_fit, "spread": spread}

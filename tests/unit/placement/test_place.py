@@ -46,10 +46,10 @@ def test_best_fit_and_pack(profile, taken, expected):
         ("best-fit", (), "MIG-1-0"),
         ("first-fit", (), "GPU-0"),
         ("first-fit", ("GPU-0", "MIG-1-0"), "MIG-1-1"),
-        ("spread", (), "MIG-1-0"),
-        ("spread", ("MIG-1-0",), "MIG-2-2"),
-        ("spread", ("MIG-1-0", "MIG-2-2"), "MIG-3-1"),
-        ("spread", ("MIG-1-0", "MIG-2-2", "MIG-3-1"), "GPU-0"),
+        ("spread", (), "GPU-0"),
+        ("spread", ("GPU-0",), "MIG-3-0"),
+        ("spread", ("GPU-0", "MIG-3-0"), "MIG-2-0"),
+        ("spread", ("GPU-0", "MIG-3-0", "MIG-2-0"), "MIG-3-1"),
     ],
 )
 def test_the_strategy_decides_between_sufficient_devices(strategy, taken, expected):
