@@ -35,6 +35,8 @@ CACHE = ROOT / ".cache"
 IMAGES = ROOT / "hub_config" / "images"
 PUBLIC_BASE = "python:3.12-slim-bookworm"
 PACKAGES = "python3,python3-venv,python3-pip,ca-certificates,git,tini,less,procps"
+BOOTSTRAP = "2: with the updates of the machine's own sources"
+"""Changes whenever `debootstrap` below makes something else."""
 CONTENT = "ds01.content"
 CA_BUNDLES = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt")
 BUSYBOX_CMD = 'CMD ["/bin/sh","-c","trap exit TERM; while :; do sleep 1 & wait $!; done"]'
@@ -168,7 +170,7 @@ def build_base(client: docker.DockerClient) -> str:
     """Make ``ds01/base:latest`` and return its image id."""
     source = os.environ.get("DS01_BASE", "")
     files = {"Dockerfile": (IMAGES / "base" / "Dockerfile").read_bytes(), **site_files()}
-    recipe = digest(source, PACKAGES, PUBLIC_BASE, *(d for f in sorted(files.items()) for d in f))
+    recipe = digest(source, PACKAGES, PUBLIC_BASE, BOOTSTRAP, *(d for f in sorted(files.items()) for d in f))
     tag = "ds01/base:latest"
     # The recipe, not the outcome, decides: without this a registry that comes and goes would rebuild all.
     try:
@@ -200,7 +202,7 @@ def debootstrap(client: docker.DockerClient) -> str:
     """Make a minimal system from this machine's distribution; returns its image name."""
     release = os_release()
     suite, tag = release.get("VERSION_CODENAME", ""), "ds01/debootstrap:latest"
-    content = digest(suite, PACKAGES, "with updates")
+    content = digest(suite, PACKAGES, BOOTSTRAP)
     if is_current(client, tag, content):
         return tag
     tool = (
@@ -250,8 +252,9 @@ def os_release() -> dict[str, str]:
 
 def apt_sources(suite: str) -> list[tuple[str, str, str]]:
     """The package sources this machine itself uses for its release: address, release and component."""
+    fields = "$(REPO_URI) $(RELEASE) $(COMPONENT)"
     shown = subprocess.run(
-        ["apt-get", "indextargets", "--format", "$(REPO_URI) $(RELEASE) $(COMPONENT)", "Created-By: Packages"],
+        ["apt-get", "indextargets", "--format", fields, "Created-By: Packages"],
         capture_output=True, text=True, check=False,
     ).stdout  # fmt: skip
     rows = [line.split() for line in shown.splitlines()]

@@ -87,7 +87,7 @@ def check_ports(port: int) -> None:
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
-                probe.bind(("127.0.0.1", number))
+                probe.bind(("", number))  # free on every address: the hub listens at a bridge
             except OSError:
                 raise CannotRun(
                     f"port {number} ({use}) is taken by another program; choose another with "
