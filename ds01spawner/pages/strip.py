@@ -108,21 +108,36 @@ def build_strip(
     ``activity`` has a phrase by device UUID, such as ``idle 40 min``; ``titles`` a short name by card
     UUID. Holders other than ``person`` are named only when the site shows them.
     """
-    cards: dict[str, list[DeviceStatus]] = {}
-    for status in statuses:
-        cards.setdefault(status.parent or status.uuid, []).append(status)
+    cards = _by_card(statuses)
+    names = {**_titles(cards), **(titles or {})}
     rows = []
-    for number, (uuid, devices) in enumerate(cards.items()):
+    for uuid, devices in cards.items():
         slices = [d for d in devices if d.parent] or devices
         rows.append(
             CardStrip(
                 uuid=uuid,
-                title=(titles or {}).get(uuid, f"GPU {number}"),
+                title=names[uuid],
                 name=devices[0].name,
                 segments=tuple(_segment(d, person, show_holders, activity or {}) for d in slices),
             )
         )
     return Strip(tuple(rows), problem=problem, updated=updated)
+
+
+def card_titles(statuses: Iterable[DeviceStatus]) -> dict[str, str]:
+    """``GPU 0``, ``GPU 1``, … by card UUID, in the order of the statuses."""
+    return _titles(_by_card(statuses))
+
+
+def _titles(cards: Iterable[str]) -> dict[str, str]:
+    return {uuid: f"GPU {number}" for number, uuid in enumerate(cards)}
+
+
+def _by_card(statuses: Iterable[DeviceStatus]) -> dict[str, list[DeviceStatus]]:
+    cards: dict[str, list[DeviceStatus]] = {}
+    for status in statuses:
+        cards.setdefault(status.parent or status.uuid, []).append(status)
+    return cards
 
 
 def _segment(device: DeviceStatus, person: str, show_holders: bool, activity: Mapping[str, str]) -> Segment:

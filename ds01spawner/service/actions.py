@@ -1,0 +1,141 @@
+"""What the service does to sessions: retire one with a reason, keep one alive within the caps."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from contextlib import suppress
+from datetime import datetime, timedelta
+from typing import Any
+
+from ..engines.docker.ledger import SessionRecord
+from ..errors import Refusal, Refused, StoreError
+from ..idle import keepalive
+from ..idle.rules import from_policy
+from ..policy.resolve import Limits, Person
+from ..store import Store
+from .context import Context
+from .snapshot import Snapshot
+from .views import POLL_S
+
+MAX_REASON = 300
+
+
+def find(
+    snapshot: Snapshot, hub: str, *, session: str = "", user: str = "", server: str = ""
+) -> SessionRecord:
+    """A session by its id, or by user and server; `Refused` (404) when there is none."""
+    for record in snapshot.ledger.sessions:
+        labels = record.labels
+        if labels.hub != hub:
+            continue
+        if labels.session == session if session else (labels.user, labels.server) == (user, server):
+            return record
+    raise Refused(
+        Refusal(
+            code="no-session",
+            asked="this session was asked for",
+            limit="it is not running (any more)",
+            do="start a new one; the project's files are kept",
+            status=404,
+        )
+    )
+
+
+def allow(person: Person, owner: str) -> None:
+    """Own sessions are one's own; those of others are for admins. A stranger learns nothing: 404."""
+    if person.name != owner and not person.admin:
+        raise Refused(
+            Refusal(
+                code="no-session",
+                asked="this session was asked for",
+                limit="it is not one of yours",
+                do="look at your own sessions on the overview",
+                status=404,
+            )
+        )
+
+
+async def retire(context: Context, by: Person, user: str, server: str, session: str, reason: str) -> None:
+    """Note the reason, then have the hub stop the server, which removes its container."""
+    now = context.clock()
+    own = by.name == user
+    said = reason.strip()[:MAX_REASON] or ("you retired it" if own else f"{by.name} retired it")
+    kind = "stopped" if own else "admin"
+    if session:
+        with suppress(StoreError):  # the retire itself does not depend on the history
+            await context.store(lambda s: s.session_retiring(session, now, said, kind, {"by": by.name}))
+    await context.hub.stop(user, server)
+    context.snapshots.forget()
+
+
+async def keep(
+    context: Context, person: Person, record: SessionRecord, seconds: float, source: str
+) -> keepalive.Grant:
+    """Keep a session alive; `Refused` when the caps leave nothing."""
+    owner = await context.hub.person(record.labels.user)
+    limits = await context.limits(owner)
+    now = context.clock()
+
+    def book(store: Store) -> keepalive.Grant | Refusal:
+        return book_extension(store, limits, record, seconds, person.name, source, now)
+
+    answer = await context.store(book)
+    if isinstance(answer, Refusal):
+        raise Refused(answer)
+    return answer
+
+
+def book_extension(
+    store: Store,
+    limits: Limits,
+    record: SessionRecord,
+    seconds: float,
+    by: str,
+    source: str,
+    now: datetime,
+) -> keepalive.Grant | Refusal:
+    """Ask and book in one go. Blocking."""
+    labels = record.labels
+    rule = limits.source("idle.keep_alive.per_session")
+    caps = from_policy(limits.idle, limits.source("idle.timeout"), POLL_S).keep_alive
+    day = now - timedelta(days=1)
+    granted = [keepalive.Extension(r["at"], r["seconds"]) for r in store.extensions(session=labels.session)]
+    used = keepalive.Used(sum(e.seconds for e in granted), store.extended_since(labels.user, day))
+    answer = keepalive.ask(now, seconds, caps, used, keepalive.until(granted), rule)
+    if isinstance(answer, Refusal) or answer.seconds == 0:
+        return answer
+    store.extend(
+        labels.session,
+        labels.user,
+        now,
+        answer.seconds,
+        by=by,
+        source=source,
+        server=labels.server,
+        cap_session=int(caps.session),
+        cap_day=int(caps.day),
+        day_start=day,
+    )
+    return answer
+
+
+async def last_options(context: Context, person: str, server: str) -> Mapping[str, Any]:
+    """The options a server was started with, as the hub knows them; empty where it does not."""
+    model = await context.hub.model(person, max_age=0)
+    found = (model.get("servers") or {}).get(server) or {}
+    options = found.get("user_options") or {}
+    return options if isinstance(options, Mapping) else {}
+
+
+async def wait_gone(context: Context, person: str, server: str, seconds: float = 30) -> bool:
+    """Whether the hub lists the server no more as running or pending, waiting at most so long."""
+    deadline = asyncio.get_running_loop().time() + seconds
+    while True:
+        model = await context.hub.model(person, max_age=0)
+        state = (model.get("servers") or {}).get(server) or {}
+        if not (state.get("ready") or state.get("pending")):
+            return True
+        if asyncio.get_running_loop().time() >= deadline:
+            return False
+        await asyncio.sleep(0.5)

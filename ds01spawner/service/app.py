@@ -1,0 +1,155 @@
+"""The service's application: handlers of every area under one prefix, and how it is started."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import secrets
+from collections.abc import Iterable
+from contextlib import suppress
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from jupyterhub.services.auth import HubOAuthCallbackHandler
+from jupyterhub.utils import url_path_join
+from tornado import web
+from tornado.httpserver import HTTPServer
+
+from ..pages.keys import load_secret
+from ..settings import Settings, load_settings
+from ..site import Site
+from .base import ApiHandler
+from .context import Context, Urls, make_templates
+from .hubapi import HubApi
+from .openapi import document
+from .snapshot import Snapshots
+
+STATIC = Path(__file__).resolve().parent / "static"
+MODULES = (
+    "pages",
+    "session_pages",
+    "fragments",
+    "api",
+    "metrics",
+    "admin",
+    "queue",
+    "environments",
+    "courses",
+)
+"""Modules of `handlers` with ``routes()``. One may also have ``NAV`` (path and title of its pages), and
+``start(context)`` and ``stop(context)`` for what it runs beside its handlers."""
+
+log = logging.getLogger(__name__)
+
+
+class OpenApi(ApiHandler):
+    """The description of the API."""
+
+    async def get(self) -> None:
+        """Built from the routes."""
+        urls = self.ctx.urls
+        self.json(document(self.application.settings["ds01_routes"], urls.service, _version()))
+
+
+def modules() -> list[Any]:
+    """The handler modules that are there."""
+    found = []
+    for name in MODULES:
+        full = f"{__package__}.handlers.{name}"
+        try:
+            found.append(import_module(full))
+        except ModuleNotFoundError as error:
+            if error.name != full:
+                raise
+    return found
+
+
+def make_app(context: Context, areas: Iterable[Any] | None = None, **settings: Any) -> web.Application:
+    """The tornado application; ``context.urls.service`` is the prefix of everything."""
+    areas = modules() if areas is None else list(areas)
+    prefix = context.urls.service
+    routes = [route for area in areas for route in area.routes()]
+    context.nav = tuple(entry for area in areas for entry in getattr(area, "NAV", ()))
+    pages = import_module(f"{__package__}.handlers.pages")
+    rules: list[Any] = [
+        (url_path_join(prefix, "oauth_callback"), HubOAuthCallbackHandler),
+        (rf"{prefix}static/(.*)", web.StaticFileHandler, {"path": str(STATIC)}),
+        (rf"{prefix}api/openapi\.json", OpenApi),
+        *((f"{prefix}{pattern}/?" if pattern else prefix, handler) for pattern, handler in routes),
+        (rf"{prefix.rstrip('/')}", web.RedirectHandler, {"url": prefix}),
+        (r".*", pages.NotFound),
+    ]
+    return web.Application(
+        rules,
+        **{
+            "cookie_secret": secrets.token_bytes(32),
+            "ds01": context,
+            "ds01_routes": routes,
+            "ds01_areas": areas,
+            **settings,
+        },
+    )
+
+
+def make_context(settings: Settings, env: dict[str, str]) -> Context:
+    """What the handlers reach, from the site's settings and what the hub tells its services."""
+    site = Site.for_settings(settings.model_dump())
+    hub_base = env.get("JUPYTERHUB_BASE_URL", "/")
+    urls = Urls(
+        hub=url_path_join(hub_base, "hub") + "/",
+        service=env.get("JUPYTERHUB_SERVICE_PREFIX", url_path_join(hub_base, "services/ds01") + "/"),
+    )
+    return Context(
+        site=site,
+        hub=HubApi(env["JUPYTERHUB_API_URL"], env["JUPYTERHUB_API_TOKEN"]),
+        urls=urls,
+        secret=load_secret(settings.state_dir),
+        snapshots=Snapshots(site),
+        templates=make_templates(),
+    )
+
+
+async def serve(env: dict[str, str]) -> None:
+    """Run until the process is told to end."""
+    context = make_context(load_settings(), env)
+    app = make_app(context)
+    address = urlsplit(env["JUPYTERHUB_SERVICE_URL"])
+    server = HTTPServer(app, xheaders=True, max_body_size=2 * 1024 * 1024)
+    server.listen(address.port or 80, address.hostname or "127.0.0.1")
+    log.info("Serving %s at %s", context.urls.service, env["JUPYTERHUB_SERVICE_URL"])
+    for area in app.settings["ds01_areas"]:
+        if hasattr(area, "start"):
+            await area.start(context)
+    try:
+        await asyncio.Event().wait()
+    finally:
+        for area in app.settings["ds01_areas"]:
+            if hasattr(area, "stop"):
+                await area.stop(context)
+
+
+def main() -> None:
+    """``python -m ds01spawner.service``."""
+    logging.basicConfig(level=logging.INFO, format="[%(levelname).1s %(asctime)s %(name)s] %(message)s")
+    missing = [
+        n
+        for n in ("JUPYTERHUB_API_TOKEN", "JUPYTERHUB_API_URL", "JUPYTERHUB_SERVICE_URL")
+        if n not in os.environ
+    ]
+    if missing:
+        raise SystemExit(
+            f"The hub starts this service and tells it {', '.join(missing)}; see ds01spawner.configure."
+        )
+    with suppress(KeyboardInterrupt):
+        asyncio.run(serve(dict(os.environ)))
+
+
+def _version() -> str:
+    try:
+        return version("ds01spawner")
+    except PackageNotFoundError:
+        return "unknown"

@@ -1,0 +1,229 @@
+"""Handlers' common ground: who asks, in what form the answer goes, and what a refusal looks like."""
+
+from __future__ import annotations
+
+import json
+from http import HTTPStatus
+from typing import Any, ClassVar
+
+from jupyterhub.services.auth import HubOAuthenticated
+from tornado import web
+
+from ..errors import DS01Error, EngineError, Refusal, Refused, StoreError
+from ..pages import keys
+from ..policy.resolve import Limits, Person
+from ..settings import Settings
+from .context import Context
+from .hubapi import HubError
+
+SAFE = ("GET", "HEAD", "OPTIONS")
+MAX_BODY = 64 * 1024
+
+
+class Handler(web.RequestHandler):
+    """Base of all. ``ctx`` is the service's context."""
+
+    @property
+    def ctx(self) -> Context:
+        """The service's context."""
+        context: Context = self.application.settings["ds01"]
+        return context
+
+    @property
+    def settings_of_site(self) -> Settings:
+        """The site's settings."""
+        return self.ctx.settings
+
+    def set_default_headers(self) -> None:
+        """Nothing here may be framed, cached by others, or read as another type."""
+        self.set_header("Content-Security-Policy", "frame-ancestors 'none'")
+        self.set_header("X-Content-Type-Options", "nosniff")
+        self.set_header("Cache-Control", "no-store")
+
+
+class PersonHandler(HubOAuthenticated, Handler):  # type: ignore[misc]
+    """A handler for somebody the hub knows. ``person`` is set before the method runs."""
+
+    person: Person
+    allow_services = False
+
+    async def prepare(self) -> None:
+        """Find out who asks; whoever is nobody is sent to log in, or told so."""
+        await self.hub_auth.get_user(self, sync=False)  # kept on the handler; the property would block
+        model = self.current_user
+        if model is None:
+            self.not_logged_in()
+            return
+        if self.request.method not in SAFE:
+            self.check_xsrf_cookie()
+        if model.get("kind") == "service":
+            if not self.allow_services:
+                raise web.HTTPError(403, "this is for people, not for services")
+            self.person = Person(model["name"])
+            return
+        self.person = await self.ctx.hub.person(model["name"])
+
+    def not_logged_in(self) -> None:
+        """Nobody we know."""
+        raise web.HTTPError(403, "log in first, or send a token of the hub that may use this service")
+
+    async def limits(self) -> Limits:
+        """What the person gets now."""
+        return await self.ctx.limits(self.person)
+
+    def need_admin(self) -> None:
+        """Refuse everybody whom the hub does not call an admin."""
+        if not self.person.admin:
+            raise web.HTTPError(403, "this is for admins of the hub")
+
+    def write_error(self, status_code: int, **kwargs: Any) -> None:
+        """Show a refusal or failure as what it is."""
+        error = kwargs.get("exc_info", (None, None, None))[1]
+        status, body = explain(error, status_code)
+        self.set_status(status)
+        self.show_error(status, body)
+
+    def show_error(self, status: int, body: dict[str, Any]) -> None:
+        """Write the error in this handler's form."""
+        raise NotImplementedError
+
+
+class PageHandler(PersonHandler):
+    """An HTML page in the hub's looks."""
+
+    def not_logged_in(self) -> None:
+        """Send a reader through the hub's login; a form without its token is refused."""
+        if self.request.method in SAFE:
+            self.redirect(self.get_login_url())
+        else:
+            raise web.HTTPError(403, "the page was too old; open it again and repeat what you did")
+
+    def page(self, template: str, **context: Any) -> None:
+        """Finish with ``ds01/service/<template>``."""
+        urls = self.ctx.urls
+        name = self.person.name if hasattr(self, "person") else ""
+        values: dict[str, Any] = {
+            "base_url": urls.hub,
+            "prefix": urls.base,
+            "service_url": urls.service,
+            "user": _user(name) if name else None,
+            "no_spawner_check": True,
+            "login_url": f"{urls.hub}login",
+            "logout_url": f"{urls.hub}logout",
+            "static_url": lambda path, **_: f"{urls.hub}static/{path}",
+            "services": [],
+            "parsed_scopes": {},
+            "xsrf_token": self.xsrf_token.decode("ascii"),
+            "ds01": self.ctx.hub_context(name),
+            "person": getattr(self, "person", None),
+            "nav": self.ctx.nav,
+            "here": self.request.path.removeprefix(urls.service),
+        }
+        self.finish(self.ctx.templates.get_template(f"ds01/service/{template}").render(**values | context))
+
+    def show_error(self, status: int, body: dict[str, Any]) -> None:
+        """The error as a page."""
+        self.page("error.html", status=status, message=body["message"])
+
+
+class ApiHandler(PersonHandler):
+    """A JSON answer. Cookie and token both serve; a cookie needs its XSRF token for everything."""
+
+    openapi: ClassVar[dict[str, Any]] = {}
+    """OpenAPI operations by method, for the published document."""
+
+    def set_default_headers(self) -> None:
+        """JSON, and nothing in it may be run."""
+        super().set_default_headers()
+        self.set_header("Content-Type", "application/json; charset=utf-8")
+        self.set_header("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
+
+    def json(self, data: Any, status: int = 200) -> None:
+        """Finish with ``data``."""
+        self.set_status(status)
+        self.finish(json.dumps(data, default=_plain, ensure_ascii=False))
+
+    def body(self) -> dict[str, Any]:
+        """The request's JSON object; an empty body is an empty object."""
+        if len(self.request.body) > MAX_BODY:
+            raise web.HTTPError(413, "the request is too large")
+        try:
+            data = json.loads(self.request.body or b"{}")
+        except ValueError:
+            raise web.HTTPError(400, "the request is not JSON") from None
+        if not isinstance(data, dict):
+            raise web.HTTPError(400, "the request is not a JSON object")
+        return data
+
+    def number(self, name: str, default: int, low: int, high: int) -> int:
+        """An integer query argument within bounds."""
+        raw = self.get_query_argument(name, "")
+        if not raw:
+            return default
+        if not raw.isascii() or not raw.isdigit() or len(raw) > 12 or not low <= int(raw) <= high:
+            raise web.HTTPError(400, f"{name} is a number from {low} to {high}")
+        return int(raw)
+
+    def show_error(self, status: int, body: dict[str, Any]) -> None:
+        """The error as JSON."""
+        self.finish(json.dumps(body, ensure_ascii=False))
+
+
+class FragmentHandler(Handler):
+    """A live part of a page, opened by the signed key of that page (see `pages.keys`)."""
+
+    person: Person
+
+    async def prepare(self) -> None:
+        """Check the key; without one there is nothing to see."""
+        name = keys.verify(self.ctx.secret, self.request.headers.get(keys.HEADER, ""), self.ctx.clock())
+        if name is None:
+            raise web.HTTPError(403, "this part of a page needs the key of its page")
+        try:
+            self.person = await self.ctx.hub.person(name)
+        except HubError as error:
+            raise web.HTTPError(503, "the hub does not answer") from error
+
+    def check_xsrf_cookie(self) -> None:
+        """The key travels in a header that no other site can set, so it is its own proof."""
+
+    def fragment(self, template: str, **context: Any) -> None:
+        """Finish with ``ds01/<template>``, marked as ours so that the page may swap it in."""
+        self.set_header("DS01-Fragment", "1")
+        self.finish(self.ctx.templates.get_template(f"ds01/{template}").render(**context))
+
+
+def explain(error: BaseException | None, status: int) -> tuple[int, dict[str, Any]]:
+    """Any error as a status and what to tell; what we did not mean to raise tells nothing of itself."""
+    if isinstance(error, Refused):
+        return error.refusal.status, {"status": error.refusal.status, **error.refusal.as_dict()}
+    if isinstance(error, web.HTTPError):
+        message = error.log_message or HTTPStatus(error.status_code).phrase
+        return error.status_code, {"status": error.status_code, "message": message}
+    if isinstance(error, HubError):
+        status = error.status if error.status in (400, 403, 404, 409, 429, 503) else 502
+        return status, {"status": status, "message": str(error)}
+    if isinstance(error, (StoreError, EngineError)):
+        return 503, {"status": 503, "message": str(error)}
+    if isinstance(error, DS01Error):
+        return 500, {"status": 500, "message": str(error)}
+    message = "something went wrong here; the service's log says what"
+    return status, {"status": status, "message": message}
+
+
+def refuse(refusal: Refusal) -> Refused:
+    """For ``raise refuse(...)``."""
+    return Refused(refusal)
+
+
+def _plain(value: Any) -> Any:
+    if hasattr(value, "isoformat"):
+        return value.isoformat()
+    if isinstance(value, (set, frozenset, tuple)):
+        return list(value)
+    return str(value)
+
+
+def _user(name: str) -> dict[str, str]:
+    """What the hub's page template reads of a user; the second is put into a script as it stands."""
+    return {"name": name, "json_escaped_name": json.dumps(name)[1:-1].replace("<", "\\u003c")}

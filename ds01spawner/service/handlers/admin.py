@@ -1,0 +1,105 @@
+"""The admins' page: every session, every device, drains, what happened, and retire with a reason."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from tornado import web
+
+from ...errors import StoreError
+from ...pages import text
+from .. import actions, mine, views
+from ..base import PageHandler
+
+NAV_ADMIN = (("admin", "Admin"),)
+EVENTS_SHOWN = 50
+
+
+class Admin(PageHandler):
+    """One page; every act on it needs a reason, which the person concerned will read."""
+
+    async def get(self) -> None:
+        """Show everything."""
+        self.need_admin()
+        context = self.ctx
+        snapshot = await context.snapshots.get()
+        now = context.clock()
+        found = await mine.decisions(context, [r.labels.session for r in snapshot.ledger.sessions])
+        problem = ""
+        events: list[dict[str, Any]] = []
+        drains: list[dict[str, Any]] = []
+        try:
+            events, drains = await context.store(
+                lambda s: (s.events(latest=True, limit=EVENTS_SHOWN), s.live_blocks(now, "drain"))
+            )
+        except StoreError as error:
+            problem = str(error)
+        policy_problem = await asyncio.to_thread(lambda: context.site.policy.problem)
+        rows = [
+            {
+                "info": views.session_info(r, snapshot),
+                "labels": r.labels,
+                "state": r.state,
+                "why": found[r.labels.session].reason if r.labels.session in found else text.UNKNOWN,
+                "foreign": r.labels.hub != context.settings.hub_id,
+            }
+            for r in snapshot.ledger.sessions
+        ]
+        self.page(
+            "admin.html",
+            rows=sorted(rows, key=lambda r: (r["labels"].user, r["labels"].server)),
+            statuses=snapshot.statuses(),
+            events=events[::-1],
+            drained={d["uuid"]: d for d in drains},
+            problem=problem or policy_problem or "",
+            now=now,
+        )
+
+
+class AdminRetire(PageHandler):
+    """Force-retire with a reason the owner sees."""
+
+    async def post(self) -> None:
+        """Retire one session by its id."""
+        self.need_admin()
+        reason = _reason(self)
+        snapshot = await self.ctx.snapshots.get(max_age=0)
+        hub = self.ctx.settings.hub_id
+        record = actions.find(snapshot, hub, session=self.get_body_argument("session"))
+        labels = record.labels
+        said = f"{reason} ({self.person.name})"
+        await actions.retire(self.ctx, self.person, labels.user, labels.server, labels.session, said)
+        self.redirect(f"{self.ctx.urls.service}admin")
+
+
+class AdminDrain(PageHandler):
+    """Take a device out of service, or back."""
+
+    async def post(self) -> None:
+        """``act`` is ``drain`` (with a reason) or ``undrain``. Sessions on it stay until they end."""
+        self.need_admin()
+        uuid, act = self.get_body_argument("uuid"), self.get_body_argument("act")
+        snapshot = await self.ctx.snapshots.get()
+        if uuid not in {s.uuid for s in snapshot.statuses()}:
+            raise web.HTTPError(404, "there is no such device")
+        now, by = self.ctx.clock(), self.person.name
+        if act == "undrain":
+            await self.ctx.store(lambda s: s.undrain(uuid, by, now))
+        else:
+            reason = _reason(self)
+            await self.ctx.store(lambda s: s.drain(uuid, reason, by, now))
+        self.ctx.snapshots.forget()
+        self.redirect(f"{self.ctx.urls.service}admin")
+
+
+def _reason(handler: PageHandler) -> str:
+    reason = handler.get_body_argument("reason", "").strip()
+    if not reason:
+        raise web.HTTPError(400, "say why: the person concerned will read it")
+    return reason[: actions.MAX_REASON]
+
+
+def routes() -> list[tuple[str, Any]]:
+    """Paths below the service's prefix."""
+    return [(r"admin", Admin), (r"admin/retire", AdminRetire), (r"admin/drain", AdminDrain)]

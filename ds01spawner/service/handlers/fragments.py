@@ -1,0 +1,68 @@
+"""Live parts of pages: availability, the person's sessions, notices."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ...errors import StoreError
+from ...pages.launch import live_counts
+from .. import mine, views
+from ..base import FragmentHandler
+
+
+class AvailabilityFragment(FragmentHandler):
+    """The strip, and the counts beside the compute choices."""
+
+    async def get(self) -> None:
+        """Rendered from the shared reading."""
+        snapshot = await self.ctx.snapshots.get()
+        found = await mine.decisions(self.ctx, [r.labels.session for r in snapshot.ledger.sessions])
+        shown = views.strip(
+            snapshot, self.person, self.ctx.settings.show_holders, mine.activity(snapshot, found)
+        )
+        self.fragment("availability.html", strip=shown, counts=live_counts(snapshot.statuses(self.person)))
+
+
+class SessionsFragment(FragmentHandler):
+    """Cards of the person's sessions."""
+
+    async def get(self) -> None:
+        """``dialogs`` asks for retire dialogs, which only pages of the hub can use."""
+        cards = await mine.cards(self.ctx, self.person)
+        self.fragment("sessions.html", cards=cards, dialogs=bool(self.get_query_argument("dialogs", "")))
+
+
+class NoticesFragment(FragmentHandler):
+    """What the person should read."""
+
+    async def get(self) -> None:
+        """Newest first; shown once means seen."""
+        await self.show()
+
+    async def show(self) -> None:
+        """Render the notices as they are now."""
+        found = await mine.notices(self.ctx, self.person, self.ctx.clock())
+        self.fragment("notices.html", notices=found, service_url=self.ctx.urls.service)
+
+
+class DismissFragment(NoticesFragment):
+    """Dismissing a notice; dismissed means dismissed."""
+
+    async def post(self, number: str) -> None:
+        """Dismiss one, and show the rest."""
+        now = self.ctx.clock()
+        try:
+            await self.ctx.store(lambda store: store.dismiss_notice(int(number), self.person.name, now))
+        except StoreError:
+            self.set_status(503)
+        await self.show()
+
+
+def routes() -> list[tuple[str, Any]]:
+    """Paths below the service's prefix."""
+    return [
+        (r"fragments/availability", AvailabilityFragment),
+        (r"fragments/sessions", SessionsFragment),
+        (r"fragments/notices", NoticesFragment),
+        (r"fragments/notices/([0-9]{1,15})/dismiss", DismissFragment),
+    ]

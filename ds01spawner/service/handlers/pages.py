@@ -1,0 +1,137 @@
+"""The service's pages: overview, GPUs, own usage, and the permalink."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from typing import Any
+from urllib.parse import urlencode
+
+from ... import form
+from ...errors import StoreError
+from ...options import from_form, parse_options
+from ...pages.launch import quota_line
+from .. import mine, views
+from ..base import PageHandler
+
+NAV = (("", "Overview"), ("gpus", "GPUs"), ("usage", "My usage"))
+PERIODS = (7, 30, 90)
+
+
+class Overview(PageHandler):
+    """Who holds what, own sessions, own limits."""
+
+    async def get(self) -> None:
+        """Everything of the person on one page."""
+        context = self.ctx
+        snapshot = await context.snapshots.get()
+        limits = await self.limits()
+        standing = form.Standing(
+            context.site,
+            self.person,
+            limits,
+            snapshot.reading,
+            snapshot.ledger,
+            snapshot.blocks,
+            context.clock(),
+        )
+        quotas = await asyncio.to_thread(form.quotas, standing)
+        found = await mine.decisions(context, [r.labels.session for r in snapshot.ledger.sessions])
+        self.page(
+            "overview.html",
+            strip=views.strip(
+                snapshot, self.person, context.settings.show_holders, mine.activity(snapshot, found)
+            ),
+            quotas=[quota_line(q) for q in quotas],
+            cards=await mine.cards(context, self.person),
+            dialogs=False,
+            simulated=snapshot.reading.inventory.mode == "simulated",
+        )
+
+
+class Gpus(PageHandler):
+    """Every device with its state, and why."""
+
+    async def get(self) -> None:
+        """Names of others only where the site shows them, or to admins."""
+        snapshot = await self.ctx.snapshots.get()
+        show = self.ctx.settings.show_holders or self.person.admin
+        found = await mine.decisions(self.ctx, [r.labels.session for r in snapshot.ledger.sessions])
+        self.page(
+            "gpus.html",
+            strip=views.strip(snapshot, self.person, show, mine.activity(snapshot, found)),
+            statuses=snapshot.statuses(self.person),
+            show_holders=show,
+            inventory=snapshot.reading.inventory,
+        )
+
+
+class Usage(PageHandler):
+    """Own GPU-hours, sessions and limits, with the source of every limit."""
+
+    async def get(self) -> None:
+        """``days`` picks the period."""
+        raw = self.get_query_argument("days", "30")
+        days = int(raw) if raw in {str(p) for p in PERIODS} else 30
+        now = self.ctx.clock()
+        since = now - timedelta(days=days)
+        limits = await self.limits()
+        name = self.person.name
+        problem, hours = "", 0.0
+        rows: list[dict[str, Any]] = []
+        try:
+            rows, hours = await self.ctx.store(
+                lambda store: (store.sessions(user=name, limit=200), store.gpu_hours(name, since, now))
+            )
+        except StoreError as error:
+            problem = str(error)
+        recent = [r for r in rows if r["started_at"] >= since or not r["ended_at"]]
+        self.page(
+            "usage.html",
+            days=days,
+            periods=PERIODS,
+            problem=problem,
+            hours=hours,
+            rows=views.history_rows(recent, now),
+            limits=limits.explain(),
+            groups=limits.groups,
+        )
+
+
+class Start(PageHandler):
+    """The permalink: opens the launch page filled in. It never starts anything."""
+
+    async def get(self) -> None:
+        """Validate what the link says, choose a server that is free, and go to its launch page."""
+        raw = from_form({name: self.get_query_arguments(name) for name in self.request.query_arguments})
+        options = parse_options(raw)  # a link with an unknown or bad option says so here
+        server = await self.free_server()
+        query = urlencode({f"opt-{k}": _flag(v) for k, v in options.stored().items() if k != "profile"})
+        url = self.ctx.urls.spawn(self.person.name, server)
+        self.redirect(f"{url}?{query}" if query else url)
+
+    async def free_server(self) -> str:
+        """The person's default server, or a named one that is not running."""
+        model = await self.ctx.hub.model(self.person.name, max_age=2)
+        taken = {
+            name for name, s in (model.get("servers") or {}).items() if s.get("ready") or s.get("pending")
+        }
+        return next(n for n in ("", *(f"s{i}" for i in range(2, 1000))) if n not in taken)
+
+
+class NotFound(PageHandler):
+    """Anything else below the prefix."""
+
+    async def get(self) -> None:
+        """A page that says so."""
+        self.set_status(404)
+        self.page("error.html", status=404, message="there is no such page")
+
+
+def _flag(value: Any) -> Any:
+    return int(value) if isinstance(value, bool) else value
+
+
+def routes() -> list[tuple[str, Any]]:
+    """Paths below the service's prefix."""
+    return [(r"", Overview), (r"gpus", Gpus), (r"usage", Usage), (r"start", Start)]

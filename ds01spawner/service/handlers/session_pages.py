@@ -1,0 +1,101 @@
+"""Pages that act on one session: retire it, keep it alive. Both ask first and work without JavaScript."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import urlencode
+
+from ...errors import Refused
+from ...pages import text
+from .. import actions, views
+from ..base import PageHandler
+
+DEFAULT_KEEP_S = 3600
+KEEP_CHOICES = (3600, 2 * 3600, 4 * 3600, 8 * 3600)
+
+
+class Retire(PageHandler):
+    """What is kept and removed, and the button."""
+
+    async def get(self) -> None:
+        """Ask. A server that is still starting has no session yet and can be cancelled all the same."""
+        server, project = self.get_query_argument("server", ""), ""
+        snapshot = await self.ctx.snapshots.get()
+        try:
+            hub = self.ctx.settings.hub_id
+            record = actions.find(snapshot, hub, user=self.person.name, server=server)
+            project = record.labels.project
+        except Refused:
+            options = await actions.last_options(self.ctx, self.person.name, server)
+            project = str(options.get("project", "default"))
+        self.page("retire.html", server=server, project=project, then=self.get_query_argument("then", "")[:8])
+
+    async def post(self) -> None:
+        """Retire, then go home, or to the launch page with CPU chosen."""
+        server = self.get_body_argument("server", "")
+        name = self.person.name
+        options = await actions.last_options(self.ctx, name, server)
+        snapshot = await self.ctx.snapshots.get(max_age=0)
+        session = next(
+            (
+                r.labels.session
+                for r in views.own_sessions(snapshot, name, self.ctx.settings.hub_id)
+                if r.labels.server == server
+            ),
+            "",
+        )
+        await actions.retire(self.ctx, self.person, name, server, session, "")
+        await actions.wait_gone(self.ctx, name, server)
+        if self.get_body_argument("then", "") == "cpu":
+            kept = {k: options[k] for k in ("project", "environment") if options.get(k)}
+            query = urlencode({f"opt-{k}": v for k, v in {**kept, "gpu": "none"}.items()})
+            self.redirect(f"{self.ctx.urls.spawn(name, server)}?{query}")
+            return
+        self.redirect(f"{self.ctx.urls.hub}home")
+
+
+class KeepAlive(PageHandler):
+    """How long more, within the allowance."""
+
+    async def get(self) -> None:
+        """Ask."""
+        await self.show()
+
+    async def show(self, result: str = "", refused: str = "", server: str | None = None) -> None:
+        """The form, with what came of the last request."""
+        server = self.get_query_argument("server", "") if server is None else server
+        snapshot = await self.ctx.snapshots.get()
+        record = actions.find(snapshot, self.ctx.settings.hub_id, user=self.person.name, server=server)
+        limits = await self.limits()
+        now = self.ctx.clock()
+        session = record.labels.session
+        keep = await self.ctx.store(lambda s: views.keep_alive(s, limits, session, self.person.name, now))
+        self.page(
+            "keep_alive.html",
+            server=server,
+            project=record.labels.project,
+            keep=keep,
+            choices=[(s, text.duration(s)) for s in KEEP_CHOICES],
+            result=result,
+            refused=refused,
+        )
+
+    async def post(self) -> None:
+        """Book what the caps leave, and say what it came to."""
+        server = self.get_body_argument("server", "")
+        raw = self.get_body_argument("seconds", "")
+        seconds = int(raw) if raw in {str(s) for s in KEEP_CHOICES} else DEFAULT_KEEP_S
+        snapshot = await self.ctx.snapshots.get()
+        record = actions.find(snapshot, self.ctx.settings.hub_id, user=self.person.name, server=server)
+        try:
+            grant = await actions.keep(self.ctx, self.person, record, seconds, "button")
+        except Refused as refused:
+            self.set_status(refused.refusal.status)
+            await self.show(refused=refused.refusal.sentence, server=server)
+            return
+        await self.show(result=grant.sentence, server=server)
+
+
+def routes() -> list[tuple[str, Any]]:
+    """Paths below the service's prefix."""
+    return [(r"retire", Retire), (r"keep-alive", KeepAlive)]

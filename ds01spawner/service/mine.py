@@ -1,0 +1,82 @@
+"""Everything about one person's running sessions, gathered for their cards."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from ..errors import StoreError
+from ..idle.model import Decision
+from ..pages.cards import SessionCard
+from ..pages.inputs import KeepAlive, Series
+from ..policy.resolve import Person
+from ..store import Store
+from . import views
+from .context import Context
+from .snapshot import Snapshot
+
+
+async def cards(context: Context, person: Person) -> list[SessionCard]:
+    """The person's sessions as cards. What the store cannot tell is left out, not guessed."""
+    now = context.clock()
+    snapshot = await context.snapshots.get()
+    records = views.own_sessions(snapshot, person.name, context.settings.hub_id)
+    sessions = [r.labels.session for r in records]
+    keeps: dict[str, KeepAlive] = {}
+    if sessions:
+        limits = await context.limits(person)
+
+        def read(store: Store) -> dict[str, KeepAlive]:
+            return {s: views.keep_alive(store, limits, s, person.name, now) for s in sessions}
+
+        try:
+            keeps = await context.store(read)
+        except StoreError:
+            keeps = {}
+    return views.cards(
+        snapshot, person, context, now, keeps, await decisions(context, sessions), series(context, sessions)
+    )
+
+
+async def decisions(context: Context, sessions: Sequence[str]) -> Mapping[str, Decision]:
+    """The idle service's last decision of each session, where there is one."""
+    source: Any = context.extra.get("decisions")
+    return await source(sessions) if source and sessions else {}
+
+
+def series(context: Context, sessions: Sequence[str]) -> Mapping[str, Sequence[Series]]:
+    """Measured courses of each session, where the sampler has any."""
+    source: Any = context.extra.get("series")
+    return {s: source(s) for s in sessions} if source else {}
+
+
+async def notices(context: Context, person: Person, now: datetime) -> list[dict[str, Any]]:
+    """What the person should read; nothing while the store is down."""
+
+    def read(store: Store) -> list[dict[str, Any]]:
+        found = store.notices(person.name, now)
+        for notice in found:
+            if not notice["seen_at"]:
+                store.see_notice(notice["id"], person.name, now)
+        return found
+
+    try:
+        return await context.store(read)
+    except StoreError:
+        return []
+
+
+def activity(snapshot: Snapshot, found: Mapping[str, Decision]) -> dict[str, str]:
+    """``idle 40 min`` by device UUID, for sessions the idle service has looked at."""
+    from ..pages import text
+
+    phrases: dict[str, str] = {}
+    for record in snapshot.ledger.sessions:
+        decision = found.get(record.labels.session)
+        if decision is None:
+            continue
+        idle = decision.state != "active" and decision.idle_seconds >= 60
+        phrase = f"idle {text.duration(decision.idle_seconds)}" if idle else "active"
+        phrases |= dict.fromkeys(record.labels.gpu_uuids, phrase)
+    return phrases

@@ -1,0 +1,151 @@
+"""From what the service has read to what its pages show."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from ..engines.docker.ledger import SessionRecord
+from ..idle import keepalive
+from ..idle.model import Decision
+from ..idle.rules import from_policy
+from ..pages import text
+from ..pages.cards import SessionCard, session_card
+from ..pages.inputs import KeepAlive, Series, SessionInfo
+from ..pages.strip import Strip, build_strip, card_titles
+from ..policy.resolve import Limits, Person
+from ..store import Store
+from .context import Context, Urls
+from .snapshot import Snapshot
+
+KEEP_STEP = timedelta(hours=1)
+POLL_S = 60.0
+
+
+def strip(snapshot: Snapshot, person: Person, show_holders: bool, activity: Mapping[str, str]) -> Strip:
+    """The strip as ``person`` may see it; admins always see who holds what."""
+    return build_strip(
+        snapshot.statuses(person),
+        person.name,
+        show_holders=show_holders or person.admin,
+        activity=activity,
+        problem=snapshot.problem,
+        updated=snapshot.updated,
+    )
+
+
+def own_sessions(snapshot: Snapshot, person: str, hub: str) -> list[SessionRecord]:
+    """The person's sessions on this hub, oldest first."""
+    mine = [r for r in snapshot.ledger.sessions if r.labels.user == person and r.labels.hub == hub]
+    return sorted(mine, key=lambda r: r.labels.created_at)
+
+
+def session_info(record: SessionRecord, snapshot: Snapshot) -> SessionInfo:
+    """A ledger record as the pages take it, its devices in words."""
+    labels = record.labels
+    devices = snapshot.reading.inventory.by_uuid()
+    titles = card_titles(snapshot.statuses())
+    gpus = []
+    for uuid in labels.gpu_uuids:
+        device = devices.get(uuid)
+        if device is None:
+            gpus.append(f"a device that is not there any more ({uuid[:12]}…)")
+        elif device.parent is None:
+            gpus.append(f"whole {titles.get(device.uuid, 'GPU')}, {text.memory(device.memory_mib)}")
+        else:
+            gpus.append(f"{device.profile} on {titles.get(device.card, 'a GPU')}")
+    return SessionInfo(
+        user=labels.user,
+        server=labels.server,
+        project=labels.project,
+        environment=labels.environment,
+        gpus=tuple(gpus),
+        started_at=text.parse_time(labels.created_at) or text.parse_time(record.started_at),
+        expires_at=text.parse_time(labels.expires_at),
+        state=record.state,
+        preemptible=labels.preemptible,
+    )
+
+
+def keep_alive(store: Store, limits: Limits, session: str, user: str, now: datetime) -> KeepAlive:
+    """What keeping a session alive is still worth. Blocking."""
+    caps = from_policy(limits.idle, limits.source("idle.timeout"), POLL_S).keep_alive
+    granted = [keepalive.Extension(r["at"], r["seconds"]) for r in store.extensions(session=session)]
+    day = store.extended_since(user, now - timedelta(days=1))
+    left = min(caps.session - sum(e.seconds for e in granted), caps.day - day)
+    step = min(KEEP_STEP, timedelta(seconds=max(60.0, caps.request)))
+    off = "Keeping sessions alive is switched off here." if min(caps.session, caps.day) <= 0 else ""
+    return KeepAlive(step, timedelta(seconds=max(0.0, left)), keepalive.until(granted), off)
+
+
+def cards(
+    snapshot: Snapshot,
+    person: Person,
+    context: Context,
+    now: datetime,
+    keeps: Mapping[str, KeepAlive],
+    decisions: Mapping[str, Decision],
+    series: Mapping[str, Sequence[Series]],
+) -> list[SessionCard]:
+    """The person's sessions as cards; the maps are by session id."""
+    urls: Urls = context.urls
+    return [
+        session_card(
+            session_info(r, snapshot),
+            now,
+            decision=decisions.get(r.labels.session),
+            series=series.get(r.labels.session, ()),
+            keep=keeps.get(r.labels.session),
+            hub_url=urls.hub,
+            user_url=urls.server(r.labels.user, r.labels.server),
+            service_url=urls.service,
+        )
+        for r in own_sessions(snapshot, person.name, context.settings.hub_id)
+    ]
+
+
+def session_json(
+    record: SessionRecord, snapshot: Snapshot, decision: Decision | None, urls: Urls
+) -> dict[str, Any]:
+    """A session for the API."""
+    labels = record.labels
+    return {
+        "session": labels.session,
+        "user": labels.user,
+        "server": labels.server,
+        "project": labels.project,
+        "environment": labels.environment,
+        "image": labels.image,
+        "state": record.state,
+        "created_at": labels.created_at,
+        "expires_at": labels.expires_at or None,
+        "preemptible": labels.preemptible,
+        "gpu": {
+            "uuids": list(labels.gpu_uuids),
+            "equivalents": labels.gpu_equivalents,
+            "devices": list(session_info(record, snapshot).gpus),
+        },
+        "url": urls.server(labels.user, labels.server),
+        "idle": decision.as_dict() if decision else None,
+    }
+
+
+def history_rows(rows: Sequence[Mapping[str, Any]], now: datetime) -> list[dict[str, Any]]:
+    """Past and running sessions for a table."""
+    return [
+        {
+            "user": r["user"],
+            "project": r["project"],
+            "environment": r["environment"],
+            "profile": r["profile"] or "CPU only",
+            "started_at": r["started_at"],
+            "lasted": text.duration((r["ended_at"] or now) - r["started_at"]),
+            "ended_at": r["ended_at"],
+            "gpu_hours": text.amount(
+                r["equivalents"] * ((r["ended_at"] or now) - r["started_at"]).total_seconds() / 3600
+            ),
+            "reason": r["reason"] if r["ended_at"] else "running",
+        }
+        for r in rows
+    ]
