@@ -81,7 +81,8 @@ _APT = (
     " && rm -rf /var/lib/apt/lists/*"
 )
 _PIP = (
-    "PIP_ROOT_USER_ACTION=ignore $(cat /opt/ds01/layer/user_python) -m pip install --no-cache-dir --disable-pip-version-check"
+    "PIP_ROOT_USER_ACTION=ignore $(cat /opt/ds01/layer/user_python) -m pip install --no-cache-dir"
+    " --disable-pip-version-check"
     " -c /opt/ds01-recipe/constraints.txt -r /opt/ds01-recipe/requirements.txt"
 )
 

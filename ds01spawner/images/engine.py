@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -62,6 +63,28 @@ def asking(what: str) -> Iterator[None]:
         raise EngineError(f"{what}: the engine says {error.explanation or error}") from error
     except (docker_errors.DockerException, requests.RequestException, OSError) as error:
         raise EngineError(f"{what}: the engine did not answer ({type(error).__name__})") from error
+
+
+class BuildStream:
+    """A build under way: iterate it for the engine's messages; `stop` ends it from another thread."""
+
+    def __init__(self, client: docker.APIClient, response: requests.Response) -> None:
+        self._client = client
+        self._response = response
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        with asking("building"):
+            yield from self._client._stream_helper(self._response, decode=True)
+
+    def stop(self) -> None:
+        """Drop the connection, on which the engine kills the step that runs."""
+        with suppress(AttributeError, OSError):
+            self._response.raw._fp.fp.raw._sock.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """Give the connection back."""
+        self._response.close()
+        self._client.close()
 
 
 class Images:
@@ -156,28 +179,25 @@ class Images:
             client.close()
         return self.inspect(reference)
 
-    def build(self, context: IO[bytes], timeout_s: int, **options: Any) -> Iterator[dict[str, Any]]:
-        """Send a tar context to the classic builder; yields the engine's own messages.
+    def build(self, context: IO[bytes], timeout_s: int, **options: Any) -> BuildStream:
+        """Send a tar context to the classic builder; the answer streams the engine's own messages.
 
-        The classic builder is the one every engine from 20.10 to 29 has without a plug-in. Closing
-        the iterator drops the connection, on which the engine stops the build.
+        The classic builder is the one every engine from 20.10 to 29 has without a plug-in. ``options``
+        are those of the engine's ``/build``; containers and dictionaries among them become JSON.
         """
         client = self._new_client(timeout_s)
-        params: dict[str, Any] = {
-            "rm": True,
-            "forcerm": True,
-            "pull": False,
-            **{k: json.dumps(v) if isinstance(v, (dict, list)) else v for k, v in options.items()},
-        }
+        params: dict[str, Any] = {"rm": True, "forcerm": True, "pull": False}
+        params |= {k: json.dumps(v) if isinstance(v, (dict, list)) else v for k, v in options.items()}
         headers = {"Content-Type": "application/x-tar"}
         try:
             with asking("building"):
                 url = client._url("/build")
                 response = client._post(url, data=context, params=params, headers=headers, stream=True)
                 client._raise_for_status(response)
-                yield from client._stream_helper(response, decode=True)
-        finally:
+        except BaseException:
             client.close()
+            raise
+        return BuildStream(client, response)
 
     def resolve(self, environment: Environment) -> Resolved:
         """The immutable image an environment stands for now; `Refused` when it is not on the machine."""

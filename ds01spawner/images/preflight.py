@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from .facts import SINGLEUSER_LABEL, ImageFacts
+from .labels_of import reserved
 
 Level = Literal["ok", "note", "gpu", "refuse"]
 """``note`` is shown, ``gpu`` refuses sessions with a GPU only, ``refuse`` every session."""
@@ -102,6 +103,12 @@ def check(facts: ImageFacts, host: Host, probe: Probe | None = None) -> Prefligh
                 "refuse",
                 "it runs only as its own user",
                 "make what it needs readable for all (`chmod -R a+rX`); sessions run as the person's own uid",
+            )
+        )
+    if lying := reserved(facts.labels):
+        findings.append(
+            Finding(
+                "labels", "refuse", f"its label {lying[0]} is the site's own", "build it without that label"
             )
         )
     if facts.volumes:

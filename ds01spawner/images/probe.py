@@ -6,8 +6,10 @@ removed whatever happens: what is probed may have been written by anybody.
 
 from __future__ import annotations
 
+import io
 import json
 import re
+import tarfile
 import uuid
 from contextlib import suppress
 from dataclasses import asdict
@@ -141,3 +143,29 @@ def clear_leftovers(images: Images) -> int:
             if error.status_code not in (404, 409):
                 raise EngineError(f"removing a probe: {error.explanation}") from error
     return removed
+
+
+def lock_of(images: Images, image_id: str) -> dict[str, Any]:
+    """What a build wrote down as installed: ``python``, ``pip``, ``layer`` and ``apt``."""
+    path = "/opt/ds01/lock.json"
+    client = images.client()
+    name = f"ds01-probe-{uuid.uuid4().hex[:12]}"
+    with asking(f"reading what {image_id[:19]} has"):
+        client.create_container(
+            image_id, ["true"], name=name, labels={LABEL: image_id}, network_disabled=True
+        )
+        try:
+            stream, _ = client.get_archive(name, path)
+            data = b"".join(stream)
+        finally:
+            with suppress(docker_errors.APIError):
+                client.remove_container(name, force=True, v=True)
+    try:
+        with tarfile.open(fileobj=io.BytesIO(data)) as tar:
+            member = tar.extractfile("lock.json")
+            found = json.loads(member.read()) if member else None
+    except (tarfile.TarError, KeyError, ValueError) as error:
+        raise EngineError(f"{path} of the image cannot be read: {error}") from error
+    if not isinstance(found, dict):
+        raise EngineError(f"{path} of the image is not what a build writes")
+    return found

@@ -1,0 +1,324 @@
+"""One build, from its recipe to a tagged image. Runs in a thread of `BuildRunner`.
+
+The image gets its name last, after it was checked; until then it is in a namespace that no catalogue
+lists, so a half-built image is never offered.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable
+from datetime import datetime
+from typing import IO, Any
+
+from ..errors import DS01Error
+from ..store.store import Store
+from . import dockerfile, dockerscan, environments, labels_of, logtext
+from .builds import BuildRequest, Site, drop
+from .engine import BuildStream, Images
+from .facts import LAYER_LABEL, ImageFacts
+from .layer import revision
+from .naming import HALF_BUILT_NAMESPACE, PIN_NAMESPACE
+from .preflight import check
+from .probe import lock_of, probe
+from .projectfiles import ProjectFileError, pack_files
+from .recipe import Recipe, environment_yml, requirements_text
+
+FLUSH_S = 0.5
+WATCH_S = 0.5
+DOCKERFILE = ".ds01.Dockerfile"
+"""Where the Dockerfile that was read and checked lies in the context: the one in the folder may change."""
+
+
+class BuildFailed(DS01Error):
+    """The build cannot go on; the message says why, in words for its owner."""
+
+
+class Stopped(DS01Error):
+    """Somebody or something stopped the build; the state and the reason are the job's."""
+
+
+class Job:
+    """See the module. `run` never raises: every end is a state in the store."""
+
+    def __init__(
+        self,
+        build: str,
+        request: BuildRequest,
+        store: Store,
+        images: Images,
+        site: Site,
+        clock: Callable[[], datetime],
+    ) -> None:
+        self.build = build
+        self.request = request
+        self._store = store
+        self._images = images
+        self._site = site
+        self._clock = clock
+        self._lines = logtext.Lines(logtext.Masker((*site.secrets, *site.build.args.values())))
+        self._pending: list[str] = []
+        self._flushed = 0.0
+        self._logged = 0
+        self._stop = threading.Event()
+        self._done = threading.Event()
+        self._end = ("", "")
+        self._stream: BuildStream | None = None
+        self._step = ""
+        self._started = time.monotonic()
+
+    def stop(self, state: str, reason: str) -> None:
+        """End the build from another thread; the first reason counts."""
+        if not self._stop.is_set():
+            self._end = (state, reason)
+            self._stop.set()
+        if stream := self._stream:
+            stream.stop()
+
+    def run(self) -> None:
+        """Do everything, and leave a final state."""
+        if not self._move("building", "queued"):
+            return
+        watch = threading.Thread(target=self._watch, name=f"{self.build}-watch", daemon=True)
+        watch.start()
+        state, reason, data = "failed", "", {}
+        try:
+            data = self._make()
+            state = "ready"
+        except Stopped:
+            state, reason = self._end
+        except (DS01Error, ProjectFileError) as error:
+            state, reason = self._end if self._stop.is_set() else ("failed", str(error))
+        except Exception as error:  # a fault of ours must not leave the build "building" for ever
+            state, reason = "failed", f"an error in the service: {type(error).__name__}: {error}"
+        finally:
+            self._done.set()
+            self._tidy()
+        if reason:
+            self._say(f"\x1b[31m{state}: {reason}\x1b[0m")
+        self._flush()
+        self._store.trim_log(self.build, logtext.HEAD, logtext.TAIL)
+        self._move(state, "building", "checking", reason=logtext.plain(reason)[:2000], **data)
+
+    # ------------------------------------------------------------ the parts
+
+    def _make(self) -> dict[str, Any]:
+        recipe = self.request.recipe
+        base = self._dockerfile_image() if recipe.dockerfile else self._pinned_base()
+        image = self._session_image(base)
+        self._move("checking", "building")
+        facts = self._checked(image)
+        lock = lock_of(self._images, facts.id)
+        lock["base"] = base.id
+        self._still_wanted()
+        self._images.tag(facts.id, self.request.reference)
+        environments.record(self._store, self._images, self.request, facts, lock, self.build, self._clock())
+        self._say(f"\x1b[32mready: {self.request.reference} is {facts.id[7:19]}\x1b[0m")
+        self._keep_in_project(lock)
+        return {"image": facts.id, "size": facts.size}
+
+    def _pinned_base(self) -> ImageFacts:
+        if not self.request.base:
+            raise BuildFailed("there is no base to start from; choose one")
+        facts = self._images.inspect(self.request.base)
+        self._say(f"base: {self.request.base} ({facts.id[7:19]})")
+        return facts
+
+    def _dockerfile_image(self) -> ImageFacts:
+        """Build the user's Dockerfile out of the user's project, and nothing else."""
+        project, path = self.request.project, self.request.recipe.dockerfile
+        text = project.read_text(path) if project else None
+        if project is None or text is None:
+            raise BuildFailed(f"there is no {path} in the project")
+        scan = dockerscan.scan(text, path)
+        refused = dockerscan.refused_images(
+            scan, lambda reference: self._site.allowed_image(self.request.owner, reference), path
+        )
+        if refused:
+            raise BuildFailed("; ".join(str(p) for p in refused))
+        ignore = project.read_text(".dockerignore") or ""
+        context = project.pack(self.request.limits.context, {DOCKERFILE: text.encode()}, ignore)
+        with context.file:
+            for link in sorted(context.outside)[:20]:
+                self._say(f"left out: {link} is a link that leads outside the project")
+            for name in sorted(context.unreadable)[:20]:
+                self._say(f"left out: {name} is not a file you can read")
+            if problems := dockerscan.refused_sources(scan, context.outside, path):
+                raise BuildFailed("; ".join(str(p) for p in problems))
+            self._say(f"context: {context.count} files, {context.size / 2**20:.1f} MiB")
+            image = self._build(context.file, scan.steps, path, dockerfile=DOCKERFILE)
+        facts = self._images.inspect(image)
+        if lying := labels_of.reserved(facts.labels):
+            raise BuildFailed(f"the label {lying[0]} is the site's own; leave it out of the Dockerfile")
+        return facts
+
+    def _session_image(self, base: ImageFacts) -> str:
+        """Add packages and the session layer to ``base``."""
+        pinned = f"{PIN_NAMESPACE}/{base.id[7:19]}:latest"
+        self._images.tag(base.id, pinned)
+        recipe = self.request.recipe
+        pip, conda, channels = self._files_of(recipe)
+        plan = dockerfile.plan(
+            recipe,
+            pinned,
+            self._site.host.hub_version,
+            site=self._site.build,
+            requirements=pip,
+            conda=conda,
+            channels=channels,
+            constraints=self.request.constraints,
+            has_layer=base.labels.get(LAYER_LABEL) == revision(self._site.host.hub_version),
+        )
+        steps = tuple(dockerscan.instructions(plan.dockerfile))
+        with pack_files({"Dockerfile": plan.dockerfile.encode(), **plan.files}) as context:
+            labels = labels_of.image_labels(self.request, self._site.host.hub_version, base, self._clock())
+            return self._build(context, steps, "", labels=labels, buildargs=self._site.build.args)
+
+    def _files_of(self, recipe: Recipe) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
+        pip: tuple[str, ...] = ()
+        conda: tuple[str, ...] = ()
+        channels: tuple[str, ...] = ()
+        if recipe.requirements:
+            pip = requirements_text(self._text(recipe.requirements), recipe.requirements)
+        if recipe.environment_yml:
+            conda, more, channels = environment_yml(
+                self._text(recipe.environment_yml), recipe.environment_yml
+            )
+            pip = (*pip, *more)
+        return pip, conda, channels
+
+    def _text(self, path: str) -> str:
+        text = self.request.project.read_text(path) if self.request.project else None
+        if text is None:
+            raise BuildFailed(f"there is no {path} in the project")
+        return text
+
+    def _checked(self, image: str) -> ImageFacts:
+        facts = self._images.inspect(image)
+        limit = self.request.limits.size
+        if limit is not None and facts.size is not None and facts.size > limit:
+            raise BuildFailed(
+                f"the image has {facts.size / 2**30:.1f} GiB; your limit is {limit / 2**30:.1f} GiB "
+                "(policy, images.builds.size)"
+            )
+        self._say("checking that a session can start from it")
+        result = check(facts, self._site.host, probe(self._images, facts.id))
+        for finding in result.findings:
+            if finding.level in ("note", "gpu"):
+                self._say(f"note: {finding.message}. {finding.mend}")
+        if not result.ok:
+            raise BuildFailed(result.reason)
+        return facts
+
+    def _keep_in_project(self, lock: dict[str, Any]) -> None:
+        if self.request.project is None:
+            return
+        try:
+            self.request.project.write_text("recipe.lock.json", json.dumps(lock, indent=1) + "\n")
+        except (ProjectFileError, OSError) as error:
+            self._say(f"note: the lock could not be written to the project: {error}")
+
+    # ------------------------------------------------------------ the engine's builder
+
+    def _build(
+        self, context: IO[bytes], steps: tuple[dockerscan.Instruction, ...], file: str, **options: Any
+    ) -> str:
+        limits = self.request.limits
+        if limits.memory is not None:
+            options |= {"memory": limits.memory, "memswap": limits.memory}
+        if limits.cpus is not None:
+            options |= {"cpuperiod": 100_000, "cpuquota": int(limits.cpus * 100_000)}
+        if self._site.network:
+            options["networkmode"] = self._site.network
+        name = f"{HALF_BUILT_NAMESPACE}/{self.build}:{'project' if file else 'image'}"
+        self._still_wanted()
+        stream = self._images.build(context, limits.time + 60, t=name, **options)
+        self._stream = stream
+        try:
+            self._still_wanted()
+            return self._follow(stream, steps, file)
+        finally:
+            self._stream = None
+            stream.close()
+
+    def _follow(self, stream: BuildStream, steps: tuple[dockerscan.Instruction, ...], file: str) -> str:
+        image, step = "", 0
+        for message in stream:
+            text = message.get("stream") or message.get("status") or ""
+            if text.startswith("Step ") and "/" in text:
+                step = int(text[5:].split("/")[0])
+            if text:
+                self._log(self._lines.feed(text if "stream" in message else text + "\n"))
+            if "aux" in message:
+                image = message["aux"].get("ID", image)
+            if "error" in message:
+                self._log(self._lines.end())
+                raise BuildFailed(failure(str(message["error"]), steps, step, file, self.request.limits))
+        self._log(self._lines.end())
+        self._still_wanted()
+        if not image:
+            raise BuildFailed("the engine ended the build without an image")
+        return image
+
+    # ------------------------------------------------------------ watching and writing
+
+    def _watch(self) -> None:
+        while not self._done.wait(WATCH_S):
+            if time.monotonic() - self._started > self.request.limits.time:
+                minutes = self.request.limits.time // 60
+                self.stop("failed", f"it took longer than {minutes} min (policy, images.builds.time)")
+            free = self._site.free_bytes()
+            if free is not None and free < self._site.minimum_free:
+                self.stop("failed", "the server's disk is nearly full; tell the administrator")
+            if self._stop.is_set() and (stream := self._stream):
+                stream.stop()
+            if self._pending and time.monotonic() - self._flushed > FLUSH_S:
+                self._flush()
+
+    def _still_wanted(self) -> None:
+        if self._stop.is_set():
+            raise Stopped(self._end[1])
+
+    def _move(self, state: str, *expected: str, **data: Any) -> bool:
+        return self._store.move_build(self.build, state, self._clock(), expected=expected, **data)
+
+    def _say(self, line: str) -> None:
+        self._log(self._lines.feed(line + "\n"))
+
+    def _log(self, lines: list[str]) -> None:
+        self._pending += lines
+        if len(self._pending) >= 100 or time.monotonic() - self._flushed > FLUSH_S:
+            self._flush()
+
+    def _flush(self) -> None:
+        lines, self._pending = self._pending, []
+        self._flushed = time.monotonic()
+        if lines:
+            self._store.append_log(self.build, lines)
+            self._logged += len(lines)
+            if self._logged > 2 * (logtext.HEAD + logtext.TAIL):
+                self._store.trim_log(self.build, logtext.HEAD, logtext.TAIL)
+                self._logged = logtext.HEAD + logtext.TAIL
+
+    def _tidy(self) -> None:
+        for part in ("project", "image"):
+            drop(self._images, f"{HALF_BUILT_NAMESPACE}/{self.build}:{part}")
+
+
+def failure(error: str, steps: tuple[dockerscan.Instruction, ...], step: int, file: str, limits: Any) -> str:
+    """What went wrong, with the line it is on. Pure."""
+    failed = steps[step - 1] if 0 < step <= len(steps) else None
+    code = error.rsplit("returned a non-zero code:", 1)[-1].strip() if "non-zero code" in error else ""
+    if failed is None:
+        return error[:500]
+    where = f"{file}, line {failed.line}: " if file else ""
+    what = failed.text if len(failed.text) <= 160 else failed.text[:160] + " …"
+    if code == "137" and limits.memory is not None:
+        mib = limits.memory // 2**20
+        limit = f"the memory limit of {mib} MiB (policy, images.builds.memory)"
+        return f"{where}stopped, most likely at {limit}: {what}"
+    if code:
+        return f"{where}ended with exit code {code}: {what}"
+    return f"{where}{error[:300]}: {what}"

@@ -1,0 +1,262 @@
+"""Build environments: what a build is, which one is next, and the queue that outlives nothing by accident.
+
+queued → building → checking → ready | failed | cancelled. States and logs are in the store, so a page
+can be refreshed and another process can look. The work itself is in this process: after a restart every
+build that was under way is failed, never "building" for ever, and what was half built is never offered.
+"""
+
+from __future__ import annotations
+
+import secrets
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import DS01Error, EngineError, Refusal, Refused
+from ..store.store import Store
+from .dockerfile import SiteBuild
+from .engine import Images
+from .naming import HALF_BUILT_NAMESPACE
+from .preflight import Host
+from .projectfiles import ProjectFiles
+from .recipe import Recipe
+
+if TYPE_CHECKING:
+    from .buildjob import Job
+
+ACTIVE = ("queued", "building", "checking")
+FINAL = ("ready", "failed", "cancelled")
+RESTARTED = "the service was restarted while this build was under way; build again"
+
+
+@dataclass(frozen=True)
+class BuildLimits:
+    """What one person's builds may use; the fields of the policy's ``images.builds``."""
+
+    parallel: int = 1
+    cpus: float | None = 2.0
+    memory: int | None = 4 * 2**30
+    """Bytes."""
+    time: int = 1800
+    """Seconds for the whole build."""
+    context: int = 500 * 2**20
+    """Bytes sent."""
+    size: int | None = 20 * 2**30
+    """Bytes of the image that comes out."""
+    keep: int = 3
+    """Former images kept for going back."""
+
+
+@dataclass(frozen=True)
+class BuildRequest:
+    """A build that is allowed: whoever makes one has asked the policy.
+
+    ``environment`` is the id people see, ``reference`` what is tagged in the end (the same for own
+    environments). ``base`` is the image to start from, chosen and checked; empty for a Dockerfile.
+    """
+
+    owner: str
+    environment: str
+    reference: str
+    recipe: Recipe
+    base: str = ""
+    limits: BuildLimits = BuildLimits()
+    project: ProjectFiles | None = None
+    kind: str = "mine"
+    course: str = ""
+    groups: tuple[str, ...] = ()
+    constraints: tuple[str, ...] = ()
+    by: str = ""
+    """Who asked, where that is not the owner."""
+
+
+@dataclass(frozen=True)
+class Site:
+    """What builds need to know of the site. ``allowed_image`` gives a reason against a base, or nothing."""
+
+    host: Host
+    build: SiteBuild = field(default_factory=SiteBuild)
+    network: str = ""
+    """Network mode of the build's steps: empty for the engine's default, ``none`` for no network."""
+    allowed_image: Callable[[str, str], str] = lambda person, reference: ""
+    free_bytes: Callable[[], int | None] = lambda: None
+    """Free space where the engine keeps images, or None when it is not known."""
+    minimum_free: int = 2 * 2**30
+    secrets: tuple[str, ...] = ()
+    probe_cache: Path | None = None
+
+
+def next_builds(
+    queued: Sequence[tuple[str, str]], running: Mapping[str, int], limits: Mapping[str, int], free: int
+) -> list[str]:
+    """Which builds to start now: oldest first, nobody beyond their own limit, at most ``free`` in all.
+
+    ``queued`` are ``(build, owner)`` in order of arrival, ``running`` and ``limits`` numbers by owner.
+    """
+    count = dict(running)
+    chosen: list[str] = []
+    for build, owner in queued:
+        if len(chosen) == free:
+            break
+        if count.get(owner, 0) < limits.get(owner, 1):
+            count[owner] = count.get(owner, 0) + 1
+            chosen.append(build)
+    return chosen
+
+
+class BuildRunner:
+    """The queue of builds and the threads that work on it. One for each site, in the service."""
+
+    def __init__(
+        self,
+        store: Store,
+        images: Images,
+        site: Site,
+        workers: int = 2,
+        clock: Callable[[], datetime] = lambda: datetime.now(timezone.utc),
+    ) -> None:
+        self.store = store
+        self.images = images
+        self.site = site
+        self.clock = clock
+        self._workers = workers
+        self._lock = threading.Lock()
+        self._queue: dict[str, BuildRequest] = {}
+        self._jobs: dict[str, Job] = {}
+        self._threads: dict[str, threading.Thread] = {}
+        self._closed = False
+
+    def recover(self) -> list[str]:
+        """After a start: fail what nobody works on, and drop what was half built. Returns the builds."""
+        stale = self.store.fail_builds(ACTIVE, RESTARTED, self.clock())
+        for image in self.images.list():
+            for tag in image.tags:
+                if tag.startswith(f"{HALF_BUILT_NAMESPACE}/"):
+                    drop(self.images, tag)
+        return stale
+
+    def submit(self, request: BuildRequest) -> str:
+        """Queue a build and return its id. `Refused` when the environment is being built already."""
+        with self._lock:
+            if self._closed:
+                raise DS01Error("the service is stopping; build again in a moment")
+            for other in (*self._queue.values(), *(j.request for j in self._jobs.values())):
+                if other.reference == request.reference:
+                    raise Refused(_busy(request))
+            build = f"b-{secrets.token_hex(6)}"
+            data = {
+                "reference": request.reference,
+                "recipe": request.recipe.model_dump(mode="json", exclude_defaults=True),
+                "base": request.base,
+                "kind": request.kind,
+                "course": request.course,
+                "by": request.by or request.owner,
+            }
+            self.store.put_build(build, request.owner, request.environment, "queued", data, self.clock())
+            self._queue[build] = request
+        self._dispatch()
+        return build
+
+    def cancel(self, build: str, reason: str = "cancelled") -> bool:
+        """Stop a build, queued or running; False when it is over already."""
+        with self._lock:
+            if self._queue.pop(build, None) is not None:
+                return self.store.move_build(
+                    build, "cancelled", self.clock(), expected=("queued",), reason=reason
+                )
+            job = self._jobs.get(build)
+        if job is None:
+            return False
+        job.stop("cancelled", reason)
+        return True
+
+    def position(self, build: str) -> int | None:
+        """How many builds are before this one, or None when it is not waiting."""
+        with self._lock:
+            waiting = list(self._queue)
+        return waiting.index(build) if build in waiting else None
+
+    def wait(self, build: str, timeout_s: float) -> str:
+        """Wait for a build's end (the command line does); returns its state."""
+        deadline = threading.Event()
+        step = 0.2
+        for _ in range(max(1, int(timeout_s / step))):
+            known = self.store.get_build(build)
+            if known is None or known["state"] in FINAL:
+                break
+            deadline.wait(step)
+        known = self.store.get_build(build)
+        return str(known["state"]) if known else "failed"
+
+    def close(self, timeout_s: float = 10) -> None:
+        """Stop everything; what was under way is failed with the reason."""
+        with self._lock:
+            self._closed = True
+            queued, jobs = list(self._queue), list(self._jobs.values())
+            self._queue.clear()
+            threads = list(self._threads.values())
+        for build in queued:
+            self.store.move_build(build, "failed", self.clock(), expected=("queued",), reason=RESTARTED)
+        for job in jobs:
+            job.stop("failed", RESTARTED)
+        for thread in threads:
+            thread.join(timeout_s)
+
+    def _dispatch(self) -> None:
+        from .buildjob import Job
+
+        with self._lock:
+            if self._closed:
+                return
+            running: dict[str, int] = {}
+            for job in self._jobs.values():
+                running[job.request.owner] = running.get(job.request.owner, 0) + 1
+            chosen = next_builds(
+                [(build, r.owner) for build, r in self._queue.items()],
+                running,
+                {r.owner: r.limits.parallel for r in self._queue.values()},
+                self._workers - len(self._jobs),
+            )
+            for build in chosen:
+                job = Job(build, self._queue.pop(build), self.store, self.images, self.site, self.clock)
+                self._jobs[build] = job
+                thread = threading.Thread(target=self._work, args=(job,), name=build, daemon=True)
+                self._threads[build] = thread
+                thread.start()
+
+    def _work(self, job: Job) -> None:
+        try:
+            job.run()
+        finally:
+            with self._lock:
+                self._jobs.pop(job.build, None)
+                self._threads.pop(job.build, None)
+            self._dispatch()
+
+
+def drop(images: Images, reference: str) -> None:
+    """Remove a tag of ours; one that is in use, or an engine that does not answer, is left for later."""
+    try:
+        images.remove(reference)
+    except EngineError:
+        return
+
+
+def _busy(request: BuildRequest) -> Refusal:
+    return Refusal(
+        code="build-running",
+        asked=f"the environment {request.environment} is being built already",
+        limit="one build at a time for each environment",
+        do="wait for it, or cancel it",
+        status=409,
+    )
+
+
+def limits_from(section: Any) -> BuildLimits:
+    """`BuildLimits` out of the policy's ``images.builds``, as a mapping or a model with these fields."""
+    names: Iterable[str] = BuildLimits.__dataclass_fields__
+    given = section if isinstance(section, Mapping) else {n: getattr(section, n) for n in names}
+    return BuildLimits(**{name: given[name] for name in names if name in given})
