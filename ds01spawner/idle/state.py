@@ -84,6 +84,4 @@ def _write(path: Path, document: Any, mode: int) -> None:
     file = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
     with os.fdopen(file, "w") as stream:
         json.dump(document, stream)
-        stream.flush()
-        os.fsync(stream.fileno())
     temporary.replace(path)

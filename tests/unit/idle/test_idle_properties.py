@@ -54,7 +54,7 @@ def play(history, lose_at=None, session=SESSION, rules=STUDENT):
 
 
 @given(looks)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=120, deadline=None)
 def test_no_retire_without_a_warning_visible_for_its_lead(history):
     visible, seen = None, None
     for now, look, decision, _, _ in play(history):
@@ -71,7 +71,7 @@ def test_no_retire_without_a_warning_visible_for_its_lead(history):
 
 
 @given(looks)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=120, deadline=None)
 def test_no_retire_because_of_what_is_unknown_or_in_use(history):
     for _, look, decision, _, _ in play(history):
         if look["kind"] != "idle":
@@ -80,7 +80,7 @@ def test_no_retire_because_of_what_is_unknown_or_in_use(history):
 
 
 @given(looks)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=120, deadline=None)
 def test_only_observed_idle_time_counts(history):
     observed, seen = 0.0, None
     for now, look, decision, _, _ in play(history):
@@ -96,7 +96,7 @@ def test_only_observed_idle_time_counts(history):
 
 
 @given(looks)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=120, deadline=None)
 def test_no_retire_before_a_granted_extension_is_over(history):
     for now, _, decision, _, until in play(history):
         if decision.state == "retire" and until is not None:
@@ -104,7 +104,7 @@ def test_no_retire_before_a_granted_extension_is_over(history):
 
 
 @given(looks, st.integers(0, 90))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=120, deadline=None)
 def test_a_restart_that_loses_all_memory_never_ends_a_session_earlier(history, lose_at):
     whole, lost = list(play(history)), list(play(history, lose_at))
     assert len(lost) >= len(whole)
@@ -113,7 +113,7 @@ def test_a_restart_that_loses_all_memory_never_ends_a_session_earlier(history, l
 
 
 @given(looks)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 def test_the_same_pass_never_warns_and_retires(history):
     for _, _, decision, before, _ in play(history):
         assert not (decision.warn and decision.state == "retire")
@@ -122,14 +122,14 @@ def test_the_same_pass_never_warns_and_retires(history):
 
 
 @given(looks)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 def test_memory_survives_its_file(history):
     for _, _, decision, _, _ in play(history):
         assert Memory.from_dict(decision.memory.as_dict()) == decision.memory
 
 
 @given(looks, st.sampled_from([60, 600, 3600]))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 def test_the_time_told_is_kept(history, grace):
     """What a page shows as ``retire_at`` is never later than the retire that then happens."""
     session = replace(SESSION, started_at=at(-grace / 60))

@@ -1,0 +1,172 @@
+"""A site in memory for the idle service: hub, sensors, clock; the store is a real one on SQLite."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+from idle_rows import QUIET, STUDENT, TEN
+
+from ds01spawner.errors import DS01Error
+from ds01spawner.idle.book import Book
+from ds01spawner.idle.engine import Running
+from ds01spawner.idle.hubapi import HubError, HubServer
+from ds01spawner.idle.notices import BannerChannel, FileChannel, Notifier
+from ds01spawner.idle.observe import Look
+from ds01spawner.idle.service import IdleService, Parts, Settled
+from ds01spawner.idle.state import IdleFiles
+from ds01spawner.idle.workspace import ProjectFolder
+from ds01spawner.labels import SessionLabels
+from ds01spawner.store import SessionRecord, Store
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = TEN
+
+    def __call__(self) -> datetime:
+        return self.now
+
+
+class Hub:
+    def __init__(self, site) -> None:
+        self.site, self.down, self.answer, self.pending = site, False, "stopped", set()
+
+    def _server(self, user: str) -> HubServer:
+        return HubServer(
+            user,
+            "",
+            f"/user/{user}/",
+            started=self.site.started.get(user),
+            ready=True,
+            pending="stop" if user in self.pending else "",
+            last_activity=self.site.clock.now,
+        )
+
+    async def servers(self):
+        if self.down:
+            raise HubError("the hub did not answer")
+        return {(u, ""): self._server(u) for u in self.site.up}
+
+    async def server(self, user, name):
+        return self._server(user) if user in self.site.up else None
+
+    async def stop(self, user, name):
+        if self.answer == "error":
+            raise HubError("the hub answered 500")
+        self.site.log.append(f"stop {user}")
+        self.site.up.discard(user)
+        return self.answer
+
+
+class Eyes:
+    """Says for each user what ``site.signals`` says; ``recheck`` overrides it for looks at one session."""
+
+    def __init__(self, site) -> None:
+        self.site = site
+
+    async def look(self, running, servers):
+        found = {}
+        for r in running:
+            user = r.labels.user
+            signals = self.site.signals.get(user, QUIET)
+            if len(running) == 1 and user in self.site.recheck:
+                signals = self.site.recheck[user]
+            found[r.labels.session] = Look(signals, self.site.touched.get(user))
+        return found
+
+    def keep_only(self, sessions):
+        pass
+
+
+class LoggedBook(Book):
+    def __init__(self, store, site) -> None:
+        super().__init__(store)
+        self.site = site
+
+    def retiring(self, session, decision, now):
+        super().retiring(session, decision, now)
+        self.site.log.append(f"reason {session.user}")
+
+
+class Site:
+    """Users ``up``, each with one session; `passes` lives through minutes."""
+
+    def __init__(self, folder, users=("alice",), rules=STUDENT, dry_run=False, parallel=16) -> None:
+        self.folder, self.rules, self.parallel = folder, rules, parallel
+        self.clock, self.log = Clock(), []
+        self.up = set(users)
+        self.started = dict.fromkeys(users, TEN - timedelta(hours=2))
+        self.ids = {u: f"s-{u}" for u in users}
+        self.signals, self.recheck, self.touched, self.uuids = {}, {}, {}, {}
+        self.hub, self.engine_down, self.store_down, self.share = Hub(self), False, False, 0.0
+        self.root = folder / "workspaces"
+        for user in users:
+            (self.root / user / "p").mkdir(parents=True)
+        self.store = Store.open(f"sqlite:///{folder / 'store.sqlite'}")
+        for r in self.running():
+            self.store.session_started(SessionRecord.from_labels(r.labels, TEN))
+        self.dry_run = dry_run
+        self.restart()
+
+    def restart(self) -> None:
+        """A new process of the service with what the old one left on disk."""
+        channels = [BannerChannel(self._store), FileChannel(lambda u, p: ProjectFolder(self.root, u, p))]
+        parts = Parts(
+            hub=self.hub,
+            eyes=Eyes(self),
+            running=self.running,
+            rules=lambda server, now: self.rules,
+            book=LoggedBook(self._store, self),
+            notifier=Notifier(channels),
+            files=IdleFiles(self.folder),
+            clock=self.clock,
+            share=lambda running: self.share,
+        )
+        self.service = IdleService(parts, Settled(poll=60, parallel=self.parallel, dry_run=self.dry_run))
+
+    def _store(self) -> Store:
+        if self.store_down:
+            raise DS01Error("the store is down")
+        return self.store
+
+    def running(self) -> list[Running]:
+        if self.engine_down:
+            raise DS01Error("the engine is down")
+        labels = [
+            SessionLabels(
+                user=u,
+                server="",
+                project="p",
+                hub="hub",
+                session=self.ids[u],
+                gpu_uuids=self.uuids.get(u, ()),
+                created_at=self.started[u].isoformat(),
+            )
+            for u in sorted(self.up)
+        ]
+        return [Running(f"c-{x.session}", x) for x in labels]
+
+    async def passes(self, count: int, minutes: float = 1.0) -> dict[str, str]:
+        """``count`` passes, one every ``minutes``; the last one's state by user."""
+        states = {}
+        for _ in range(count):
+            self.clock.now += timedelta(minutes=minutes)
+            try:
+                cases = await self.service.one_pass()
+            except DS01Error:
+                states = {}
+                continue
+            await self.service.settle()
+            states = {c.session.user: c.decision.state for c in cases}
+        return states
+
+    def notices(self, user: str = "alice") -> list[str]:
+        return [n["text"] for n in self.store.notices(user, self.clock.now)]
+
+    def file(self, user: str = "alice") -> str:
+        path = self.root / user / "p/.ds01/notices"
+        return path.read_text() if path.exists() else ""
+
+
+__all__ = ["Site", "replace"]
