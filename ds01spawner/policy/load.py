@@ -116,7 +116,7 @@ def parse_policy(text: str, path: Path) -> Policy:
             except PolicyError as error:
                 line = lines.get(("groups", group_name, "members_file"), 0)
                 key = f"groups.{group_name}.members_file"
-                problems.append(Problem(name, line, key, error.problems[0].message))
+                problems.append(Problem(name, line, key, str(error)))
         groups.append(_group(group_name, group, frozenset(members), name, lines))
     if document.default_group is not None and document.default_group not in document.groups:
         message = f"there is no group {document.default_group!r} in this file"
@@ -199,9 +199,9 @@ def _read(path: Path) -> str:
             raise PolicyError(Problem(str(path), 0, "", "the file is larger than 4 MiB"))
         return data.decode("utf-8-sig")
     except OSError as error:
-        raise PolicyError(Problem(str(path), 0, "", f"{path} cannot be read: {error.strerror}")) from None
+        raise PolicyError(Problem(str(path), 0, "", f"cannot be read: {error.strerror}")) from None
     except UnicodeDecodeError:
-        raise PolicyError(Problem(str(path), 0, "", f"{path} is not UTF-8 text")) from None
+        raise PolicyError(Problem(str(path), 0, "", "is not UTF-8 text")) from None
 
 
 def _problems(error: ValidationError, file: str, lines: Mapping[KeyPath, int]) -> list[Problem]:

@@ -81,7 +81,7 @@ _EMPTY: dict[str, Any] = {**{key: {} for key in _BRANCHES}, "members": ()}
 class Section(BaseModel):
     """Base of every part of the file: frozen, and a key it does not know is an error."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     @model_validator(mode="before")
     @classmethod
@@ -98,6 +98,7 @@ class GpuHours(Section):
     budget: Weight | None = None
     """GPU-hours that may have been used within ``window`` when a session starts."""
     window: Annotated[Duration, Field(ge=3600)] = 7 * 86400
+    """Length of the window, at least an hour; it moves with time."""
 
 
 class Gpu(Section):
@@ -106,11 +107,13 @@ class Gpu(Section):
     max_equivalents: Weight | None = 1.0
     """Quota over all sessions of a person: a whole GPU is 1.0, a slice its compute slices / 7."""
     max_devices_per_session: Count | None = 1
+    """Devices in one session; most programs use only one slice."""
     profiles: tuple[Profile, ...] | None = None
     """Slice profiles that may be chosen, such as ``1g.10gb``; null allows every slice."""
     full_gpu: Switch = True
     """Whether whole GPUs may be chosen; independent of ``profiles``."""
     hours: GpuHours = GpuHours()
+    """Budget of GPU-hours."""
     when_store_down: Literal["open", "closed"] = "open"
     """Start GPU sessions (``open``) or not (``closed``) while used GPU-hours cannot be read."""
 
@@ -131,13 +134,17 @@ class Session(Section):
     max: Count | None = 3
     """Sessions of one person at the same time."""
     cpus: Cpus | None = 4.0
+    """CPU time of one session, in CPUs."""
     memory: Memory | None = 8 * 2**30
+    """Memory of one session; a process that passes it is ended."""
     swap: Size | None = 0
     """Swap on top of ``memory``; 0 is none."""
     shm: Size = 2 * 2**30
     """Size of ``/dev/shm``; counts against ``memory`` as it fills."""
     pids: Positive | None = 4096
+    """Processes and threads of one session."""
     ulimits: Mapping[str, Ulimit] = Field(default_factory=dict)
+    """Soft and hard limits by name, such as ``nofile: "1024:65536"``; each name merges on its own."""
     lifetime: Annotated[Duration, Field(ge=60)] | None = 24 * 3600
     """Longest life of a session, counted from its claim; then it is retired."""
 
@@ -154,10 +161,13 @@ class Aggregate(Section):
     """A ceiling over all sessions of one person together; null is none."""
 
     cpus: Cpus | None = None
+    """CPU time all sessions share; each may use what the others leave."""
     memory: Memory | None = None
+    """Memory of all sessions; a start that would not fit is refused."""
     memory_high: Memory | None = None
     """Above this the kernel slows the person's sessions down (cgroup v2 only)."""
     pids: Positive | None = None
+    """Processes and threads of all sessions."""
     gpu_equivalents: Weight | None = None
     """Hard ceiling on GPUs; holds for preemptible sessions too."""
 
@@ -166,13 +176,16 @@ class KeepAlive(Section):
     """How far a person may put an idle retire off; 0 switches the button and the file off."""
 
     per_session: Duration = 0
+    """How long one session may be kept alive in all."""
     per_day: Duration = 0
+    """How long all of a person's sessions may be kept alive within a day."""
 
 
 class Pressure(Section):
     """When devices are scarce: above ``threshold`` busy, the idle timeout is multiplied by ``factor``."""
 
     threshold: Annotated[Share, Field(le=1)] = 0.8
+    """Share of the devices in use from which the rule counts."""
     factor: Annotated[Share, Field(gt=0, le=1)] = 1.0
     """1 changes nothing; 0.5 halves the timeout, never the warning's lead."""
 
@@ -181,6 +194,7 @@ class Thresholds(Section):
     """A session counts as active on a ground when it is above that ground's threshold."""
 
     gpu: Annotated[Share, Field(le=1)] = 0.05
+    """GPU utilisation."""
     gpu_memory: Size = 64 * 2**20
     """Change of GPU memory that counts as activity where utilisation cannot be measured."""
     cpu: Share = 0.05
@@ -195,19 +209,24 @@ class Idle(Section):
     timeout: Annotated[Duration, Field(ge=1)] | None = 3600
     """Idle for this long and it is retired; null is never for idleness."""
     start_grace: Duration = 30 * 60
+    """A session is not idle before this long after its start."""
     warn_lead: Annotated[Duration, Field(ge=1)] = 10 * 60
     """A warning is visible for at least this long before an idle retire."""
     lifetime_lead: Annotated[Duration, Field(ge=1)] = 30 * 60
     """A warning is visible for this long before the end of the lifetime."""
     keep_alive: KeepAlive = KeepAlive()
+    """Putting an idle retire off."""
     pressure: Pressure = Pressure()
+    """When devices are scarce."""
     thresholds: Thresholds = Thresholds()
+    """What counts as activity."""
 
 
 class Queue(Section):
     """A person's place in the queue."""
 
     max_wait: Duration | None = 24 * 3600
+    """A ticket older than this ends."""
     priority: Annotated[int, Field(strict=True, ge=-1000, le=1000)] = 0
     """Higher is served first."""
     max_tickets: Count | None = 2
@@ -222,9 +241,13 @@ class Builds(Section):
     """Limits on building environments."""
 
     parallel: Positive = 1
+    """Builds of one person at a time."""
     cpus: Cpus | None = 2.0
+    """CPUs of one build."""
     memory: Memory | None = 4 * 2**30
+    """Memory of one build."""
     time: Annotated[Duration, Field(ge=60)] = 30 * 60
+    """Longest time of one build."""
     context: Size = 500 * 2**20
     """Largest folder sent to a build."""
     size: Size | None = 20 * 2**30
@@ -239,28 +262,37 @@ class Images(Section):
     use: tuple[Text, ...] | None = None
     """Environment ids that may be started, ``*`` and ``?`` as wildcards; null allows all a person sees."""
     build: Switch = True
+    """Whether own environments may be built."""
     commit: Switch = False
     """Whether a session may be kept as an image (not reproducible)."""
     max: Count | None = 10
     """Own environments."""
     builds: Builds = Builds()
+    """Limits of builds."""
 
 
 class MinimumFree(Section):
     """Free space that must be left for a start, by place."""
 
     workspace: Size = 2**30
+    """Where the person's files are."""
     host: Size = 2 * 2**30
+    """The machine's own disk, where the hub keeps its state."""
     engine: Size = 2 * 2**30
+    """Where the container engine keeps images and containers."""
 
 
 class Rescue(Section):
     """The small CPU-only session for deleting files when the workspace is full."""
 
     enabled: Switch = True
+    """Whether a full workspace still gives a rescue session."""
     cpus: Cpus = 1.0
+    """CPUs of a rescue session."""
     memory: Memory = 2**30
+    """Memory of a rescue session."""
     lifetime: Annotated[Duration, Field(ge=60)] = 3600
+    """Longest life of a rescue session."""
 
 
 class Storage(Section):
@@ -269,27 +301,38 @@ class Storage(Section):
     quota: Size | None = None
     """Size of a person's workspace, where the site enforces one; shown, and checked before a start."""
     quota_command: tuple[Text, ...] | None = None
-    """Program and arguments run for a new workspace, with ``{user}``, ``{uid}``, ``{path}``, ``{quota}``."""
+    """Program and arguments run for a new workspace, with ``{user}``, ``{uid}``, ``{path}``, ``{quota}``
+    (bytes) and ``{quota_kib}`` filled in; no shell is involved."""
     minimum_free: MinimumFree = MinimumFree()
+    """Free space needed for a start."""
     rescue: Rescue = Rescue()
+    """The session for deleting files."""
 
 
 class Sections(Section):
     """The sections a layer may have, and the built-in defaults of every value."""
 
     gpu: Gpu = Gpu()
+    """GPUs."""
     session: Session = Session()
+    """One session."""
     aggregate: Aggregate = Aggregate()
+    """All sessions of a person together."""
     idle: Idle = Idle()
+    """Idle sessions."""
     queue: Queue = Queue()
+    """The queue."""
     images: Images = Images()
+    """Environments."""
     storage: Storage = Storage()
+    """Disk space."""
 
 
 class Group(Sections):
     """One policy group: who is in it, and the values it sets."""
 
     description: Text = ""
+    """What the group is, for people."""
     members: tuple[Text, ...] = ()
     """Names that belong to the group beside the members of the hub group of the same name."""
     members_file: Text | None = None
@@ -328,19 +371,24 @@ class User(Sections):
     expires: Moment | None = None
     """From this second on the values have no effect; a bare date is 00:00 UTC of that day."""
     reason: Text = ""
+    """Why."""
     approved_by: Text = ""
+    """Who agreed."""
 
 
 class PolicyFile(Section):
     """A whole policy file."""
 
     version: Literal[1]
+    """Version of the format."""
     default_group: Text | None = None
     """Group of everyone who is in no other group of this file."""
     defaults: Sections = Sections()
+    """What everybody has."""
     groups: Mapping[str, Group] = Field(default_factory=dict)
     """In order: of two groups of one person, the later one's values win."""
     users: Mapping[str, User] = Field(default_factory=dict)
+    """Exceptions of single people, by the hub's name."""
 
     @field_validator("groups", "users", mode="before")
     @classmethod
@@ -349,9 +397,3 @@ class PolicyFile(Section):
 
 
 SECTION_NAMES: tuple[str, ...] = tuple(Sections.model_fields)
-
-
-def json_schema() -> dict[str, Any]:
-    """The JSON Schema of the policy file, for editors and checks."""
-    schema = PolicyFile.model_json_schema(mode="validation")
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "ds01 policy file"}

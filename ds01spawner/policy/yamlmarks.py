@@ -15,6 +15,7 @@ from .errors import PolicyError, Problem
 Path = tuple[str | int, ...]
 _MAX_NODES = 200_000
 _MAX_DEPTH = 24
+_PLAIN = ("tag:yaml.org,2002:map", "tag:yaml.org,2002:seq")
 _TIMESTAMP = "tag:yaml.org,2002:timestamp"
 
 
@@ -36,6 +37,9 @@ class _Reader:
         if self.nodes > _MAX_NODES or len(path) > _MAX_DEPTH:
             self.problem(node, path, "too large or too deeply nested for a policy file")
             raise PolicyError(*self.problems)
+        if not isinstance(node, yaml.ScalarNode) and node.tag not in _PLAIN:
+            self.problem(node, path, f"the tag {node.tag[:60]!r} has no place in a policy file")
+            return None
         if isinstance(node, yaml.MappingNode):
             return self.mapping(node, path)
         if isinstance(node, yaml.SequenceNode):
