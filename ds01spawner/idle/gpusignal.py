@@ -18,19 +18,30 @@ NO_GPU: Reading[float] = unsupported("the session has no GPU")
 
 @dataclass(frozen=True)
 class GpuLook:
-    """What to remember of a session's devices for the next look: (memory in MiB, processes) by UUID."""
+    """What to remember of a session's devices for the next look: (memory in MiB, processes) by UUID.
+
+    ``measured`` are the devices whose load could be measured in this look or an earlier one.
+    """
 
     devices: dict[str, tuple[int | None, int | None]]
+    measured: frozenset[str] = frozenset()
 
 
-def look(reading: GpuReading, uuids: Sequence[str]) -> GpuLook:
+def look(reading: GpuReading, uuids: Sequence[str], before: GpuLook | None = None) -> GpuLook:
     """The look to remember."""
     found = {u: reading.activity.get(u, Activity()) for u in uuids}
-    return GpuLook({u: (a.memory_mib, a.processes) for u, a in found.items()})
+    measured = {u for u, a in found.items() if a.utilisation is not None}
+    return GpuLook(
+        {u: (a.memory_mib, a.processes) for u, a in found.items()},
+        frozenset(measured) | (before.measured if before else frozenset()),
+    )
 
 
-def load(reading: GpuReading, uuids: Sequence[str]) -> Reading[float]:
-    """The load of the busiest device, 0 to 1."""
+def load(reading: GpuReading, uuids: Sequence[str], before: GpuLook | None = None) -> Reading[float]:
+    """The load of the busiest device, 0 to 1.
+
+    A reading does not tell a missing counter from one that just failed; a device that had one does.
+    """
     if not uuids:
         return NO_GPU
     problem = _problem(reading, uuids)
@@ -41,6 +52,9 @@ def load(reading: GpuReading, uuids: Sequence[str]) -> Reading[float]:
     busiest = max(told, default=0.0) / 100
     if len(told) == len(loads) or busiest > 0:
         return known(busiest)
+    lost = [u for u, v in zip(uuids, loads, strict=True) if v is None and before and u in before.measured]
+    if lost:
+        return failed(f"the load of {lost[0]} could be measured before and now cannot")
     return unsupported("the load of this device cannot be measured")
 
 

@@ -129,10 +129,11 @@ class Observer:
             return gpusignal.NO_GPU, gpusignal.NO_GPU
         if reading is None or isinstance(reading, str):
             return failed(reading or "not asked"), failed(reading or "not asked")
-        load = gpusignal.load(reading, uuids)
-        change = gpusignal.change(reading, uuids, self._gpu_looks.get(session))
-        if change.status != "failed" or session not in self._gpu_looks:
-            self._gpu_looks[session] = gpusignal.look(reading, uuids)
+        before = self._gpu_looks.get(session)
+        load = gpusignal.load(reading, uuids, before)
+        change = gpusignal.change(reading, uuids, before)
+        if reading.inventory.state == "ok":
+            self._gpu_looks[session] = gpusignal.look(reading, uuids, before)
         return load, change
 
     async def _count(self, running: Collection[Running]) -> str:
