@@ -9,8 +9,10 @@ from typing import Annotated, Any
 
 import typer
 
-from ..errors import DS01Error, Refusal, Refused
+from .. import messages
+from ..errors import DS01Error, Refusal, Refused, StoreError
 from ..options import LaunchOptions, parse_options
+from ..placement.model import Device
 from ..policy.importer import Imported, import_ds01
 from ..policy.load import Override, Policy, load_policy
 from ..policy.plan import LaunchPlan, Usage, plan
@@ -144,7 +146,7 @@ def _policy(path: Path | None) -> tuple[Settings, Policy]:
 
 def _overrides(settings: Settings, now: datetime) -> tuple[tuple[Override, ...], list[str]]:
     """Approved requests, where there is a store. Asking must not create one."""
-    if not settings.store_url and not (settings.state_dir / "ds01.sqlite").is_file():
+    if not _has_store(settings):
         return (), []
     from ..policy.requests import overrides_from
     from ..store import Store
@@ -156,48 +158,61 @@ def _overrides(settings: Settings, now: datetime) -> tuple[tuple[Override, ...],
         return (), [f"approved requests could not be read: {error}"]
 
 
+def _has_store(settings: Settings) -> bool:
+    return bool(settings.store_url) or (settings.state_dir / "ds01.sqlite").is_file()
+
+
 def _why(settings: Settings, found: Limits, options: LaunchOptions, now: datetime) -> dict[str, Any]:
     """The decision of a start made now: policy with present use, then devices."""
-    from ..placement.place import place, refusal
     from ..site import Site
 
-    site = Site.for_settings(settings.model_dump())
+    class Asking(Site):
+        def store(self) -> Any:
+            if not _has_store(settings):
+                raise StoreError("there is no store yet")
+            return super().store()
+
+    site = Asking(settings)
     try:
-        snapshot = site.holdings(0)
-        usage, engine = site.usage_of(found.person, snapshot, now, found), ""
+        snapshot, engine = site.holdings(0), ""
+        site.engine_info(site.engine.client)
+        usage = site.usage_of(found.person, snapshot, now, found)
     except DS01Error as error:
         snapshot, usage, engine = None, Usage(gpu_hours=None), str(error)
     answer = plan(found.person, found, options, usage, now)
     if isinstance(answer, Refusal):
         return _refused(answer, engine)
+    notes = list(answer.notes)
     if snapshot is None:
-        text = "your policy allows it, but the engine cannot be asked who holds what, so nothing would start"
-        return {
-            "ok": False,
-            "message": text,
-            "engine": engine,
-            "plan": _plan(answer),
-            "notes": list(answer.notes),
-        }
-    keys = frozenset({f"user:{found.person.name}", *(f"group:{g}" for g in found.person.groups)})
-    inventory = site.gpu().inventory
+        refusal = messages.engine_down(engine)
+        return {**_refused(refusal), "plan": _plan(answer), "notes": ["the policy allows it", *notes]}
+    placed = _place(site, answer, snapshot, found.person, now)
+    if isinstance(placed, Refusal):
+        return {**_refused(placed), "plan": _plan(answer)}
+    where = ", ".join(f"{d.profile} {d.uuid}" for d in placed) or "no device"
+    devices = [{"uuid": d.uuid, "profile": d.profile, "name": d.name} for d in placed]
+    text = f"it would start now, with {where}"
+    return {"ok": True, "message": text, "devices": devices, "plan": _plan(answer), "notes": notes}
+
+
+def _place(
+    site: Any, ready: LaunchPlan, snapshot: Any, person: Person, now: datetime
+) -> tuple[Device, ...] | Refusal:
+    from ..placement.place import place, refusal
+
+    keys = frozenset({f"user:{person.name}", *(f"group:{g}" for g in person.groups)})
     placed = place(
-        answer.gpu, inventory, snapshot.holdings, site.blocks(now), strategy=settings.strategy, keys=keys
+        ready.gpu,
+        site.gpu().inventory,
+        snapshot.holdings,
+        site.blocks(now),
+        strategy=site.settings.strategy,
+        keys=keys,
     )
-    if not placed.ok:
-        return _refused(refusal(answer.gpu, placed), engine)
-    devices = [{"uuid": d.uuid, "profile": d.profile, "name": d.name} for d in placed.devices]
-    where = ", ".join(f"{d.profile} {d.uuid}" for d in placed.devices) or "no device"
-    return {
-        "ok": True,
-        "message": f"it would start now, with {where}",
-        "devices": devices,
-        "plan": _plan(answer),
-        "notes": list(answer.notes),
-    }
+    return placed.devices if placed.ok else refusal(ready.gpu, placed)
 
 
-def _refused(answer: Refusal, engine: str) -> dict[str, Any]:
+def _refused(answer: Refusal, engine: str = "") -> dict[str, Any]:
     notes = [f"present use is not known: {engine}"] if engine else []
     return {"ok": False, "message": answer.sentence, "refusal": answer.as_dict(), "notes": notes}
 

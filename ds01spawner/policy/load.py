@@ -178,7 +178,7 @@ def _group(
 def _users(document: PolicyFile, file: str, lines: Mapping[KeyPath, int]) -> dict[str, Override]:
     users = {}
     for name, user in document.users.items():
-        who = f"own exception of {name}"
+        who = f"exception of {name}"
         if user.expires:
             who += f" until {user.expires:%Y-%m-%d %H:%M} UTC"
         layer = _layer(user, who, file, lines, ("users", name))

@@ -96,24 +96,24 @@ def test_full_and_auto_with_and_without_whole_gpus():
 # What was asked, what is used, and the refusal: code, status, and a part of the sentence.
 REFUSALS = [
     ({}, used({"project": "a"}, {"project": "b", "server": "x"}, {"server": "y"}), "sessions-max", 409,
-     "You run 3 sessions: a, b (x) and y. You may run 3 sessions at a time (rule: defaults (p.yaml:6))."),
+     "You run 3 sessions: a, b (x) and y. You may run 3 sessions at a time (set by defaults (p.yaml:6))."),
     ({"gpu": "4g.40gb"}, Usage(), "gpu-profile", 403,
-     "You may use 1g.10gb, 2g.20gb and 3g.40gb (rule: defaults (p.yaml:4))."),
+     "You may use 1g.10gb, 2g.20gb and 3g.40gb (set by defaults (p.yaml:4))."),
     ({"gpu": "1g.10gb", "gpu_count": 3}, Usage(), "gpu-devices", 403,
-     "One session may have at most 2 (rule: defaults (p.yaml:4))."),
+     "One session may have at most 2 (set by defaults (p.yaml:4))."),
     ({"gpu": "2g.20gb", "gpu_count": 2}, Usage(), "gpu-quota", 403,
      "2 × 2g.20gb was asked for, which counts as 0.57 GPU. Your sessions use none."),
     ({"gpu": "1g.10gb"}, used({"project": "t", "gpu_equivalents": 3 / 7}), "gpu-quota", 403,
-     "Your sessions use 0.43 (t 0.43). All your sessions together may use 0.43 GPU (rule: defaults"),
+     "Your sessions use 0.43 (t 0.43). All your sessions together may use 0.43 GPU (set by defaults"),
     ({"gpu": "auto"}, used({"project": "t", "gpu_equivalents": 0.4286}), "gpu-quota", 403,
      "1 × GPU of any kind was asked for"),
     ({"gpu": "3g.40gb", "preemptible": True},
      used({"project": "t", "gpu_equivalents": 5 / 7, "preemptible": True}), "gpu-quota", 403,
-     "All your sessions together may use 1.00 GPU (rule: defaults (p.yaml:7))."),
+     "All your sessions together may use 1.00 GPU (set by defaults (p.yaml:7))."),
     ({"environment": "mine/x"}, Usage(), "environment-not-allowed", 403,
-     "Your policy does not let you start it (rule: defaults (p.yaml:10))."),
+     "Your policy does not let you start it (set by defaults (p.yaml:10))."),
     ({}, used({"project": "big", "memory": 13 * GIB}), "aggregate-memory", 403,
-     "Your sessions have 13 GiB (big 13 GiB). All your sessions together may have 20 GiB (rule: defau"),
+     "Your sessions have 13 GiB (big 13 GiB). All your sessions together may have 20 GiB (set by defau"),
     ({}, used({"project": "odd"}, {"project": "odder"}), "aggregate-memory", 403,
      "odd 8 GiB and odder 8 GiB"),
     ({}, Usage(host_free=GIB), "disk-full", 507, "The machine's disk has 1 GiB free. 2 GiB must be free"),
@@ -179,7 +179,7 @@ def test_a_used_up_budget_says_when_it_ends():
     answer = decide({"gpu": "1g.10gb"}, Usage(gpu_hours=41.5, gpu_hours_when=when), limits(gpu=HOURS))
     assert answer.sentence == (
         "A GPU was asked for. You used 41.5 GPU-hours in the last 7d. 40 GPU-hours may be used in 7d "
-        "(rule: defaults (p.yaml:5)). You fall below it again on 2026-11-03 09:00 UTC. "
+        "(set by defaults (p.yaml:5)). You fall below it again on 2026-11-03 09:00 UTC. "
         "Start without a GPU until then, or ask for an exception."
     )
 
@@ -214,7 +214,8 @@ def test_unknown_space_is_not_full():
 
 def test_the_quota_command_is_filled_in_argument_by_argument():
     text = """version: 1
-defaults: {storage: {quota: 1g, quota_command: [setquota, "{uid}", "{quota_kib}", "{path}:{user}", "{else}"]}}"""
+defaults:
+  storage: {quota: 1g, quota_command: [setquota, "{uid}", "{quota_kib}", "{path}:{user}", "{else}"]}"""
     found = resolve(parse_policy(text, Path("p.yaml")), ALICE, NOW)
     assert quota_command(found, "a {uid}; rm", 1001, "/srv/{quota}") == [
         "setquota", "1001", "1048576", "/srv/{quota}:a {uid}; rm", "{else}",

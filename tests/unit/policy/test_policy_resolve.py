@@ -54,7 +54,7 @@ PEOPLE = [
     (Person("bob", frozenset({"nlp-course", "students"})), ("students", "nlp-course"), 2, 6, ("3g.40gb",),
      "group nlp-course (policy.yaml:14)"),
     (Person("alice"), ("students",), 2, 32, ("1g.10gb", "2g.20gb"),
-     "own exception of alice until 2026-12-01 00:00 UTC (policy.yaml:22)"),
+     "exception of alice until 2026-12-01 00:00 UTC (policy.yaml:22)"),
     (Person("root", admin=True), ("admins",), None, 4, None, "defaults (policy.yaml:4)"),
 ]  # fmt: skip
 
