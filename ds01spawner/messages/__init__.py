@@ -5,7 +5,7 @@ The example beside each function makes ``docs/admins/refusals.md`` (``python -m 
 and is what the tests read. Nothing here ever carries log text: a log's tail travels on its own.
 """
 
-from .asking import bad_project, foreign_workspace, link_start, workspace_unusable
+from .asking import bad_project, bad_request, foreign_workspace, link_start, workspace_unusable
 from .base import EXAMPLES
 from .limits import (
     aggregate_memory,
@@ -45,6 +45,7 @@ __all__ = [
     "EXAMPLES",
     "aggregate_memory",
     "bad_project",
+    "bad_request",
     "crashed",
     "crashed_at_start",
     "drained",

@@ -51,3 +51,15 @@ def workspace_unusable(project: str, why: str) -> Refusal:
         do="choose another project, or tell an admin what stands here; no file was changed",
         status=409,
     )
+
+
+@example(why="it has no end within the next year", do="say until when you need it")
+def bad_request(why: str, do: str) -> Refusal:
+    """A request for more than one's limits that cannot be taken as it stands."""
+    return Refusal(
+        code="bad-request",
+        asked="the request for more cannot be taken",
+        limit=why,
+        do=do,
+        status=400,
+    )

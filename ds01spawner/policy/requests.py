@@ -13,7 +13,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from ..errors import Refusal, Refused
+from .. import messages
+from ..errors import Refused
 from .load import Override, Value, leaves
 from .model import SECTION_NAMES, Sections
 from .resolve import Limits, widens
@@ -41,19 +42,25 @@ def check_request(
     value that allows more than the person has now.
     """
     if len(reason.strip()) < MIN_REASON:
-        raise Refused(_bad(f"the reason is shorter than {MIN_REASON} letters", "say what you need it for"))
+        raise Refused(
+            messages.bad_request(
+                f"the reason is shorter than {MIN_REASON} letters", "say what you need it for"
+            )
+        )
     if until is None or until <= now or until > now + timedelta(days=MAX_DAYS):
-        raise Refused(_bad("it has no end within the next year", "say until when you need it"))
+        raise Refused(
+            messages.bad_request("it has no end within the next year", "say until when you need it")
+        )
     unknown = sorted(set(wanted) - ASKABLE)
     if unknown or not wanted:
         what = f"{unknown[0][:60]!r} cannot be asked for" if unknown else "it asks for nothing"
-        raise Refused(_bad(what, f"ask for one of {', '.join(sorted(ASKABLE))}"))
+        raise Refused(messages.bad_request(what, f"ask for one of {', '.join(sorted(ASKABLE))}"))
     try:
         values = read_values(wanted)
     except ValueError as error:
-        raise Refused(_bad(str(error), "write the value as the policy file does")) from None
+        raise Refused(messages.bad_request(str(error), "write the value as the policy file does")) from None
     if not any(widens(key, limits.value(key), value) for key, value in values.items()):
-        raise Refused(_bad("you already have what it asks for", "there is nothing to do"))
+        raise Refused(messages.bad_request("you already have what it asks for", "there is nothing to do"))
     return dict(wanted)
 
 
@@ -106,9 +113,3 @@ def override_of(row: Mapping[str, Any]) -> Override:
 def overrides_from(rows: Iterable[Mapping[str, Any]]) -> tuple[Override, ...]:
     """The overrides of approved requests, in the order they were approved."""
     return tuple(override_of(row) for row in rows)
-
-
-def _bad(why: str, do: str) -> Refusal:
-    return Refusal(
-        code="bad-request", asked="the request for more cannot be taken", limit=why, do=do, status=400
-    )

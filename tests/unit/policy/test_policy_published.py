@@ -13,7 +13,7 @@ import yaml
 
 from ds01spawner import messages
 from ds01spawner.errors import Refusal
-from ds01spawner.messages.docs import refusals_page
+from ds01spawner.messages.docs import refusals_page, worded_elsewhere
 from ds01spawner.policy import builtin_policy, load_policy, parse_policy
 from ds01spawner.policy.lint import lint
 from ds01spawner.policy.model import PolicyFile, Section
@@ -81,7 +81,16 @@ def test_the_demo_policy_has_its_people():
 
 
 def test_the_page_of_refusals_is_current():
-    assert (ROOT / "docs" / "admins" / "refusals.md").read_text() == refusals_page()
+    again = "make it anew: python -m ds01spawner.messages docs/admins/refusals.md"
+    assert (ROOT / "docs" / "admins" / "refusals.md").read_text() == refusals_page(), again
+
+
+def test_refusals_worded_elsewhere_are_on_the_page_too():
+    found = {refusal.code: refusal for refusal in worded_elsewhere()}
+    assert found["bad-options"].status == 400
+    assert "‹shown›" in found["bad-options"].asked
+    page = refusals_page()
+    assert all(refusal.sentence in page for refusal in found.values())
 
 
 def test_every_refusal_has_an_example():
