@@ -14,6 +14,8 @@ from rich.table import Table
 from ..errors import DS01Error, Refused
 
 OK, REFUSED, USAGE = 0, 1, 2
+WIDE = 10_000
+"""Columns of text where no terminal limits them."""
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
 
@@ -33,10 +35,13 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]], title: str =
     """Print a table; a cell that is None reads ``n/a``. Cells are plain text, never markup."""
     from rich.text import Text
 
-    grid = Table(*columns, title=title or None, box=None, pad_edge=False, header_style="bold")
+    grid = Table(title=title or None, box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        grid.add_column(column, overflow="fold")
     for row in rows:
         grid.add_row(*(Text("n/a" if cell is None else str(cell)) for cell in row))
-    console.print(grid)
+    # In a pipe or a file nothing is folded: one line a row, for grep and awk.
+    console.print(grid, width=None if console.is_terminal else WIDE, crop=False)
 
 
 def refuse(message: str, as_json: bool = False, **details: Any) -> NoReturn:

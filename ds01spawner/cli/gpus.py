@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..placement.model import DeviceStatus, Inventory
+from ..placement.standing import merge_blocks
 from ..placement.status import status
 from ..settings import load_settings
 from .common import Json, console, emit, problems, table
@@ -59,9 +60,10 @@ def read_map(site: Site, now: datetime) -> GpuMap:
     inventory = reading.inventory
     if inventory.mode == "none":
         return GpuMap(inventory, "none", ())
-    attach = site.attach(site.engine_info(site.engine.client), inventory).mode
     snapshot = site.ledger.read(inventory, reading.processes, reading.former)
-    return GpuMap(inventory, attach, status(inventory, snapshot.holdings, site.blocks(now)))
+    attach = site.attach(site.engine_info(site.engine.client), inventory)
+    blocks = merge_blocks(attach.blocks, site.blocks(now))
+    return GpuMap(inventory, attach.mode, status(inventory, snapshot.holdings, blocks))
 
 
 def gpus(

@@ -76,6 +76,15 @@ def standings(
     return tuple(found)
 
 
+def merge_blocks(*sources: Mapping[str, Block]) -> dict[str, Block]:
+    """Blocks from several sources as one mapping; of two on one device the one harder to lift stays."""
+    found: dict[str, Block] = {}
+    for source in sources:
+        for uuid, block in source.items():
+            found[uuid] = _worst([b for b in (found.get(uuid), block) if b is not None]) or block
+    return found
+
+
 def used_by_card(all_standings: Iterable[Standing]) -> dict[str, int]:
     """Compute slices in use on each card; a device held through its card or slices counts once."""
     used: dict[str, int] = defaultdict(int)

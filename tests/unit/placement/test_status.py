@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from machines import FOUR_CARDS, held, machine
 
-from ds01spawner.placement import availability, status
+from ds01spawner.placement import availability, merge_blocks, status
 from ds01spawner.placement.model import Block, Card, Holding, Inventory
 
 ONE = machine(("3g.40gb", "4g.40gb"))
@@ -116,3 +116,10 @@ def test_availability_counts_per_profile_smallest_first():
     assert (found["1g.10gb"].total, found["1g.10gb"].free, found["1g.10gb"].reasons) == (9, 8, {"fan": 1})
     assert (found["3g.40gb"].free, found["3g.40gb"].until) == (0, "2026-03-02")
     assert found["3g.40gb"].reasons == {"in use by a session": 2}
+
+
+def test_merging_keeps_the_block_that_is_harder_to_lift():
+    mine = {"a": Block("reserved", "course", exempt=frozenset({"user:me"})), "b": Block("drained", "fan")}
+    engine = {"a": Block("unready", "no CDI name"), "c": Block("lost", "gone")}
+    expected = {"a": engine["a"], "b": mine["b"], "c": engine["c"]}
+    assert merge_blocks(mine, engine) == merge_blocks(engine, mine) == expected
