@@ -149,7 +149,7 @@ def build(client: docker.DockerClient, tag: str, files: Mapping[str, bytes], arg
         text = event.get("stream") or event.get("error") or ""
         log.append(text)
         if text.startswith("Step "):
-            print("   " + text.strip(), file=sys.stderr, flush=True)
+            print("   " + text.strip()[:90], file=sys.stderr, flush=True)
         if "error" in event:
             raise BuildError(f"{tag} could not be built:\n{''.join(log[-60:])}")
 
