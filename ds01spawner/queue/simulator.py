@@ -1,0 +1,123 @@
+"""The rules compared: what ``ds01 simulate --queue`` prints, and the chart of it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from typing import Any
+
+from .simulation import (
+    ARRIVALS,
+    CLASSES,
+    LOAD,
+    LOADS,
+    RULES,
+    SEEDS,
+    STARVED,
+    Outcome,
+    arrivals,
+    jain,
+    quantile,
+    simulate,
+)
+
+GOALS = {"p95_wait_largest": 8.0, "jain": 0.95, "starved": 0, "estimate_kept": 0.85}
+
+
+def run_one(task: tuple[str, float, int, int]) -> Outcome:
+    """One rule, load, seed and number of arrivals; a plain function of plain values, for other processes."""
+    rule, load, seed, count = task
+    return simulate(arrivals(seed, load, count), RULES[rule])
+
+
+def summary(outcomes: Sequence[Outcome]) -> dict[str, Any]:
+    """What the runs of one rule at one load came to, over all seeds. Waits in mean session lengths."""
+    largest, smallest = CLASSES[-1][0], CLASSES[0][0]
+    every = [w for o in outcomes for waits in o.waits.values() for w in waits]
+    told = [pair for o in outcomes for pair in o.told]
+    kept = sum(actual <= p90 for p90, actual in told) / len(told) if told else None
+    return {
+        "p95_wait_largest": round(quantile((w for o in outcomes for w in o.waits[largest]), 0.95), 2),
+        "p95_wait_smallest": round(quantile((w for o in outcomes for w in o.waits[smallest]), 0.95), 2),
+        "mean_wait": round(sum(every) / len(every), 3) if every else 0.0,
+        "max_wait": round(max(every, default=0.0), 1),
+        "jain": round(min(jain(o.gpu_hours) for o in outcomes), 4),
+        "starved": sum(w > STARVED for w in every) + sum(o.unserved for o in outcomes),
+        "overloaded": any(o.overloaded for o in outcomes),
+        "estimate_kept": None if kept is None else round(kept, 4),
+        "served": len(every),
+    }
+
+
+def compare(
+    loads: Iterable[float] = (LOAD,),
+    rules: Iterable[str] = tuple(RULES),
+    seeds: Sequence[int] = SEEDS,
+    count: int = ARRIVALS,
+    processes: int | None = None,
+) -> dict[float, dict[str, dict[str, Any]]]:
+    """Every rule at every load, ``{load: {rule: summary}}``; the same seeds give the same people."""
+    cells = [(load, rule) for load in loads for rule in rules]
+    tasks = [(rule, load, seed, count) for load, rule in cells for seed in seeds]
+    if processes == 1:
+        outcomes = list(map(run_one, tasks))
+    else:
+        with ProcessPoolExecutor(processes) as workers:
+            outcomes = list(workers.map(run_one, tasks))
+    table: dict[float, dict[str, dict[str, Any]]] = {}
+    for number, (load, rule) in enumerate(cells):
+        mine = outcomes[number * len(seeds) : (number + 1) * len(seeds)]
+        table.setdefault(load, {})[rule] = summary(mine)
+    return table
+
+
+def report(full: bool = False) -> dict[str, Any]:
+    """What ``ds01 simulate --queue`` shows: our figures and every rule's at `LOAD`; ``full``: all loads."""
+    began = time.monotonic()
+    table = compare(LOADS if full else (LOAD,))
+    ours = table[LOAD]["ds01"]
+    found: dict[str, Any] = {k: ours[k] for k in ("p95_wait_largest", "jain", "starved", "estimate_kept")}
+    found |= {
+        "load": LOAD,
+        "seeds": len(SEEDS),
+        "arrivals": ARRIVALS,
+        "unit": "mean session lengths",
+        "rules": table[LOAD],
+    }
+    if full:
+        found["loads"] = {f"{load:.2f}": rules for load, rules in table.items()}
+    return {**found, "seconds": round(time.monotonic() - began, 1)}
+
+
+def meets_goals(found: dict[str, Any]) -> bool:
+    """Whether a report reaches `GOALS`."""
+    return bool(
+        found["p95_wait_largest"] <= GOALS["p95_wait_largest"]
+        and found["jain"] >= GOALS["jain"]
+        and found["starved"] == 0
+        and (found["estimate_kept"] or 0) >= GOALS["estimate_kept"]
+    )
+
+
+def print_report(found: dict[str, Any]) -> None:
+    """The report as tables."""
+    from ..cli.common import console, table
+
+    console.print(
+        f"{found['seeds']} seeds of {found['arrivals']} arrivals; "
+        f"waits in {found['unit']} ({found['seconds']} s)"
+    )
+    columns = ("rule", "p95 largest", "p95 smallest", "mean", "longest", "Jain", "starved", "estimates kept")
+    for load, rules in (found.get("loads") or {f"{found['load']:.2f}": found["rules"]}).items():
+        rows = [(name, *_cells(line)) for name, line in rules.items()]
+        table(columns, rows, f"load {load}")
+    console.print("goals reached" if meets_goals(found) else "goals missed")
+
+
+def _cells(line: dict[str, Any]) -> list[str]:
+    kept = line["estimate_kept"]
+    waits = [f"{line[k]:.2f}" for k in ("p95_wait_largest", "p95_wait_smallest", "mean_wait")]
+    starved = "does not keep up" if line["overloaded"] else str(line["starved"])
+    shown = "" if kept is None else f"{kept:.1%}"
+    return [*waits, f"{line['max_wait']:.1f}", f"{line['jain']:.3f}", starved, shown]
