@@ -11,7 +11,6 @@ import unicodedata
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import parse_qs
-from urllib.parse import parse_qs
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 

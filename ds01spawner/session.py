@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
@@ -228,7 +229,10 @@ class SessionMixin(_Spawner):  # type: ignore[misc]
             self.workspace = await asyncio.to_thread(
                 self.site.workspaces.prepare, self.user.name, options.project
             )
-        except (WorkspaceError, DS01Error) as error:
+        except WorkspaceError as error:
+            refusal = messages.workspace_unusable(options.project, str(error))
+            raise Refused(replace(refusal, status=error.status)) from error
+        except DS01Error as error:
             raise Refused(messages.workspace_unusable(options.project, str(error))) from error
         self.progress_log.step("workspace", f"Project {options.project} ready at /workspace")
         address = await super().start()

@@ -156,7 +156,8 @@ class Site:
             sessions=tuple(
                 SessionUse.from_labels(record.labels)
                 for record in snapshot.sessions
-                if record.labels.user == person.name
+                # Another hub's users are other people, whatever their names.
+                if record.labels.user == person.name and record.labels.hub == self.settings.hub_id
             ),
             gpu_hours=self.gpu_hours(person, now, limits),
             workspace_free=workspace_free(root, person.name),

@@ -25,7 +25,14 @@ MAX_LISTED = 500
 
 
 class WorkspaceError(DS01Error):
-    """The workspace cannot be used; the message says why, in words for its owner."""
+    """The workspace cannot be used; the message says why, in words for its owner.
+
+    ``status`` is the HTTP status that fits: 400 where another project would do, 503 where none would.
+    """
+
+    def __init__(self, message: str, status: int = 400) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 @dataclass(frozen=True)
@@ -95,7 +102,7 @@ class Workspaces:
             descriptor = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError as error:
             raise WorkspaceError(
-                f"the workspace storage is not available ({error.strerror}); tell the administrator"
+                f"the workspace storage is not available ({error.strerror}); tell the administrator", 503
             ) from error
         try:
             yield descriptor
@@ -121,7 +128,8 @@ class Workspaces:
             if not stat.S_ISDIR(entry.st_mode) or not first <= entry.st_uid <= last:
                 raise WorkspaceError(
                     f"the folder {folder!r} in the workspace storage is not a user folder of this site "
-                    "(it is a link, or its owner is outside the site's range); tell the administrator"
+                    "(it is a link, or its owner is outside the site's range); tell the administrator",
+                    503,
                 )
             return Identity(entry.st_uid, entry.st_gid, unix_name(user))
         finally:
@@ -172,5 +180,6 @@ def _give(descriptor: int, parent: int, name: str, identity: Identity, mode: int
         os.rmdir(name, dir_fd=parent)
         raise WorkspaceError(
             f"the folder {name!r} cannot be given to uid {identity.uid} ({error.strerror}); "
-            "the hub needs the right to do that, tell the administrator"
+            "the hub needs the right to do that, tell the administrator",
+            503,
         ) from error

@@ -16,7 +16,11 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
 import docker
+import docker.errors
+import requests
 from docker.utils import kwargs_from_env
+
+from ...errors import EngineError
 
 T = TypeVar("T")
 STOP_METHODS = frozenset({"stop", "kill", "remove_container", "wait"})
@@ -89,9 +93,15 @@ class DockerEngine:
         return self._local.client
 
     async def ready(self) -> None:
-        """Learn the engine's API version in a thread, so that `client` never blocks the event loop."""
+        """Learn the engine's API version in a thread, so that `client` never blocks the event loop.
+
+        `EngineError` when the engine does not answer.
+        """
         if self._version == "auto":
-            await self.run(lambda client: None, pool="read")
+            try:
+                await self.run(lambda client: None, pool="read")
+            except (docker.errors.DockerException, requests.RequestException, OSError) as error:
+                raise EngineError(f"the Docker engine does not answer: {error}") from error
 
     def call(self, method: str, *args: Any, key: str | None = None, **kwargs: Any) -> asyncio.Future[Any]:
         """Call a client method in the pool that fits it; ``key`` keeps order among its calls."""

@@ -70,6 +70,8 @@ class ContainerSpec:
     env: Mapping[str, str] = field(default_factory=dict)
     image_path: str = ""
     """``PATH`` as the image sets it."""
+    has_init: bool = False
+    """Whether the image brings an init of its own that reaps zombies."""
     hostname: str = ""
     attach: Mapping[str, Any] = field(default_factory=dict)
     """Parts of the host config that give the devices; empty when there are none."""
@@ -134,7 +136,7 @@ def _host_config(given: Mapping[str, Any], spec: ContainerSpec) -> dict[str, Any
     host["SecurityOpt"] = ["no-new-privileges", *kept]
     host["AutoRemove"] = False  # crash logs are read before we remove it ourselves
     host["RestartPolicy"] = {"Name": "no", "MaximumRetryCount": 0}
-    host["Init"] = True
+    host["Init"] = not spec.has_init
     if str(host.get("NetworkMode", "")).startswith(("host", "container:")):
         host["NetworkMode"] = "bridge"
     if str(host.get("IpcMode", "")) not in ("", "none", "private"):

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 ANY_AGE_S = 60.0
+INITS = frozenset({"tini", "dumb-init", "catatonit", "s6-svscan", "init"})
 READING_MAX_AGE_S = 1.0
 """How old the GPU reading of a claim may be. Who holds what is always read anew, under the lock."""
 
@@ -93,34 +94,32 @@ def launch(client: Any, request: LaunchRequest) -> Claimed:
     # The driver is read before the lock is taken, so that a slow one never holds up everybody's claims.
     reading = site.gpu(READING_MAX_AGE_S if request.options.gpu != "none" else ANY_AGE_S)
     info = site.engine_info(client)
+    attach = site.attach(info, reading.inventory)
     plans: list[LaunchPlan] = []
-    specs: list[tuple[ContainerSpec, Attach]] = []
+    specs: list[ContainerSpec] = []
 
     def wanted(snapshot: LedgerSnapshot) -> GpuRequest:
         plans.append(_replan(request, snapshot))
         return plans[-1].gpu
 
     def create(placement: Placement) -> str:
-        attach = site.attach(info, reading.inventory) if placement.devices else Attach("none", "")
-        spec = _spec(request, plans[-1], placement, attach, info)
-        specs.append((spec, attach))
-        return _create(client, request, spec)
+        specs.append(_spec(request, plans[-1], placement, attach, info))
+        return _create(client, request, specs[-1])
 
     placement, container = claim(
         settings.lock_path,
         site.ledger,
         lambda: reading,
-        lambda: _blocks(request),
+        lambda: {**attach.blocks, **_blocks(request)},
         wanted,
         create,
         strategy=settings.strategy,
         keys=request.keys,
         timeout=request.lock_timeout,
     )
-    spec, attach = specs[-1]
     return Claimed(
         container,
-        spec,
+        specs[-1],
         plans[-1],
         placement.devices,
         attach.mode,
@@ -204,6 +203,7 @@ def _spec(
         ),
         env=gpu_env(uuids),
         image_path=request.image.facts.env.get("PATH", ""),
+        has_init=any(word.rsplit("/", 1)[-1] in INITS for word in request.image.facts.entrypoint[:1]),
         hostname=dns_label(request.options.project),
         attach=attach_kwargs(attach.mode, uuids),
         stop_timeout=request.stop_timeout,

@@ -1,0 +1,119 @@
+"""``ds01 sessions`` and ``ds01 retire``: what runs, and ending it with a reason its owner reads."""
+
+from __future__ import annotations
+
+import getpass
+from contextlib import suppress
+from datetime import datetime
+from typing import Annotated, Any
+
+import typer
+
+from ..engines.docker.ledger import SessionRecord
+from ..engines.docker.retire import retire as retire_now
+from ..errors import StoreError
+from ..pages import text
+from ..settings import load_settings
+from ..site import Site
+from ..store import SessionRecord as HistoryRecord
+from .common import Json, emit, problems, refuse, table
+from .times import utcnow
+
+
+def sessions(
+    user: Annotated[str, typer.Option(help="Only this person's.")] = "",
+    as_json: Json = False,
+) -> None:
+    """List every session on this machine, of whichever hub."""
+    found = [r for r in Site(load_settings()).holdings().sessions if not user or r.labels.user == user]
+    now = utcnow()
+    emit([as_dict(r) for r in found], as_json, lambda _: _show(found, now))
+
+
+def retire(
+    session: Annotated[str, typer.Argument(metavar="USER[/SERVER]", help="Whose session.")],
+    reason: Annotated[str, typer.Option(help="Why; its owner reads it.")],
+    grace: Annotated[int, typer.Option(help="Seconds its processes get to save.", min=1, max=60)] = 30,
+    as_json: Json = False,
+) -> None:
+    """Retire a session: stop it, remove the container, free its devices. The files stay."""
+    if not reason.strip():
+        refuse("A retire needs a reason: the session's owner reads it.", as_json)
+    site, now = Site(load_settings()), utcnow()
+    record = find(site, session, as_json)
+    by = getpass.getuser()
+    try:
+        store = site.store()
+        store.session_started(HistoryRecord.from_labels(record.labels, now))
+        store.session_retiring(record.labels.session, now, f"{reason.strip()} (retired by {by})", "admin")
+    except StoreError as error:
+        problems.print(f"The reason could not be written down: {error}", style="yellow", markup=False)
+    done = retire_now(site.engine.client, record, grace)
+    with suppress(StoreError):  # said above
+        site.store().session_ended(record.labels.session, utcnow(), reason.strip(), "admin")
+    data = {"ok": True, **as_dict(record), "reason": reason.strip(), "log_tail": done.log_tail}
+    emit(data, as_json, lambda _: print(_retired(record)))
+
+
+def find(site: Site, address: str, as_json: bool) -> SessionRecord:
+    """The one session an address ``USER[/SERVER]`` means; exits 1 where there is none."""
+    mine = site.settings.hub_id
+    found = [r for r in site.holdings().sessions if r.labels.address == address]
+    found = [r for r in found if r.labels.hub == mine] or found
+    if len(found) == 1:
+        return found[0]
+    known = ", ".join(sorted(r.labels.address for r in site.holdings().sessions)) or "none"
+    if not found:
+        refuse(f"There is no session {address!r}. Running are: {known}.", as_json)
+    hubs = ", ".join(r.labels.hub for r in found)
+    refuse(f"Several hubs have a session {address!r} ({hubs}); set DS01_HUB_ID to choose.", as_json)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command()(sessions)
+    app.command()(retire)
+
+
+def as_dict(record: SessionRecord) -> dict[str, Any]:
+    """One session as ``--json`` tells it."""
+    labels = record.labels
+    return {
+        "session": labels.session,
+        "user": labels.user,
+        "server": labels.server,
+        "project": labels.project,
+        "environment": labels.environment,
+        "image": labels.image,
+        "hub": labels.hub,
+        "state": record.state,
+        "devices": list(labels.gpu_uuids),
+        "equivalents": labels.gpu_equivalents,
+        "created_at": labels.created_at,
+        "expires_at": labels.expires_at or None,
+        "container": record.container,
+        "name": record.name,
+    }
+
+
+def _show(found: list[SessionRecord], now: datetime) -> None:
+    rows = [
+        (
+            r.labels.address,
+            r.labels.project,
+            r.labels.environment,
+            ", ".join(r.labels.gpu_uuids) or "CPU only",
+            r.state,
+            text.ago(text.parse_time(r.labels.created_at), now),
+            text.moment(text.parse_time(r.labels.expires_at)) if r.labels.expires_at else "no end",
+        )
+        for r in found
+    ]
+    table(("session", "project", "environment", "devices", "state", "started", "ends"), rows)
+    print(f"{text.plural(len(found), 'session')}.")
+
+
+def _retired(record: SessionRecord) -> str:
+    labels = record.labels
+    freed = f" {text.plural(len(labels.gpu_uuids), 'device')} came free." if labels.gpu_uuids else ""
+    return f"{labels.address} is retired: its container is gone.{freed} The project {labels.project} stays."
