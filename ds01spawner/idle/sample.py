@@ -18,8 +18,11 @@ from .model import Reading, Work, failed, known
 
 Kind = Literal["server", "kernel", "shell", "tool", "work"]
 
-WORK_CORES = 0.01
-"""From this share of a core on a program beside server and kernels is at work."""
+WORK_CORES = 0.0025
+"""From this share of a core on a program beside server and kernels is at work.
+
+Far below what counts for the session as a whole: training that waits for its GPU takes little CPU, while
+an idle editor, pager or file server takes none."""
 
 _SERVERS = re.compile(
     r"jupyterhub-singleuser|jupyterhub\.singleuser|jupyter-(?:lab|labhub|notebook|server)\b"

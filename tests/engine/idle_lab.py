@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import os
 import time
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 from urllib.request import Request, urlopen
@@ -61,7 +63,7 @@ class Lab:
             return json.loads(response.read() or b"null")
 
     def wait_up(self) -> Lab:
-        for _ in range(200):
+        for _ in range(600):
             try:
                 self.api("/api/status")
                 return self
@@ -131,7 +133,7 @@ def start_lab(client: Any, image: str, hub: str, root: Path, user: str, **labels
         **labels,
     )
     command = (
-        f"jupyter-labhub --version >/dev/null; exec /opt/jupyter/bin/jupyter-lab --ip=0.0.0.0 --port={PORT} "
+        f"exec /opt/jupyter/bin/jupyter-lab --ip=0.0.0.0 --port={PORT} "
         f"--no-browser --IdentityProvider.token={TOKEN} --ServerApp.base_url=/user/{user}/ "
         "--ServerApp.root_dir=/workspace"
     )
@@ -150,22 +152,44 @@ def start_lab(client: Any, image: str, hub: str, root: Path, user: str, **labels
     return Lab(user, container, told, folder)
 
 
-def _chown(path: Path) -> None:
-    import os
+def start_bare(client: Any, image: str, hub: str, root: Path, user: str, **labels: Any) -> Lab:
+    """A small session that is not Jupyter: a web server that knows no page."""
+    (root / user / "p").mkdir(parents=True)
+    told = SessionLabels(
+        user=user,
+        server="",
+        project="p",
+        hub=hub,
+        session=uuid.uuid4().hex,
+        created_at=datetime.now(timezone.utc).isoformat(),
+        **labels,
+    )
+    container = client.containers.run(
+        image,
+        ["httpd", "-f", "-p", str(PORT)],
+        name=f"ds01-idletest-{told.session[:12]}",
+        labels=told.to_labels(),
+        detach=True,
+        init=True,
+    )
+    return Lab(user, container, told, root / user / "p")
 
+
+def _chown(path: Path) -> None:
     os.chown(path, UID, UID)
 
 
 class FakeHub:
-    """A hub that thinks everybody's page is open: its activity is always now."""
+    """A hub that thinks everybody's page is open: its activity is always now, except for ``away``."""
 
-    def __init__(self, labs: list[Lab]) -> None:
+    def __init__(self, labs: list[Lab], away: tuple[str, ...] = ()) -> None:
         self.labs = {lab.user: lab for lab in labs}
+        self.away = dict.fromkeys(away, datetime.now(timezone.utc) - timedelta(hours=1))
         self.stopped: dict[str, datetime] = {}
 
     def _server(self, user: str) -> HubServer:
-        now = datetime.now(timezone.utc)
-        return HubServer(user, "", f"/user/{user}/", last_activity=now, ready=True)
+        seen = self.away.get(user, datetime.now(timezone.utc))
+        return HubServer(user, "", f"/user/{user}/", last_activity=seen, ready=True)
 
     async def servers(self) -> dict:
         return {(u, ""): self._server(u) for u in self.labs if u not in self.stopped}
@@ -174,7 +198,7 @@ class FakeHub:
         return None if user in self.stopped else self._server(user)
 
     async def stop(self, user: str, name: str) -> str:
-        self.labs[user].container.remove(force=True)
+        await asyncio.to_thread(self.labs[user].container.remove, force=True)
         self.stopped[user] = datetime.now(timezone.utc)
         return "stopped"
 

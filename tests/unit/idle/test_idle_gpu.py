@@ -85,7 +85,7 @@ def test_a_lost_card_or_a_missing_device_keeps_the_session(machine: Machine, loo
 def test_a_load_that_could_be_measured_before_is_a_failure_now(machine: Machine, look) -> None:
     machine.gpu(0, A100, util=0).write()
     before = gpusignal.look(look(), [card_uuid(0)])
-    machine.line("fail nvmlDeviceGetUtilizationRates 999 0").write()
+    machine.line("fail nvmlDeviceGetUtilizationRates 0 999").write()
     failed = look()
     assert decided(failed, [card_uuid(0)], before)[:2] == ("active", "unknown")
     again = gpusignal.look(failed, [card_uuid(0)], before)
