@@ -41,7 +41,8 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]], title: str =
     for row in rows:
         grid.add_row(*(Text("n/a" if cell is None else str(cell)) for cell in row))
     # In a pipe or a file nothing is folded: one line a row, for grep and awk.
-    console.print(grid, width=None if console.is_terminal else WIDE, crop=False)
+    target = console if console.is_terminal else Console(width=WIDE, highlight=False)
+    target.print(grid, crop=False)
 
 
 def refuse(message: str, as_json: bool = False, **details: Any) -> NoReturn:
