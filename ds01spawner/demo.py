@@ -34,7 +34,7 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-class DemoAuthenticator(Authenticator):
+class DemoAuthenticator(Authenticator):  # type: ignore[misc]
     """One shared password for the accounts of the demo; serves loopback only."""
 
     password = Unicode(help="The password of every demo account; empty refuses everyone.").tag(config=True)

@@ -61,7 +61,7 @@ def unfit(network: dict[str, Any]) -> str:
 
 def _find(client: docker.APIClient, name: str) -> dict[str, Any] | None:
     exact = [n for n in client.networks(names=[name]) if n["Name"] == name]
-    return client.inspect_network(exact[0]["Id"]) if exact else None
+    return dict(client.inspect_network(exact[0]["Id"])) if exact else None
 
 
 def _create(client: docker.APIClient, name: str, hub_id: str) -> dict[str, Any]:
@@ -74,4 +74,4 @@ def _create(client: docker.APIClient, name: str, hub_id: str) -> dict[str, Any]:
         if found is None:
             raise
         return found
-    return client.inspect_network(made["Id"])
+    return dict(client.inspect_network(made["Id"]))
