@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 MAX_BYTES = 4 << 20
+_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 def cdi_names(info: Mapping[str, Any]) -> frozenset[str]:
@@ -37,12 +39,22 @@ def names_in(folders: Iterable[Path]) -> frozenset[str]:
     return frozenset(names)
 
 
-def _names(path: Path) -> set[str]:
+def _names(path: Path) -> frozenset[str]:
     try:
-        if path.stat().st_size > MAX_BYTES:
-            return set()
+        found = path.stat()
+    except OSError:
+        return frozenset()
+    if found.st_size > MAX_BYTES:
+        return frozenset()
+    return _parsed(path, found.st_mtime_ns, found.st_size, found.st_ino)
+
+
+@lru_cache(maxsize=64)
+def _parsed(path: Path, mtime: int, size: int, inode: int) -> frozenset[str]:
+    """The names in one state of a file: a specification of a full machine takes a while to parse."""
+    try:
         text = path.read_text(encoding="utf-8")
-        spec = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
-        return {f"{spec['kind']}={device['name']}" for device in spec["devices"]}
+        spec = json.loads(text) if path.suffix == ".json" else yaml.load(text, Loader=_Loader)  # noqa: S506  a safe one
+        return frozenset(f"{spec['kind']}={device['name']}" for device in spec["devices"])
     except (OSError, ValueError, yaml.YAMLError, KeyError, TypeError):
-        return set()
+        return frozenset()

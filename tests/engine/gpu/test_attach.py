@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import docker
 import pytest
+from fakes.nvidia import free_majors
 from fakes.nvml import card_uuid, slice_uuid
 from fakes.probe import Rig, two_cards
+
+from ds01spawner.engines.docker.reach import gpu_lost
 
 SLICE = slice_uuid(1, 1)
 
@@ -68,3 +72,41 @@ def test_an_empty_request_is_what_we_never_send(rig: Rig) -> None:
     empty = {"Driver": "", "Count": 0, "DeviceIDs": None, "Capabilities": [["gpu"]], "Options": {}}
     arguments["host_config"]["DeviceRequests"] = [empty]
     assert rig.run(arguments).opened == rig.nodes().all
+
+
+def test_a_session_whose_gpu_was_taken_away_is_found(rig: Rig) -> None:
+    """What systemd does to a hook container at a daemon-reload, done by hand to its device cgroup."""
+    api = rig.engine.client.api
+    made = api.create_container(**rig.arguments("plain", [SLICE]), command=["sleep", "60"])["Id"]
+    try:
+        assert gpu_lost(api, made) is None
+        api.start(made)
+        assert gpu_lost(api, made) is False
+        if rig.way == "hook":
+            take_away(api.inspect_container(made)["State"]["Pid"])
+            assert gpu_lost(api, made) is True
+    finally:
+        api.remove_container(made, force=True)
+
+
+def test_a_session_without_a_gpu_cannot_have_lost_one(rig: Rig) -> None:
+    api = rig.engine.client.api
+    made = api.create_container(**rig.arguments("all", []), command=["sleep", "60"])["Id"]
+    try:
+        api.start(made)
+        assert gpu_lost(api, made) is None
+    finally:
+        api.remove_container(made, force=True)
+
+
+def take_away(pid: int) -> None:
+    """Deny every NVIDIA device to a process's cgroup (version 1)."""
+    (major,) = free_majors(1)
+    lines = Path(f"/proc/{pid}/cgroup").read_text().splitlines()
+    (group,) = [line.split(":", 2)[2] for line in lines if "devices" in line.split(":")[1].split(",")]
+    cgroup = Path("/sys/fs/cgroup/devices") / group.lstrip("/")
+    # A rule is taken back only by its own words.
+    rules = [r for r in (cgroup / "devices.list").read_text().splitlines() if r.startswith(f"c {major}:")]
+    assert rules
+    for rule in rules:
+        (cgroup / "devices.deny").write_text(rule)

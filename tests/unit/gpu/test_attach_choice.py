@@ -78,6 +78,15 @@ def test_specification_files(tmp_path: Path) -> None:
     assert names_in([tmp_path, tmp_path / "none"]) == {*ALL_NAMES, "vendor.com/net=x"}
 
 
+def test_a_rewritten_specification_is_read_again(tmp_path: Path) -> None:
+    path = tmp_path / "a.yaml"
+    for name in ("MIG-a", "MIG-b"):
+        path.write_text(f"kind: nvidia.com/gpu\ndevices: [{{name: {name}}}]")
+        assert names_in([tmp_path]) == {f"nvidia.com/gpu={name}"}
+    path.unlink()
+    assert names_in([tmp_path]) == frozenset()
+
+
 def test_one_request_that_is_never_empty() -> None:
     assert attach_kwargs("cdi", ["MIG-a", "GPU-0"]) == {
         "DeviceRequests": [
