@@ -196,16 +196,18 @@ class _Told:
 def simulate(coming: Iterable[Arrival], rules: Rules) -> Outcome:
     """Serve everybody by ``rules``, until the last has started."""
     run = _Run(rules)
-    for arrival in coming:
+    everybody = list(coming)
+    for number, arrival in enumerate(everybody):
         if len(run.waiting) > GIVE_UP:
             run.outcome.overloaded = True
+            run.outcome.unserved = len(everybody) - number
             break
         while run.ends and run.ends[0][0] <= arrival.at:
             run.end_next()
         run.arrive(arrival)
     while run.ends:
         run.end_next()
-    run.outcome.unserved = len(run.waiting)
+    run.outcome.unserved += len(run.waiting)
     return run.outcome
 
 
