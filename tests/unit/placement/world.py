@@ -99,7 +99,7 @@ class Host:
             if now is not None:
                 found |= now
             elif box.state in ALIVE:
-                found |= box.once[uuid]
+                found |= box.once.get(uuid, frozenset())
         return frozenset(found)
 
     def stale_cards(self) -> set[int]:
@@ -110,8 +110,12 @@ class Host:
             if box.state in ALIVE
             for uuid in box.names
             if self.parts(uuid) is None
-            for card, _ in box.once[uuid]
+            for card in self.once_on(uuid)
         }
+
+    def once_on(self, uuid: str) -> set[int]:
+        """The card a slice that is gone was on."""
+        return {n for n, gpu in enumerate(self.gpus) if self.former.get(uuid) == gpu.uuid}
 
     def taken(self) -> frozenset[Part]:
         """Everything that some container or process reaches."""
@@ -172,7 +176,8 @@ class Host:
             "State": {"StartedAt": "0001-01-01T00:00:00Z"},
         }
         box = Box(ident, inspect, "created", **truth)
-        box.once = {u: self.parts(u) or frozenset() for u in box.names}
+        if not box.label_only:  # simulated devices: no access right to anything outlives the slice
+            box.once = {u: self.parts(u) or frozenset() for u in box.names}
         self.boxes[ident] = box
         return box
 
