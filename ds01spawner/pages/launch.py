@@ -224,7 +224,7 @@ def launch_view(inputs: LaunchInputs) -> LaunchView:
         removed=inputs.rules.removed,
         again=_again(inputs),
         banners=((SIMULATED,) if inputs.simulated else ()) + tuple(inputs.banners),
-        refusal=verdict.sentence if verdict and inputs.chosen else "",
+        refusal=text.without_lines(verdict.sentence) if verdict and inputs.chosen else "",
         share_url=f"{base}start?{_query(start)}" if base else "",
         fragment_url=f"{base}fragments/availability" if base else "",
         fragment_key=inputs.fragment_key,
@@ -243,7 +243,7 @@ def quota_line(quota: Quota) -> QuotaLine:
     share = None
     if quota.limit and quota.used is not None:
         share = min(100, round(100 * quota.used / quota.limit))
-    notes = ", ".join(p for p in (quota.source, quota.resets) if p)
+    notes = ", ".join(p for p in (text.without_lines(quota.source), quota.resets) if p)
     full = quota.limit is not None and quota.used is not None and quota.used >= quota.limit
     return QuotaLine(quota.label, value, notes, share, full)
 
@@ -263,7 +263,7 @@ def rule_sentences(rules: Rules) -> tuple[str, ...]:
 
 
 def _by(source: str) -> str:
-    return f" ({source})" if source else ""
+    return f" ({text.without_lines(source)})" if source else ""
 
 
 def _starting_choice(inputs: LaunchInputs) -> LaunchOptions:
@@ -434,7 +434,7 @@ def _reason(refusal: Refusal | None) -> str:
     if refusal is None:
         return ""
     limit = refusal.limit + (f" ({refusal.rule})" if refusal.rule else "")
-    return "; ".join(p for p in (limit, refusal.used) if p)
+    return text.without_lines("; ".join(p for p in (limit, refusal.used) if p))
 
 
 def _queue_text(hint: QueueHint | None) -> str:

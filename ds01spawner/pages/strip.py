@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -81,6 +82,7 @@ class Strip:
         return f"{self.free} of {text.plural(self.total, 'device')} free"
 
 
+_MIG = re.compile(r" MIG \S+(?: \(simulated\))?$")
 LABELS: Mapping[str, str] = {
     "free": "free",
     "mine": "yours",
@@ -117,7 +119,7 @@ def build_strip(
             CardStrip(
                 uuid=uuid,
                 title=names[uuid],
-                name=devices[0].name,
+                name=_MIG.sub("", devices[0].name),
                 segments=tuple(_segment(d, person, show_holders, activity or {}) for d in slices),
             )
         )

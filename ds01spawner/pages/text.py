@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime, timedelta, timezone
 
 UNKNOWN = "n/a"
+_PLACE = re.compile(r" \([^()\s]+\.(?:ya?ml|json|toml):\d+\)")
 
 
 def size(count: float | None) -> str:
@@ -89,6 +91,14 @@ def amount(value: float | None, digits: int = 2) -> str:
         return UNKNOWN
     text = f"{value:.{digits}f}"
     return (text.rstrip("0").rstrip(".") if "." in text else text) or "0"
+
+
+def without_lines(sentence: str) -> str:
+    """A sentence without the places in files that sources carry (``group students (policy.yaml:29)``).
+
+    They are for admins, who have ``ds01 limits``; a student reads whose rule it is.
+    """
+    return _PLACE.sub("", sentence)
 
 
 def plural(count: int, noun: str) -> str:

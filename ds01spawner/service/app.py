@@ -39,6 +39,7 @@ MODULES = (
     "queue",
     "environments",
     "courses",
+    "housekeeping",
 )
 """Modules of `handlers` with ``routes()``. One may also have ``NAV`` (path and title of its pages), and
 ``start(context)`` and ``stop(context)`` for what it runs beside its handlers."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from http import HTTPStatus
 from typing import Any, ClassVar
 
@@ -16,6 +17,7 @@ from ..settings import Settings
 from .context import Context
 from .hubapi import HubError
 
+log = logging.getLogger(__name__)
 SAFE = ("GET", "HEAD", "OPTIONS")
 MAX_BODY = 64 * 1024
 
@@ -82,6 +84,14 @@ class PersonHandler(HubOAuthenticated, Handler):  # type: ignore[misc]
         status, body = explain(error, status_code)
         self.set_status(status)
         self.show_error(status, body)
+
+    def log_exception(self, *exc_info: Any) -> None:
+        """An answer of no is one line of the log, not a traceback."""
+        error = exc_info[1]
+        if isinstance(error, DS01Error):
+            log.info("%s %s: %s", self.request.method, self.request.path, error)
+        else:
+            super().log_exception(*exc_info)
 
     def show_error(self, status: int, body: dict[str, Any]) -> None:
         """Write the error in this handler's form."""

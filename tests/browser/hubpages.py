@@ -8,7 +8,6 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import jupyterhub
 from jinja2 import ChoiceLoader, Environment, FileSystemLoader, PrefixLoader
 from jupyterhub._data import DATA_FILES_PATH
 
@@ -24,6 +23,7 @@ STATIC = Path(DATA_FILES_PATH) / "static"
 SERVICE_STATIC = ROOT / "ds01spawner" / "service" / "static"
 AXE = ROOT / "tests" / "vendor" / "axe.min.js"
 ORIGIN = "http://hub.test"
+NOW = datetime(2026, 3, 3, 14, 5, tzinfo=timezone.utc)
 
 
 def environment() -> Environment:
@@ -47,7 +47,7 @@ def spawner(name: str = "", active: bool = True, **changes: Any) -> SimpleNamesp
         "pending": None,
         "options_form": True,
         "user_options": {"profile": "thesis · pytorch-2.6 · 1g.10gb", "gpu": "1g.10gb"},
-        "orm_spawner": SimpleNamespace(started=datetime(2026, 3, 3, 11, 0)),
+        "orm_spawner": SimpleNamespace(started=NOW.replace(tzinfo=None)),
     }
     return SimpleNamespace(**values | changes)
 
@@ -118,7 +118,3 @@ def serve(page: Any, pages: dict[str, str]) -> None:
         route.fulfill(status=404, body="")
 
     page.route("**/*", answer)
-
-
-HUB_VERSION = jupyterhub.__version__
-NOW = datetime(2026, 3, 3, 14, 5, tzinfo=timezone.utc)

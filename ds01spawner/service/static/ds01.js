@@ -91,6 +91,18 @@
     });
   };
 
+  // Wait until the hub no longer lists the server whose API address is given, at most a minute and a half.
+  const gone = async (stop) => {
+    const [, user, name] = stop.match(/^(.*\/users\/[^/]+)\/server(?:s\/(.*))?$/);
+    for (let tries = 0; tries < 90; tries += 1) {
+      await new Promise((resolve) => window.setTimeout(resolve, tries < 4 ? 500 : 1000));
+      const answer = await fetch(user, { headers: { "X-XSRFToken": window.jhdata.xsrf_token } });
+      if (!answer.ok) continue;
+      const server = ((await answer.json()).servers || {})[decodeURIComponent(name || "")];
+      if (!server || !(server.pending || server.ready)) return;
+    }
+  };
+
   const retire = () => {
     document.addEventListener("click", async (event) => {
       const opener = event.target.closest("a[data-ds01-dialog]");
@@ -112,8 +124,10 @@
           headers: { "X-XSRFToken": window.jhdata.xsrf_token },
         });
         if (!answer.ok) throw new Error((await answer.json()).message || answer.statusText);
+        if (status) status.textContent = "Its programs are being asked to end…";
+        await gone(button.dataset.ds01Stop);
         if (status) status.textContent = "Retired. Your files are kept.";
-        window.setTimeout(() => window.location.assign(button.dataset.ds01Then || window.location.href), 800);
+        window.location.assign(button.dataset.ds01Then || window.location.href);
       } catch (error) {
         if (status) status.textContent = `It could not be retired: ${error.message}`;
         button.disabled = false;

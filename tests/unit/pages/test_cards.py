@@ -1,0 +1,164 @@
+"""Session cards, sparklines and the texts under them."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta, timezone
+
+import pytest
+
+from ds01spawner.idle.model import Decision, Ground, Memory
+from ds01spawner.pages import text
+from ds01spawner.pages.cards import session_card, spark
+from ds01spawner.pages.inputs import KeepAlive, Series, SessionInfo
+
+NOW = datetime(2026, 3, 3, 14, 0, tzinfo=timezone.utc)
+INFO = SessionInfo(
+    "alice",
+    "s2",
+    "thesis",
+    "pytorch-2.6",
+    ("1g.10gb on GPU 1",),
+    NOW - timedelta(hours=3),
+    NOW + timedelta(hours=9),
+)
+
+
+def decision(**changes):
+    values = {
+        "state": "idle",
+        "reason": "Idle for 30 min.",
+        "memory": Memory("x"),
+        "why": (
+            Ground("cpu", "idle", "0.3 %", "5 %"),
+            Ground("gpu", "unsupported", "a slice has no counter"),
+        ),
+        "cause": "idle",
+        "retire_at": NOW + timedelta(minutes=30),
+        "idle_seconds": 1800.0,
+        "limit": 3600.0,
+    }
+    return Decision(**(values | changes))
+
+
+def test_a_card_says_what_why_and_until_when():
+    card = session_card(INFO, NOW, decision=decision(), hub_url="/x/hub/", service_url="/x/services/ds01/")
+    assert (card.title, card.compute, card.up, card.state) == (
+        "thesis · pytorch-2.6",
+        "1g.10gb on GPU 1",
+        "3 h",
+        "idle",
+    )
+    assert [(c.label, c.left, c.percent, c.urgent) for c in card.clocks] == [
+        ("If it stays idle, it is retired", "30 min", 50, False),
+        ("It ends in any case", "9 h", 25, False),
+    ]
+    assert [(s.name, s.measured, s.threshold, s.verdict) for s in card.signals] == [
+        ("CPU", "0.3 %", "5 %", "idle"),
+        ("GPU", "a slice has no counter", "", "not measured here"),
+    ]
+    assert card.stop_url == "/x/hub/api/users/alice/servers/s2"
+    assert card.retire_url == "/x/services/ds01/retire?server=s2"
+
+
+def test_nobody_has_looked_yet():
+    card = session_card(INFO, NOW)
+    assert (card.state, card.why, card.signals) == (
+        "running",
+        "It has just started; nothing is measured yet.",
+        (),
+    )
+
+
+def test_default_server_and_odd_names():
+    info = SessionInfo("a b/c@x", "", "p", "e")
+    card = session_card(info, NOW)
+    assert card.stop_url == "/hub/api/users/a%20b%2Fc@x/server"
+    assert (card.address, card.up, card.compute) == ("a b/c@x", "n/a", "CPU only")
+
+
+@pytest.mark.parametrize(
+    ("keep", "button", "note"),
+    [
+        (None, "", ""),
+        (KeepAlive(timedelta(hours=1), timedelta(hours=3)), "Keep alive +1 h", "3 h of the allowance left."),
+        (
+            KeepAlive(timedelta(hours=1), timedelta(minutes=5), NOW + timedelta(hours=2)),
+            "",
+            "Kept alive for 2 h more. The allowance for keeping alive is used up.",
+        ),
+        (KeepAlive(timedelta(hours=1), timedelta(0), refused="Switched off."), "", "Switched off."),
+    ],
+)
+def test_keep_alive(keep, button, note):
+    card = session_card(INFO, NOW, keep=keep)
+    assert (card.keep_alive, card.keep_alive_note) == (button, note)
+
+
+@pytest.mark.parametrize(
+    ("series", "value", "pieces", "spoken"),
+    [
+        (
+            Series("CPU", (0.0, 50.0, 100.0), 100.0),
+            "100 %",
+            ("0.0,27.0 60.0,14.0 120.0,1.0",),
+            "CPU: now 100 %, between 0 % and 100 %",
+        ),
+        (
+            Series("CPU", (10.0, None, 30.0), 100.0),
+            "30 %",
+            ("0.0,24.4", "120.0,19.2"),
+            "CPU: now 30 %, between 10 % and 30 %",
+        ),
+        (
+            Series("GPU activity", (), unavailable="this slice has no counter"),
+            "n/a",
+            (),
+            "GPU activity: n/a, this slice has no counter",
+        ),
+        (Series("GPU activity", (None, None)), "n/a", (), "GPU activity: n/a, nothing measured yet"),
+        (
+            Series("Memory", (1e9, 2e9), 4e9, "bytes"),
+            "2.0 GB of 4.0 GB",
+            ("0.0,20.5 120.0,14.0",),
+            "Memory: now 2.0 GB of 4.0 GB, between 1.0 GB of 4.0 GB and 2.0 GB of 4.0 GB",
+        ),
+    ],
+)
+def test_sparklines_keep_gaps_and_never_show_unknown_as_zero(series, value, pieces, spoken):
+    drawn = spark(series)
+    assert (drawn.value, drawn.points, drawn.spoken) == (value, pieces, spoken)
+
+
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [
+        (text.size(None), "n/a"),
+        (text.size(0), "0 B"),
+        (text.size(8_100_000_000), "8.1 GB"),
+        (text.size(12_400_000_000), "12 GB"),
+        (text.size(3e12), "3.0 TB"),
+        (text.memory(9728), "10 GB"),
+        (text.memory(81559), "80 GB"),
+        (text.memory(None), "n/a"),
+        (text.duration(timedelta(hours=1, minutes=30)), "1 h 30 min"),
+        (text.duration(timedelta(hours=48)), "2 days"),
+        (text.duration(-5), "0 s"),
+        (text.duration(None), "n/a"),
+        (text.ago(None, NOW), "never"),
+        (text.ago(NOW - timedelta(seconds=5), NOW), "just now"),
+        (text.ago(NOW - timedelta(days=1, hours=2), NOW), "yesterday"),
+        (text.ago(NOW - timedelta(days=20), NOW), "11 Feb"),
+        (text.ago(NOW - timedelta(days=400), NOW), "27 Jan 2025"),
+        (text.amount(None), "n/a"),
+        (text.amount(3 / 7), "0.43"),
+        (text.amount(1.0), "1"),
+        (text.amount(0.001), "0"),
+        (text.moment(NOW), "Tue 3 Mar 14:00 UTC"),
+        (text.without_lines("group students (policy.yaml:29)"), "group students"),
+        (text.without_lines("no (rule: group x (policy.yaml:2)); 1 used"), "no (rule: group x); 1 used"),
+        (text.parse_time("2026-03-03T14:00:00Z"), NOW),
+        (text.parse_time("yesterday"), None),
+    ],
+)
+def test_texts(given, shown):
+    assert given == shown

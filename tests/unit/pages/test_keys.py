@@ -1,0 +1,53 @@
+"""The signed key of the live fragments."""
+
+from __future__ import annotations
+
+import stat
+from datetime import datetime, timedelta, timezone
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ds01spawner.pages import keys
+
+NOW = datetime(2026, 3, 3, 14, 0, tzinfo=timezone.utc)
+SECRET = b"s" * 32
+
+
+@given(st.text(min_size=1, max_size=80).filter(lambda s: s.encode("utf-8", "ignore").decode() == s))
+def test_a_key_names_its_person(name):
+    assert keys.verify(SECRET, keys.sign(SECRET, name, NOW), NOW) == name
+
+
+@given(st.text(max_size=120))
+def test_anything_else_is_nobody(forged):
+    assert keys.verify(SECRET, forged, NOW) is None
+
+
+@given(st.integers(0, 200), st.characters(codec="ascii"))
+def test_a_changed_key_is_nobody(position, character):
+    key = keys.sign(SECRET, "alice", NOW)
+    position %= len(key)
+    changed = key[:position] + character + key[position + 1 :]
+    if changed != key:
+        assert keys.verify(SECRET, changed, NOW) in (None, "alice")
+        body, _, mac = changed.partition(".")
+        if keys.verify(SECRET, changed, NOW) == "alice":
+            # Only the unused low bits of base64's last letter may differ without any meaning.
+            same = keys._decode(body), keys._decode(mac)
+            assert same == tuple(keys._decode(p) for p in key.split("."))
+
+
+def test_a_key_ends_and_another_secret_does_not_open():
+    key = keys.sign(SECRET, "alice", NOW)
+    assert keys.verify(SECRET, key, NOW + keys.LIFETIME + timedelta(seconds=1)) is None
+    assert keys.verify(b"t" * 32, key, NOW) is None
+
+
+def test_hub_and_service_share_one_secret_that_others_cannot_read(tmp_path):
+    first = keys.load_secret(tmp_path / "state")
+    assert len(first) == 32
+    assert keys.load_secret(tmp_path / "state") == first
+    path = tmp_path / "state" / "fragments.key"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert list(path.parent.iterdir()) == [path]
