@@ -142,6 +142,8 @@ def test_preemptible_sessions_are_outside_the_quota_and_only_for_those_who_may()
     made = decide({"gpu": "3g.40gb", "preemptible": True}, held)
     assert (made.preemptible, made.gpu.preemptible) == (True, True)
     assert made.gpu.max_equivalents == pytest.approx(3 / 7)
+    beside = used({"gpu_equivalents": 2 / 7, "memory": GIB, "preemptible": True})
+    assert decide({"gpu": "3g.40gb"}, beside).gpu.max_equivalents == pytest.approx(3 / 7)
     refused = decide({"preemptible": True}, found=resolve(builtin_policy(), ALICE, NOW))
     assert refused.code == "preemptible"
 
