@@ -100,7 +100,7 @@ def delete(store: Store, images: Images, environment: str) -> None:
                 Refusal(
                     code="environment-in-use",
                     asked=f"the environment {environment} cannot be deleted",
-                    used=f"{', '.join(holders[:3])} runs from it",
+                    used=f"the container {', '.join(holders[:3])} uses it",
                     limit="an environment in use is kept",
                     do="retire the session first",
                     status=409,

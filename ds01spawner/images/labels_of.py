@@ -6,15 +6,15 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from .. import labels as session_labels
 from .catalogue import (
     DESCRIPTION_LABEL,
-    FRAMEWORK_LABEL,
     GROUPS_LABEL,
     OWNER_LABEL,
     REPRODUCIBLE_LABEL,
     TITLE_LABEL,
 )
-from .facts import CUDA_LABEL, LAYER_LABEL, SINGLEUSER_LABEL, ImageFacts
+from .facts import LAYER_LABEL, SINGLEUSER_LABEL, ImageFacts
 from .layer import revision
 
 if TYPE_CHECKING:
@@ -23,14 +23,15 @@ if TYPE_CHECKING:
 BASE_LABEL = "ds01.image.base"
 BUILT_LABEL = "ds01.image.built"
 COURSE_LABEL = "ds01.image.course"
-_OPEN = (SINGLEUSER_LABEL, LAYER_LABEL, CUDA_LABEL, FRAMEWORK_LABEL, "ds01.content")
+# What a session's container says of itself; the last ones are the DS01 command line's.
+_SESSION = frozenset(
+    v for k, v in vars(session_labels).items() if k.isupper() and isinstance(v, str) and "=" not in v
+) | {"ds01.protected", "ds01.slice", "ds01.monitoring", "ds01.custom_image"}
 
 
 def reserved(labels: Mapping[str, str]) -> list[str]:
     """Labels that are about sessions. A container inherits its image's labels, so these would lie."""
-    return sorted(
-        k for k in labels if k.startswith("ds01.") and not k.startswith("ds01.image.") and k not in _OPEN
-    )
+    return sorted(k for k, v in labels.items() if v and (k in _SESSION or k.startswith("ds01.gpu.")))
 
 
 def image_labels(

@@ -1,0 +1,244 @@
+"""``ds01 image``: check a recipe or an image, build, list, tag and prune environments."""
+
+from __future__ import annotations
+
+import getpass
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ..images import logtext, recipe, snapshot
+from ..images.builds import FINAL, BuildLimits, BuildRequest, BuildRunner
+from ..images.catalogue import OWNER_LABEL, Listed, load_catalogue
+from ..images.engine import Images
+from ..images.naming import checked_tag, parse_user_image, user_image
+from ..images.preflight import check as preflight
+from ..images.preflight import needs_probe
+from ..images.probe import probe
+from ..images.projectfiles import ProjectFiles
+from ..images.sitebuild import base_for, build_site
+from ..images.yamlfile import FileProblems, parse
+from ..options import is_project_name
+from ..settings import Settings, load_settings
+from ..site import Site
+from ..store import Store
+from .common import Json, console, emit, refuse, table
+from .times import utcnow
+
+image = typer.Typer(help="Environments: recipes, builds, images.", no_args_is_help=True)
+
+
+@image.command("check")
+def check(
+    what: Annotated[str, typer.Argument(help="A recipe file, or with --image an image.")],
+    is_image: Annotated[bool, typer.Option("--image", help="Check an image on the engine instead.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Say whether a recipe can be built, or an image started, without doing either."""
+    if is_image:
+        _check_image(what, as_json)
+        return
+    try:
+        found = read_recipe(Path(what))
+    except FileProblems as problems:
+        refuse(str(problems), as_json, problems=[p.as_dict() for p in problems.problems])
+    data = {"ok": True, "file": what, "recipe": found.model_dump(mode="json", exclude_defaults=True)}
+    emit(data, as_json, lambda _: print(f"{what}: a recipe that can be built"))
+
+
+def read_recipe(path: Path) -> recipe.Recipe:
+    """A recipe file; `FileProblems` for everything that is wrong with it."""
+    try:
+        text = path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        from ..images.yamlfile import Problem
+
+        reason = getattr(error, "strerror", "") or "not UTF-8 text"
+        raise FileProblems([Problem(str(path), 0, "", f"cannot be read: {reason}")]) from error
+    return recipe.from_document(parse(text, str(path)))
+
+
+def _check_image(reference: str, as_json: bool) -> None:
+    settings = load_settings()
+    images = Images(settings.docker_host)
+    site = build_site(images, cuda=_cuda(settings))
+    facts = images.inspect(reference)
+    result = preflight(facts, site.host, probe(images, facts.id) if needs_probe(facts) else None)
+    rows = [(f.check, f.level, f.message, f.mend) for f in result.findings]
+    emit(result.as_dict(), as_json, lambda _: table(("check", "result", "says", "mend"), rows))
+    if not result.ok:
+        raise typer.Exit(1)
+
+
+def _cuda(settings: Settings) -> str:
+    return Site(settings).gpu().inventory.cuda
+
+
+@image.command("list")
+def list_images(
+    user: Annotated[str, typer.Option(help="Only this person's.")] = "", as_json: Json = False
+) -> None:
+    """List people's and courses' images on the engine."""
+    images = Images(load_settings().docker_host)
+    used = images.in_use()
+    rows = []
+    for facts in images.list():
+        for reference in facts.tags:
+            parsed = parse_user_image(reference)
+            course = reference.startswith("ds01-course/")
+            owner = facts.labels.get(OWNER_LABEL, "") or (parsed.owner if parsed else "")
+            if (parsed is None and not course) or (user and owner != user):
+                continue
+            rows.append(
+                {
+                    "image": reference,
+                    "id": facts.id,
+                    "owner": owner,
+                    "size": facts.size,
+                    "created": facts.created,
+                    "in_use_by": list(used.get(facts.id, ())),
+                    "reproducible": facts.labels.get("ds01.image.reproducible", "") != "false",
+                }
+            )
+    rows.sort(key=lambda r: str(r["image"]))
+    emit(rows, as_json, lambda _: table(("image", "owner", "size", "created", "in use by"), map(_row, rows)))
+
+
+def _row(row: dict[str, Any]) -> tuple[object, ...]:
+    return (row["image"], row["owner"], _gib(row["size"]), row["created"][:16], ", ".join(row["in_use_by"]))
+
+
+def _gib(size: int | None) -> str | None:
+    return None if size is None else f"{size / 2**30:.2f} GiB"
+
+
+@image.command("build")
+def build(
+    file: Annotated[Path, typer.Argument(help="The recipe.")],
+    project: Annotated[str, typer.Option(help="Project the image is named after; its files may be used.")],
+    user: Annotated[str, typer.Option(help="Whose image; you, where not given.")] = "",
+    tag: Annotated[str, typer.Option(help="Tag of the image.")] = "latest",
+    base: Annotated[str, typer.Option(help="Start from this image instead of the recipe's base.")] = "",
+    as_json: Json = False,
+) -> None:
+    """Build an environment from a recipe and show the log."""
+    owner = user or getpass.getuser()
+    if not is_project_name(project):
+        refuse(f"{project!r} is not a project's name.", as_json)
+    try:
+        wanted = read_recipe(file)
+        reference = user_image(owner, project, tag)
+    except (FileProblems, ValueError) as problem:
+        refuse(str(problem), as_json)
+    settings = load_settings()
+    images = Images(settings.docker_host)
+    lab = load_catalogue(settings.environments) if settings.environments else ()
+    start = base or base_for(wanted, [Listed(e, True) for e in lab], owner)
+    workspace = Site(settings).workspaces.prepare(owner, project)
+    files = ProjectFiles(
+        settings.workspace_root,
+        workspace.path.relative_to(settings.workspace_root).parts,
+        workspace.identity.uid,
+        workspace.identity.gid,
+    )
+    request = BuildRequest(
+        owner, reference, reference, wanted, start, BuildLimits(), files, by=getpass.getuser()
+    )
+    run_build(settings, images, request, as_json)
+
+
+def run_build(settings: Settings, images: Images, request: BuildRequest, as_json: bool) -> None:
+    """Build in this process, log to the terminal; exit 1 when it did not become an image."""
+    store = Store.open(settings.store)
+    runner = BuildRunner(store, images, build_site(images, cuda=_cuda(settings)))
+    try:
+        number = runner.submit(request)
+        seen, state = 0, ""
+        while state not in FINAL:
+            state = runner.wait(number, 0.5)
+            for line in store.build_log(number, after=seen):
+                seen = line["seq"]
+                if not as_json:
+                    print(logtext.plain(line["text"]))
+        row = store.get_build(number) or {}
+        data = {"ok": state == "ready", "build": number, "state": state, "environment": request.environment}
+        emit({**data, **row.get("data", {})}, as_json, lambda _: print(f"{request.environment}: {state}"))
+        if state != "ready":
+            raise typer.Exit(1)
+    finally:
+        runner.close()
+        store.close()
+
+
+@image.command("tag")
+def tag_image(
+    environment: Annotated[str, typer.Argument(help="Own environment, ds01-USER/PROJECT:TAG.")],
+    name: Annotated[str, typer.Argument(help="Further tag, such as experiment-42.")],
+    as_json: Json = False,
+) -> None:
+    """Keep an environment as it is now under a further tag."""
+    try:
+        reference = snapshot.tag(Images(load_settings().docker_host), environment, checked_tag(name))
+    except ValueError as error:
+        refuse(str(error), as_json)
+    emit({"ok": True, "image": reference}, as_json, lambda _: print(f"{environment} is kept as {reference}"))
+
+
+@image.command("prune")
+def prune(
+    days: Annotated[int, typer.Option(min=1, help="Remove what was not used for so many days.")] = 90,
+    keep: Annotated[int, typer.Option(min=0, help="Newest images of each person that stay; 0 is all.")] = 0,
+    yes: Annotated[bool, typer.Option("--yes", help="Really remove; without it nothing is.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Show what could be removed and why; with --yes remove it. Nothing in use is ever removed."""
+    settings = load_settings()
+    images, store = Images(settings.docker_host), Store.open(settings.store)
+    rule = snapshot.PruneRule(timedelta(days=days), keep or None)
+    plan = snapshot.prune_plan(
+        images.list(), images.in_use(), referenced(store), last_used(store), rule, utcnow()
+    )
+    removed = []
+    for item in plan:
+        if item.remove and yes:
+            images.remove(item.reference)
+            removed.append(item.reference)
+    rows = [(i.reference, "remove" if i.remove else "keep", _gib(i.size), i.reason) for i in plan]
+    data = {"dry_run": not yes, "removed": removed, "plan": [vars(i) for i in plan]}
+    emit(data, as_json, lambda _: table(("image", "decision", "size", "reason"), rows))
+    if not yes and not as_json and any(i.remove for i in plan):
+        console.print("Nothing was removed; add --yes to do it.")
+
+
+def referenced(store: Store) -> dict[str, str]:
+    """Images that courses and environments hold on to, with the reason."""
+    reasons: dict[str, str] = {}
+    for row in store.courses():
+        for key in ("pinned", "former"):
+            if image_id := row["data"].get(key):
+                reasons[image_id] = f"the course {row['id']} uses it"
+    for row in store.environments():
+        if current := row["data"].get("current"):
+            for former in row["data"].get("previous", ()):
+                reasons.setdefault(former, f"{row['id']} can go back to it")
+            base = row["data"].get("lock", {}).get("base")
+            if base and base != current:
+                reasons.setdefault(base, f"{row['id']} was built on it")
+    return reasons
+
+
+def last_used(store: Store) -> dict[str, Any]:
+    """When each image was last started, by image id."""
+    times: dict[str, Any] = {}
+    for row in store.sessions(limit=100_000):
+        used, started = row.get("image"), row.get("ended_at") or row.get("started_at")
+        if used and started and (used not in times or started > times[used]):
+            times[used] = started
+    return times
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.add_typer(image, name="image")

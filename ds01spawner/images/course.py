@@ -1,0 +1,362 @@
+"""Courses: what `course.yaml` says, what changes when it is applied, what is published. Mostly pure.
+
+Applying is idempotent: the same file twice changes nothing. Publishing fixes the image students get to
+an immutable id; it changes the next start and no running session, and the release before is one step back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from ..errors import Refusal, Refused
+from ..store.store import Store
+from . import yamlfile
+from .catalogue import Environment, course_environment
+from .engine import ImageMissing, Images
+from .naming import course_repository, image_reason
+from .recipe import Recipe, from_document, inside_path
+
+SLUG = r"^[a-z0-9](?:[a-z0-9-]{0,38}[a-z0-9])?$"
+
+
+class Compute(BaseModel):
+    """What the course's launch card pre-selects; limits and quota still hold."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    gpu: str = Field(
+        default="none", pattern=r"^(none|auto|full|(?:[1-7]c\.)?[1-7]g\.[0-9]{1,4}gb(?:\+[a-z.]+)?)$"
+    )
+    gpu_count: int = Field(default=1, ge=1, le=16)
+    lifetime: str = Field(default="", pattern=r"^([0-9]+[mhd])?$")
+
+
+class DataMount(BaseModel):
+    """A folder of the server that every session of the course sees, read-only."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    source: str
+    target: str
+
+    @field_validator("source")
+    @classmethod
+    def _source(cls, value: str) -> str:
+        return _absolute(value)
+
+    @field_validator("target")
+    @classmethod
+    def _target(cls, value: str) -> str:
+        value = _absolute(value)
+        if not value.startswith(("/data/", "/course/")) and value not in ("/data", "/course"):
+            raise ValueError("data is mounted at or below /data or /course")
+        return value
+
+
+def _absolute(value: str) -> str:
+    parts = value.split("/")[1:]
+    if not value.startswith("/") or not parts or any(p in ("", ".", "..") for p in parts) or ":" in value:
+        raise ValueError(f"{value!r} is not a plain absolute path")
+    return value
+
+
+class CourseFile(BaseModel):
+    """`course.yaml`. Exactly one of ``recipe`` and ``image``."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    version: Literal[1] = 1
+    course: str = Field(pattern=SLUG)
+    """Short name, part of links and of the image's name."""
+    title: str = Field(min_length=1, max_length=80)
+    description: str = Field(default="", max_length=400)
+    staff: tuple[str, ...] = ()
+    """People who may build and publish it; whoever applies it first is one of them."""
+    roster: tuple[str, ...] = Field(min_length=1)
+    """Hub groups whose members see the course."""
+    recipe: dict[str, Any] | None = None
+    image: str = Field(default="", pattern=r"^([A-Za-z0-9][A-Za-z0-9._/:@-]{0,254})?$")
+    compute: Compute = Compute()
+    data: tuple[DataMount, ...] = ()
+    starter: str = ""
+    """Folder, beside this file, that is copied once into each student's project."""
+
+    @field_validator("staff", "roster", mode="before")
+    @classmethod
+    def _one_or_many(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
+
+    @field_validator("staff", "roster")
+    @classmethod
+    def _names(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for name in value:
+            if not name or len(name) > 100 or any(c.isspace() or c in "/,:" for c in name):
+                raise ValueError(f"{name[:40]!r} is not the name of a person or group")
+        return value
+
+    @field_validator("starter")
+    @classmethod
+    def _starter(cls, value: str) -> str:
+        return inside_path(value) if value else ""
+
+    @model_validator(mode="after")
+    def _one_source(self) -> CourseFile:
+        if bool(self.recipe) == bool(self.image):
+            raise ValueError("a course has either a `recipe` or an `image`")
+        return self
+
+
+@dataclass(frozen=True)
+class Course:
+    """A validated course: its file and, where it has one, its recipe."""
+
+    file: CourseFile
+    recipe: Recipe | None
+
+    @property
+    def id(self) -> str:
+        """The course's short name."""
+        return self.file.course
+
+    @property
+    def reference(self) -> str:
+        """The image that builds of the course make; students get what is published of it."""
+        return f"{course_repository(self.id)}:candidate"
+
+    def as_data(self) -> dict[str, Any]:
+        """What the store keeps: everything the file says, defaults included."""
+        return self.file.model_dump(mode="json", exclude={"version"})
+
+
+def load_course(path: Path) -> Course:
+    """Read a `course.yaml`; `yamlfile.FileProblems` names file, line and key."""
+    return parse_course(yamlfile.read(path))
+
+
+def parse_course(document: yamlfile.Document) -> Course:
+    """Validate a course out of a document."""
+    file = yamlfile.validate(document, CourseFile)
+    recipe = None
+    if file.recipe is not None:
+        lines = {loc[1:]: line for loc, line in document.lines.items() if loc[:1] == ("recipe",)}
+        inner = yamlfile.Document(document.name, file.recipe, lines)
+        recipe = from_document(inner)
+        if recipe.dockerfile or recipe.requirements or recipe.environment_yml:
+            raise yamlfile.FileProblems(
+                [
+                    document.problem(
+                        ("recipe",), "a course's recipe lists its packages itself, no files of a project"
+                    )
+                ]
+            )
+    return Course(file, recipe)
+
+
+@dataclass(frozen=True)
+class Change:
+    """One difference between what is stored and what the file says."""
+
+    key: str
+    before: Any
+    after: Any
+
+    def __str__(self) -> str:
+        """The change as a line of a diff."""
+        if self.before is None:
+            return f"+ {self.key}: {self.after}"
+        if self.after is None:
+            return f"- {self.key}: {self.before}"
+        return f"~ {self.key}: {self.before} → {self.after}"
+
+
+def diff(stored: Mapping[str, Any] | None, wanted: Mapping[str, Any]) -> list[Change]:
+    """What applying would change; empty means nothing. Pure."""
+    before = stored or {}
+    keys = [*wanted, *(k for k in before if k not in wanted and k not in _KEPT)]
+    return [Change(k, before.get(k), wanted.get(k)) for k in keys if before.get(k) != wanted.get(k)]
+
+
+_KEPT = frozenset({"pinned", "former", "starter_files", "prepared"})
+"""Keys of the document that the file does not have."""
+
+
+def needs_build(changes: Iterable[Change]) -> bool:
+    """Whether a change makes another image."""
+    return any(change.key in ("recipe", "image") for change in changes)
+
+
+def may_manage(stored: Mapping[str, Any] | None, person: str, admin: bool) -> bool:
+    """Whether ``person`` may change, build and publish a course: its staff, its owner, an admin."""
+    if admin:
+        return True
+    if stored is None:
+        return False
+    return person == stored.get("owner") or person in stored.get("data", {}).get("staff", ())
+
+
+def staff_may(course: Course, by: str, data_roots: Iterable[str]) -> str:
+    """What an instructor's file may not say, or nothing. An administrator is not asked. Pure.
+
+    Folders of the server and other people's images are not an instructor's to hand out: data comes from
+    below the site's ``data_roots``, an image is the site's or one's own.
+    """
+    roots = tuple(root.rstrip("/") + "/" for root in data_roots)
+    for mount in course.file.data:
+        if not f"{mount.source}/".startswith(roots):
+            allowed = ", ".join(roots) or "a folder for course data"
+            return f"the data folder {mount.source} is not below {allowed}"
+    return image_reason(by, course.file.image) if course.file.image else ""
+
+
+def apply(
+    store: Store,
+    course: Course,
+    by: str,
+    now: datetime,
+    *,
+    admin: bool = True,
+    dry_run: bool = False,
+    data_roots: Iterable[str] = (),
+) -> list[Change]:
+    """Bring the stored course to what the file says; returns what changed. Nothing is published by this."""
+    known = store.get_course(course.id)
+    if not may_manage(known, by, admin):
+        raise Refused(_not_staff(course.id))
+    if not admin and (why := staff_may(course, by, data_roots)):
+        raise Refused(_not_theirs(course.id, why))
+    wanted = course.as_data()
+    changes = diff(known["data"] if known else None, wanted)
+    if dry_run or not changes:
+        return changes
+    if known is None:
+        store.put_course(course.id, by, "draft", wanted, now)
+    else:
+        state = "draft" if known["state"] == "closed" else known["state"]
+        store.update_course(course.id, now, lambda row: {"state": state, "data": {**row["data"], **wanted}})
+    return changes
+
+
+def publish(
+    store: Store,
+    images: Images,
+    course_id: str,
+    by: str,
+    now: datetime,
+    *,
+    image: str = "",
+    admin: bool = True,
+) -> str:
+    """Give students ``image`` (default: what was built last) from the next start on; returns its id."""
+    known = _course(store, course_id)
+    if not may_manage(known, by, admin):
+        raise Refused(_not_staff(course_id))
+    data = known["data"]
+    wanted = image or data.get("image") or f"{course_repository(course_id)}:candidate"
+    try:
+        facts = images.inspect(wanted)
+    except ImageMissing:
+        raise Refused(_nothing_built(course_id, wanted)) from None
+    if facts.id == data.get("pinned"):
+        return facts.id
+    short = facts.id.removeprefix("sha256:")[:12]
+    images.tag(facts.id, f"{course_repository(course_id)}:release-{short}")
+    store.update_course(
+        course_id,
+        now,
+        lambda row: {
+            "state": "published",
+            "data": {**row["data"], "pinned": facts.id, "former": row["data"].get("pinned", "")},
+        },
+    )
+    store.add_publication(course_id, facts.id, by, now)
+    return facts.id
+
+
+def step_back(
+    store: Store, images: Images, course_id: str, by: str, now: datetime, *, admin: bool = True
+) -> str:
+    """Publish the release before again."""
+    former = _course(store, course_id)["data"].get("former", "")
+    if not former:
+        raise Refused(_nothing_built(course_id, "an earlier release"))
+    return publish(store, images, course_id, by, now, image=former, admin=admin)
+
+
+def close(store: Store, course_id: str, by: str, now: datetime, *, admin: bool = True) -> None:
+    """Take the course's card away; workspaces, images and history stay."""
+    known = _course(store, course_id)
+    if not may_manage(known, by, admin):
+        raise Refused(_not_staff(course_id))
+    store.update_course(course_id, now, lambda row: {"state": "closed"})
+
+
+def course_environments(rows: Iterable[Mapping[str, Any]]) -> tuple[Environment, ...]:
+    """The cards of stored courses: published ones for roster and staff, drafts for staff alone. Pure."""
+    found = []
+    for row in rows:
+        data, published = row["data"], row["data"].get("pinned", "")
+        if row["state"] == "closed":
+            continue
+        candidate = data.get("image") or f"{course_repository(row['id'])}:candidate"
+        found.append(
+            course_environment(
+                row["id"],
+                candidate,
+                title=data.get("title", row["id"]),
+                description=data.get("description", ""),
+                roster=data.get("roster", ()) if published else (),
+                staff=(row.get("owner", ""), *data.get("staff", ())),
+                pinned=published,
+            )
+        )
+    return tuple(found)
+
+
+def _course(store: Store, course_id: str) -> dict[str, Any]:
+    known = store.get_course(course_id)
+    if known is None:
+        raise Refused(
+            Refusal(
+                code="no-course",
+                asked=f"there is no course {course_id[:60]!r}",
+                limit="it was never applied here, or was removed",
+                do="apply its course.yaml first",
+                status=404,
+            )
+        )
+    return known
+
+
+def _not_theirs(course_id: str, why: str) -> Refusal:
+    return Refusal(
+        code="not-theirs",
+        asked=f"the course {course_id!r} cannot be applied",
+        limit=why,
+        rule="the site's list of folders for course data",
+        do="use a folder or image you may hand out, or ask an administrator to apply it",
+    )
+
+
+def _not_staff(course_id: str) -> Refusal:
+    return Refusal(
+        code="not-staff",
+        asked=f"the course {course_id!r} cannot be changed by you",
+        limit="only its staff and administrators may; a new course is applied by an administrator once",
+        do="ask to be listed under `staff` in its course.yaml",
+    )
+
+
+def _nothing_built(course_id: str, wanted: str) -> Refusal:
+    return Refusal(
+        code="nothing-built",
+        asked=f"the course {course_id!r} cannot be published",
+        limit=f"{wanted} is not on this machine",
+        do="build the course's environment first, and start it once to test it",
+        status=409,
+    )

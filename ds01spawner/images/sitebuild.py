@@ -1,0 +1,112 @@
+"""What the site says about builds: settings of the environment, the machine, the bases people may use.
+
+``DS01_BUILD_ARGS`` (``NAME=value NAME=value``) are build arguments, ``DS01_BUILD_FILES``
+(``/host/file:/image/file …``) files that go into every image, such as the certificate authority of an
+inspecting proxy or a pip.conf; ``DS01_BUILD_NETWORK`` is the network mode of the build's steps.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+from collections.abc import Callable, Iterable, Mapping
+from importlib import metadata
+from pathlib import Path
+
+from ..errors import DS01Error, Refusal, Refused
+from .builds import Site
+from .catalogue import Listed
+from .dockerfile import SiteBuild
+from .engine import Images
+from .naming import image_reason
+from .preflight import Host
+from .recipe import Recipe
+
+
+def site_build(environ: Mapping[str, str] | None = None) -> SiteBuild:
+    """Files and arguments for every build; a file that is not there is an error, never left out."""
+    given = os.environ if environ is None else environ
+    files: dict[str, bytes] = {}
+    for pair in shlex.split(given.get("DS01_BUILD_FILES", "")):
+        source, colon, target = pair.partition(":")
+        if not colon or not target.startswith("/"):
+            raise DS01Error(f"DS01_BUILD_FILES: {pair!r} is not /host/file:/image/file")
+        try:
+            files[target] = Path(source).read_bytes()
+        except OSError as error:
+            raise DS01Error(f"DS01_BUILD_FILES: {source} cannot be read: {error.strerror}") from error
+    args: dict[str, str] = {}
+    for pair in shlex.split(given.get("DS01_BUILD_ARGS", "")):
+        name, equals, value = pair.partition("=")
+        if not equals or not name.isidentifier():
+            raise DS01Error(f"DS01_BUILD_ARGS: {pair!r} is not NAME=value")
+        args[name] = value
+    return SiteBuild(files, args)
+
+
+def hub_version() -> str:
+    """The version of JupyterHub beside us: what the session layer must fit."""
+    return metadata.version("jupyterhub")
+
+
+def build_site(
+    images: Images,
+    *,
+    cuda: str = "",
+    minimum_free: int = 2 * 2**30,
+    engine_root: str = "",
+    environ: Mapping[str, str] | None = None,
+) -> Site:
+    """What a `BuildRunner` needs; ``cuda`` is what the driver takes, ``engine_root`` the engine's folder."""
+    given = os.environ if environ is None else environ
+    return Site(
+        host=Host(images.engine().architecture, hub_version(), cuda),
+        build=site_build(given),
+        network=given.get("DS01_BUILD_NETWORK", ""),
+        allowed_image=image_reason,
+        free_bytes=_free(engine_root),
+        minimum_free=minimum_free,
+    )
+
+
+def _free(root: str) -> Callable[[], int | None]:
+    def free() -> int | None:
+        try:
+            return shutil.disk_usage(root).free if root else None
+        except OSError:
+            return None
+
+    return free
+
+
+def base_for(recipe: Recipe, listed: Iterable[Listed], person: str) -> str:
+    """The image a recipe starts from: an environment the person may start, or an image that is nobody's.
+
+    Empty for a Dockerfile. `Refused` for an environment that is not theirs, or not allowed.
+    """
+    if recipe.dockerfile:
+        return ""
+    startable = [item for item in listed if item.allowed]
+    if not recipe.base:
+        lab = [i.environment for i in startable if i.environment.kind == "lab"]
+        chosen = [e for e in lab if e.default] or lab
+        if not chosen:
+            raise Refused(_no_base("", "the site has no default environment to start from"))
+        return chosen[0].pinned or chosen[0].image
+    for item in startable:
+        if item.environment.id == recipe.base:
+            return item.environment.pinned or item.environment.image
+    if why := image_reason(person, recipe.base):
+        raise Refused(_no_base(recipe.base, why))
+    return recipe.base
+
+
+def _no_base(base: str, why: str) -> Refusal:
+    return Refusal(
+        code="no-base",
+        asked=f"the base {base!r} cannot be used" if base else "no base was chosen",
+        limit=why,
+        do="choose one of the environments you see",
+        status=400,
+    )

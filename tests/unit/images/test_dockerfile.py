@@ -1,0 +1,162 @@
+"""Generated Dockerfiles, and what is read out of people's own."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ds01spawner.images.buildjob import failure
+from ds01spawner.images.builds import BuildLimits
+from ds01spawner.images.dockerfile import SiteBuild, plan
+from ds01spawner.images.dockerscan import instructions, refused_images, refused_sources, scan
+from ds01spawner.images.naming import image_reason
+from ds01spawner.images.recipe import Recipe
+from ds01spawner.images.yamlfile import FileProblems
+
+NAMES = st.lists(st.from_regex(r"[a-z][a-z0-9]{1,8}", fullmatch=True), max_size=4).map(tuple)
+
+
+@given(NAMES, NAMES, NAMES)
+def test_package_names_stand_in_files_only(pip, apt, conda):
+    marked = Recipe(
+        pip=tuple(f"zz{p}" for p in pip),
+        apt=tuple(f"zz{a}" for a in apt),
+        conda=tuple(f"zz{c}" for c in conda),
+    )
+    made = plan(marked, "base:1", "6.1.1")
+    assert "zz" not in made.dockerfile
+    given = {f"zz{n}" for n in (*pip, *apt, *conda)}
+    listed = {
+        line
+        for name, text in made.files.items()
+        if name.startswith("ds01-recipe/")
+        for line in text.decode().split()
+    }
+    assert given == listed
+
+
+def test_the_plan_for_pip_has_the_layer_first_so_that_it_is_built_once_for_each_base():
+    made = plan(Recipe(pip=("six",)), "base:1", "6.1.1")
+    words = made.dockerfile
+    assert words.startswith("FROM base:1\nUSER root\n")
+    assert words.index("install.sh") < words.index("requirements.txt") < words.index("finish.py")
+    assert words.endswith('ENTRYPOINT []\nCMD ["jupyterhub-singleuser"]\n')
+    assert b"jupyterhub==6.1.1" in made.files["ds01-layer/requirements.txt"]
+
+
+def test_with_conda_the_layer_comes_after_the_python_may_have_changed():
+    words = plan(Recipe(conda=("python=3.12",)), "base:1", "6.1.1").dockerfile
+    assert words.index("conda.txt") < words.index("install.sh")
+
+
+def test_a_base_with_the_layer_does_not_get_it_twice():
+    assert "install.sh" not in plan(Recipe(), "base:1", "6.1.1", has_layer=True).dockerfile
+
+
+def test_the_sites_files_and_arguments_come_before_anything_is_fetched():
+    made = plan(Recipe(), "b:1", "6.1.1", site=SiteBuild({"/etc/pip conf": b"x"}, {"PIP_CERT": "/c"}))
+    assert 'COPY ["ds01-site/0", "/etc/pip conf"]\nARG PIP_CERT\n' in made.dockerfile
+    assert made.dockerfile.index("ARG PIP_CERT") < made.dockerfile.index("install.sh")
+    assert "/c" not in made.dockerfile.split()
+
+
+def test_commands_are_in_exec_form_whatever_shell_the_base_has():
+    made = plan(Recipe(pip=("six",), apt=("git",)), "b:1", "6.1.1")
+    runs = [line[4:] for line in made.dockerfile.split("\n") if line.startswith("RUN ")]
+    assert len(runs) == 4
+    assert all(isinstance(json.loads(run), list) for run in runs)
+
+
+def test_instructions_follow_the_builders_reading():
+    text = "# c\nFROM a\nRUN x && \\\n# in between\n\n  y \\  \n  z\ncopy a b\n"
+    assert [(i.line, i.word, i.rest) for i in instructions(text)] == [
+        (2, "FROM", "a"),
+        (3, "RUN", "x &&   y   z"),
+        (8, "COPY", "a b"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "images"),
+    [
+        ("FROM a:1\n", ["a:1"]),
+        ("ARG B=c:2\nFROM ${B}\n", ["c:2"]),
+        ("FROM --platform=linux/amd64 a:1 AS x\nFROM x\nCOPY --from=x a b\nCOPY --from=0 a b\n", ["a:1"]),
+        ("FROM a:1\nCOPY --from=other/img:2 a b\n", ["a:1", "other/img:2"]),
+        ("FROM a:1\nONBUILD COPY --chown=1 --from=other:2 a b\n", ["a:1", "other:2"]),
+        ("FROM a:1\nCOPY \\\n  --from=other:2 \\\n a b\n", ["a:1", "other:2"]),
+        ("from a:1\nadd --from=o:1 a b\n", ["a:1", "o:1"]),
+        ("FROM scratch\n", ["scratch"]),
+    ],
+)
+def test_every_image_it_takes_from_is_seen(text, images):
+    assert [ref for _, ref in scan(text).images] == images
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "words"),
+    [
+        ("FROM a\nCOPY ../x /y\n", 2, "reaches outside the project"),
+        ('FROM a\nCOPY ["../x", "/y"]\n', 2, "reaches outside the project"),
+        ("FROM a\nADD a/../../x /y\n", 2, "reaches outside the project"),
+        ("FROM a\nCOPY /../x /y\n", 2, "reaches outside the project"),
+        ("# escape=`\nFROM a\n", 1, "escape character"),
+        ("FROM $X\n", 1, "looks like|written out"),
+        ("FROM deadbeef1234\n", 1, "looks like an image's id"),
+        ("FROM sha256:deadbeef1234\n", 1, "looks like an image's id"),
+        ("FROM a\nCOPY --from=deadbeef1234 a b\n", 2, "looks like an image's id"),
+        ("FROM a\nCOPY --from=$X a b\n", 2, "written out"),
+        ("RUN x\n", 1, "starts from an image"),
+        ("FROM a b c d\n", 1, "cannot be read"),
+    ],
+)
+def test_refused_whatever_the_policy(text, line, words):
+    with pytest.raises(FileProblems, match=words) as problems:
+        scan(text)
+    assert problems.value.problems[0].line == line
+
+
+@pytest.mark.parametrize(
+    ("reference", "refused"),
+    [
+        ("ds01/lab:latest", False),
+        ("python:3.12", False),
+        ("ds01-alice/p:1", False),
+        ("ds01-bob/p:1", True),
+        ("ds01-bob/p", True),
+        ("docker.io/ds01-bob/p:1", True),
+        ("index.docker.io/ds01-bob/p:1", True),
+        ("ds01-bob/p@sha256:0123", True),
+        ("ds01-building/b-1:image", True),
+        ("ds01-course/nlp:candidate", True),
+        ("ds01-kept/bob/p:0123", True),
+    ],
+)
+def test_images_of_others_are_no_base(reference, refused):
+    assert bool(image_reason("alice", reference)) is refused
+    found = scan(f"FROM {reference}\n")
+    assert bool(refused_images(found, lambda r: image_reason("alice", r))) is refused
+
+
+def test_a_copied_path_through_a_link_out_is_refused():
+    found = scan("FROM a\nCOPY data/x y z /t/\nCOPY fine /t\n")
+    assert [(p.line, p.message.split()[0]) for p in refused_sources(found, {"data"})] == [(2, "'data'")]
+
+
+@pytest.mark.parametrize(
+    ("error", "step", "words"),
+    [
+        (
+            "The command '/bin/sh -c x' returned a non-zero code: 3",
+            2,
+            "Dockerfile, line 3: ended with exit code 3: RUN x",
+        ),
+        ("The command '/bin/sh -c x' returned a non-zero code: 137", 2, "memory limit of 4096 MiB"),
+        ("COPY failed: no such file", 2, "Dockerfile, line 3: COPY failed: no such file: RUN x"),
+        ("something else", 0, "something else"),
+    ],
+)
+def test_the_failing_line_is_named(error, step, words):
+    steps = tuple(instructions("FROM a\n\nRUN x\n"))
+    assert words in failure(error, steps, step, "Dockerfile", BuildLimits())
