@@ -59,11 +59,13 @@ class HubClient:
         url: str | None = url_concat(f"{self._url}/users", {"state": "ready"})
         while url:
             page = self._json(await self._fetch(url, accept="application/jupyterhub-pagination+json"))
-            items = page["items"] if isinstance(page, dict) else page
-            for user in items:
-                found |= {(s.user, s.name): s for s in read_servers(user)}
-            following = page["_pagination"]["next"] if isinstance(page, dict) else None
-            url = following["url"] if following else None
+            try:
+                items = page["items"] if isinstance(page, dict) else page
+                following = page["_pagination"]["next"] if isinstance(page, dict) else None
+                url = following["url"] if following else None
+                found |= {(s.user, s.name): s for user in items for s in read_servers(user)}
+            except (KeyError, TypeError) as error:
+                raise HubError(f"the hub's list of users is odd: {error!r}") from error
         return found
 
     async def server(self, user: str, name: str) -> HubServer | None:

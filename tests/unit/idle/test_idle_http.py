@@ -1,0 +1,244 @@
+"""The hub's API, single-user servers and webhooks against real HTTP servers that behave and misbehave."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+import pytest
+from idle_rows import TEN, at
+from tornado.httpserver import HTTPServer
+from tornado.testing import bind_unused_port
+from tornado.web import Application, RequestHandler
+
+from ds01spawner.errors import DS01Error
+from ds01spawner.idle.hubapi import HubClient, HubError
+from ds01spawner.idle.lab import LabClient
+from ds01spawner.idle.notices import HookChannel, Notice, Notifier, WebhookChannel
+from ds01spawner.idle.wiring import hub_environment, load_hook
+
+
+class Site:
+    """One HTTP server; ``answers`` maps a path to (status, body) or a function of the handler."""
+
+    def __init__(self) -> None:
+        self.answers, self.asked = {}, []
+        site = self
+
+        class Any(RequestHandler):
+            async def answer(self) -> None:
+                path = self.request.path
+                site.asked.append((self.request.method, self.request.uri, dict(self.request.headers)))
+                answer = site.answers.get((self.request.method, path)) or site.answers.get(path, (404, ""))
+                if callable(answer):
+                    answer = await answer(self)
+                self.set_status(answer[0])
+                body = answer[1] if isinstance(answer[1], str) else json.dumps(answer[1])
+                self.finish(body or None)
+
+            get = post = delete = answer
+
+        socket, self.port = bind_unused_port()
+        self.server = HTTPServer(Application([(r".*", Any)]))
+        self.server.add_sockets([socket])
+        self.url = f"http://127.0.0.1:{self.port}"
+
+
+@pytest.fixture
+async def site():
+    made = Site()
+    yield made
+    made.server.stop()
+
+
+def user(name: str, **server: object) -> dict:
+    model = {"name": "", "url": f"/user/{name}/", "ready": True, "pending": None}
+    times = {"started": "2026-02-23T09:00:00Z", "last_activity": "2026-02-23T09:59:00.5Z"}
+    servers = {"": {**model, **times, **server}}
+    return {"name": name, "groups": ["students"], "admin": False, "servers": servers}
+
+
+async def test_servers_of_all_pages(site):
+    async def users(handler):
+        if handler.get_argument("offset", "0") == "0":
+            following = {"url": f"{site.url}/users?state=ready&offset=1"}
+            return 200, {"items": [user("alice")], "_pagination": {"next": following}}
+        return 200, {"items": [user("bob", pending="stop")], "_pagination": {"next": None}}
+
+    site.answers["/users"] = users
+    found = await HubClient(site.url, "secret").servers()
+    alice = found["alice", ""]
+    assert (alice.path, alice.groups, alice.started) == ("/user/alice/", {"students"}, at(-60))
+    assert alice.ready
+    assert found["bob", ""].pending == "stop"
+    assert {h["Authorization"] for _, _, h in site.asked} == {"token secret"}
+    assert site.asked[0][1] == "/users?state=ready"
+
+
+@pytest.mark.parametrize("answer", [(500, ""), (200, "no json"), (200, {"items": [{"servers": {"": {}}}]})])
+async def test_a_hub_that_answers_badly_is_an_error(site, answer):
+    site.answers["/users"] = answer
+    with pytest.raises(HubError):
+        await HubClient(site.url, "t").servers()
+
+
+async def test_a_hub_that_is_away_or_slow_is_an_error(site):
+    async def slow(handler):
+        await asyncio.sleep(1)
+        return 200, []
+
+    site.answers["/users"] = slow
+    with pytest.raises(HubError, match="did not answer"):
+        await HubClient(site.url, "t", timeout=0.1).servers()
+    with pytest.raises(HubError, match="did not answer"):
+        await HubClient("http://127.0.0.1:1", "t").servers()
+
+
+@pytest.mark.parametrize(("status", "outcome"), [(204, "stopped"), (202, "pending"), (404, "gone")])
+async def test_stopping(site, status, outcome):
+    site.answers["DELETE", "/users/a%40b/server"] = (status, "")
+    site.answers["DELETE", "/users/alice/servers/big"] = (status, "")
+    hub = HubClient(site.url, "t")
+    assert await hub.stop("a@b", "") == outcome
+    assert await hub.stop("alice", "big") == outcome
+
+
+async def test_a_stop_that_fails_and_a_server_that_is_gone(site):
+    hub = HubClient(site.url, "t")
+    site.answers["DELETE", "/users/alice/server"] = (500, "")
+    with pytest.raises(HubError):
+        await hub.stop("alice", "")
+    assert await hub.server("nobody", "") is None
+    site.answers["/users/alice"] = (200, {**user("alice"), "servers": {}})
+    assert await hub.server("alice", "") is None
+
+
+KERNEL = {"id": "k1", "name": "python3", "last_activity": "2026-02-23T10:00:00.000000Z"}
+
+
+async def test_kernels_and_the_names_of_the_busy(site):
+    base = "/user/alice/api"
+    site.answers[f"{base}/kernels"] = (
+        200,
+        [
+            {**KERNEL, "execution_state": "busy"},
+            {"id": "k2", "name": "ir", "execution_state": "idle", "last_activity": "2026-02-23T09:00:00Z"},
+        ],
+    )
+    site.answers[f"{base}/sessions"] = (200, [{"name": "train.ipynb", "kernel": {"id": "k1"}}])
+    got = await LabClient("secret").kernels(["127.0.0.1"], site.port, "/user/alice/")
+    assert (got.value.busy, got.value.last_used, got.value.open) == (("train.ipynb",), TEN, 2)
+    assert all("no_track_activity=1" in uri for _, uri, _ in site.asked)
+    site.answers[f"{base}/sessions"] = (500, "")
+    got = await LabClient("secret").kernels(["127.0.0.1"], site.port, "/user/alice/")
+    assert got.value.busy == ("python3",)
+
+
+@pytest.mark.parametrize(
+    ("state", "busy"),
+    [("idle", False), ("starting", False), ("dead", False), ("busy", True), ("odd", True), (None, True)],
+)
+async def test_kernel_states(site, state, busy):
+    site.answers["/x/api/kernels"] = (200, [{**KERNEL, "execution_state": state}])
+    got = await LabClient("t").kernels(["127.0.0.1"], site.port, "/x/")
+    assert bool(got.value.busy) is busy
+
+
+@pytest.mark.parametrize(
+    ("answer", "status", "reason"),
+    [
+        ((404, ""), "unsupported", "its server is not a Jupyter server"),
+        ((403, ""), "failed", "its server does not let the idle service in"),
+        ((302, ""), "failed", "its server does not let the idle service in"),
+        ((503, ""), "failed", "its server answered with status 503"),
+        ((200, "{"), "failed", "its server could not be asked: "),
+        ((200, {"a": 1}), "failed", "its server could not be asked: the answer is not a list"),
+        ((200, [1]), "failed", "its server could not be asked: a kernel is not an object"),
+        ((200, [{**KERNEL, "last_activity": "soon"}]), "failed", "its server could not be asked: "),
+        ((200, "[" + " " * 3_000_000 + "]"), "failed", "its server "),
+    ],
+)
+async def test_servers_that_answer_badly(site, answer, status, reason):
+    site.answers["/x/api/kernels"] = answer
+    got = await LabClient("t").kernels(["127.0.0.1"], site.port, "/x/")
+    assert got.status == status
+    assert got.reason.startswith(reason)
+
+
+async def test_servers_that_do_not_answer(site):
+    async def hang(handler):
+        await asyncio.sleep(2)
+        return 200, []
+
+    site.answers["/x/api/kernels"] = hang
+    lab = LabClient("t", timeout=0.2)
+    got = await lab.kernels(["127.0.0.1"], site.port, "/x/")
+    assert (got.status, got.reason) == ("failed", "its server did not answer in time")
+    assert (await lab.kernels(["127.0.0.1"], 1, "/x/")).status == "failed"
+    assert (await lab.kernels([], site.port, "/x/")).reason == "its container has no address"
+
+
+def notice(kind="warning", minutes=0.0) -> Notice:
+    return Notice(kind, "k", "alice", "", "s1", "p", "text", at(minutes), retire_at=at(10), cause="idle")
+
+
+async def test_a_webhook_gets_json(site):
+    got = []
+
+    async def take(handler):
+        got.append(json.loads(handler.request.body))
+        return 200, ""
+
+    site.answers["POST", "/hook"] = take
+    assert await Notifier([WebhookChannel(f"{site.url}/hook")]).send(notice()) is False  # nothing to see
+    assert got[0]["user"] == "alice"
+    assert got[0]["retire_at"] == "2026-02-23T10:10:00+00:00"
+
+
+class Shown:
+    name, shows = "page", True
+
+    def __init__(self, broken: bool = False) -> None:
+        self.broken, self.got = broken, []
+
+    async def deliver(self, notice: Notice) -> None:
+        if self.broken:
+            raise RuntimeError("broken")
+        self.got.append(notice)
+
+
+async def test_visible_means_one_place_to_see_it():
+    async def hang(notice):
+        await asyncio.sleep(5)
+
+    mails = []
+    hooks = [HookChannel(mails.append, "mail"), HookChannel(hang, "hang")]
+    assert await Notifier([Shown(), *hooks], timeout=0.1).send(notice()) is True
+    assert await Notifier([Shown(broken=True), *hooks], timeout=0.1).send(notice()) is False
+    assert [m.user for m in mails] == ["alice", "alice"]
+
+
+async def test_mails_are_not_repeated_within_a_while_but_pages_are_always_right():
+    page, mails = Shown(), []
+    notifier = Notifier([page, HookChannel(mails.append, "mail")])
+    for minute in (0, 1, 14, 15, 16):
+        await notifier.send(notice(minutes=minute))
+        await notifier.send(notice("withdrawn", minutes=minute))
+    assert len(page.got) == 10
+    assert [m.at for m in mails] == [at(0), at(15)]
+    notifier.keep_only([])
+    await notifier.send(notice(minutes=16))
+    assert len(mails) == 3
+
+
+def test_hooks_by_name_and_the_hubs_environment(monkeypatch):
+    assert load_hook("json:dumps") is json.dumps
+    for bad in ("json", "json:nothing", "no.such.module:x", "json:__name__"):
+        with pytest.raises(DS01Error, match="notice hook"):
+            load_hook(bad)
+    monkeypatch.delenv("JUPYTERHUB_API_TOKEN", raising=False)
+    with pytest.raises(DS01Error, match="JUPYTERHUB_API_TOKEN"):
+        hub_environment()
+    monkeypatch.setenv("JUPYTERHUB_API_URL", "http://hub/api")
+    monkeypatch.setenv("JUPYTERHUB_API_TOKEN", "t")
+    assert hub_environment() == ("http://hub/api", "t")
