@@ -331,7 +331,7 @@ def _environment(info: EnvironmentInfo, inputs: LaunchInputs, start: LaunchOptio
             start.model_copy(update={"environment": info.id, "gpu": "none", "gpu_count": 1})
         )
         # A refusal that is not about the environment (say, too many sessions) is said once, for the page.
-        reason = refusal.limit if refusal and refusal.code.startswith(("environment", "image")) else ""
+        reason = refusal.limit if refusal and refusal.code.startswith(("environment", "image", "no-environment")) else ""
     facts = (
         f"CUDA {info.cuda}" if info.cuda else "",
         text.size(info.size_bytes) if info.size_bytes is not None else "",

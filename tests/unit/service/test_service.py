@@ -1,0 +1,471 @@
+"""The service over HTTP: real handlers, real store and policy; the hub and the engine are played."""
+
+from __future__ import annotations
+
+import json
+import re
+from datetime import datetime, timedelta, timezone
+from types import SimpleNamespace
+from urllib.parse import urlencode
+
+import pytest
+from jupyterhub.services.auth import HubOAuth
+from tornado import web
+from tornado.httpclient import AsyncHTTPClient, HTTPRequest
+from tornado.httpserver import HTTPServer
+from tornado.testing import bind_unused_port
+
+from ds01spawner.engines.docker.ledger import LedgerSnapshot, SessionRecord
+from ds01spawner.errors import EngineError
+from ds01spawner.labels import SessionLabels
+from ds01spawner.pages import keys
+from ds01spawner.placement.model import Holding
+from ds01spawner.policy.resolve import Person
+from ds01spawner.service.app import make_app
+from ds01spawner.service.base import PersonHandler
+from ds01spawner.service.context import Context, Urls, make_templates
+from ds01spawner.service.hubapi import HubError
+from ds01spawner.service.snapshot import Snapshots
+from ds01spawner.settings import Settings
+from ds01spawner.site import Site
+from ds01spawner.store import SessionRecord as Kept
+
+NOW = datetime(2026, 3, 3, 14, 0, tzinfo=timezone.utc)
+PREFIX = "/x/services/ds01/"
+SECRET = b"k" * 32
+COOKIE_SECRET = "c" * 64
+GPUS = """\
+version: 1
+cards:
+  - {name: NVIDIA A100-SXM4-80GB, memory: 80g, mig: [3g.40gb, 2g.20gb, 1g.10gb, 1g.10gb]}
+"""
+POLICY = "version: 1\ndefaults: {idle: {keep_alive: {per_session: 4h, per_day: 8h}}}\n"
+
+
+class PlayedHub:
+    """The hub's API: who people are, and what it was told to do."""
+
+    def __init__(self):
+        self.people = {
+            "alice": Person("alice", frozenset({"students"})),
+            "bob": Person("bob"),
+            "root": Person("root", admin=True),
+        }
+        self.servers = {
+            "alice": {"": {"ready": True, "user_options": {"project": "thesis", "gpu": "1g.10gb"}}}
+        }
+        self.stopped = []
+        self.down = False
+
+    async def person(self, name, max_age=0):
+        if self.down:
+            raise HubError(0, "the hub did not answer")
+        return self.people[name]
+
+    async def model(self, name, max_age=0):
+        return {"name": name, "servers": self.servers.get(name, {})}
+
+    async def stop(self, user, server):
+        self.stopped.append((user, server))
+        self.servers.get(user, {}).pop(server, None)
+
+
+class PlayedLedger:
+    """The engine's list of sessions; counts how often it is asked."""
+
+    def __init__(self):
+        self.sessions, self.holdings, self.reads, self.error = [], [], 0, None
+
+    def add(self, user, session, server="", uuids=(), project="thesis"):
+        labels = SessionLabels(
+            user, server, project, "hub", session, "sha256:1", "lab", tuple(uuids), 1 / 7, NOW.isoformat()
+        )
+        self.sessions.append(SessionRecord(labels, "c" + session, session, "running", "Up", NOW.isoformat()))
+        self.holdings += [
+            Holding(u, f"{labels.address}", "session", user=user, session=session) for u in uuids
+        ]
+
+    def read(self, *_):
+        self.reads += 1
+        if self.error:
+            raise self.error
+        return LedgerSnapshot(tuple(self.holdings), tuple(self.sessions), ())
+
+
+@pytest.fixture
+def world(tmp_path, monkeypatch):
+    """A service on a free port; people log in with their name as token."""
+    inventory = tmp_path / "gpus.yaml"
+    inventory.write_text(GPUS)
+    policy = tmp_path / "policy.yaml"
+    policy.write_text(POLICY)
+    settings = Settings(
+        state_dir=tmp_path,
+        devices="simulated",
+        inventory=inventory,
+        workspace_root=tmp_path,
+        policy=policy,
+    )
+    site = Site.for_settings(settings.model_dump())
+    ledger, hub = PlayedLedger(), PlayedHub()
+    site.__dict__["ledger"] = ledger
+    auth = HubOAuth(
+        api_token="t",
+        api_url="http://127.0.0.1:1/hub/api",
+        oauth_client_id="service-ds01",
+        oauth_redirect_uri=f"{PREFIX}oauth_callback",
+        base_url=PREFIX,
+        hub_prefix="/x/hub/",
+        access_scopes={"access:services!service=ds01"},
+    )
+
+    async def user_for_token(token, use_cache=True, session_id="", *, sync=True):
+        if token == "prometheus":
+            return {"kind": "service", "name": token, "scopes": list(auth.access_scopes)}
+        known = token in hub.people
+        return {"kind": "user", "name": token, "scopes": list(auth.access_scopes)} if known else None
+
+    def cached(token, use_cache=True, session_id="", *, sync=True):
+        answer = user_for_token(token)
+        if not sync:
+            return answer
+        try:
+            answer.send(None)
+        except StopIteration as stop:
+            return stop.value
+        raise AssertionError("it waited")
+
+    monkeypatch.setattr(auth, "user_for_token", cached, raising=True)
+    monkeypatch.setattr(PersonHandler, "_hub_auth", auth)
+    context = Context(
+        site=site,
+        hub=hub,
+        urls=Urls("/x/hub/", PREFIX),
+        secret=SECRET,
+        snapshots=Snapshots(site),
+        templates=make_templates(),
+        clock=lambda: NOW,
+    )
+    return SimpleNamespace(
+        context=context,
+        site=site,
+        ledger=ledger,
+        hub=hub,
+        auth=auth,
+        uuids=uuids_of(site),
+        store=site.store(),
+    )
+
+
+def uuids_of(site):
+    return [d.uuid for d in site.gpu().inventory.devices]
+
+
+@pytest.fixture
+async def call(world):
+    """``await call(path, …)``: one request to the service."""
+    socket, port = bind_unused_port()
+    server = HTTPServer(make_app(world.context, cookie_secret=COOKIE_SECRET))
+    server.add_sockets([socket])
+
+    async def request(path, who="", method="GET", body=None, headers=None, form=None):
+        given = dict(headers or {})
+        if who:
+            given["Authorization"] = f"token {who}"
+        if form is not None:
+            body = urlencode(form)
+        elif body is not None:
+            body = json.dumps(body)
+        answer = await AsyncHTTPClient().fetch(
+            HTTPRequest(
+                f"http://127.0.0.1:{port}{PREFIX}{path}",
+                method=method,
+                headers=given,
+                body=body,
+                allow_nonstandard_methods=True,
+                follow_redirects=False,
+            ),
+            raise_error=False,
+        )
+        answer.text = answer.body.decode() if answer.body else ""
+        return answer
+
+    yield request
+    server.stop()
+    await server.close_all_connections()
+
+
+def cookie(who):
+    """The login cookie of a browser."""
+    value = web.create_signed_value(COOKIE_SECRET, "service-ds01", who).decode()
+    return {"Cookie": f"service-ds01={value}", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Site": "same-origin"}
+
+
+PAGES = ["", "gpus", "usage", "start", "retire", "admin"]
+APIS = [
+    "api/availability",
+    "api/devices",
+    "api/sessions",
+    "api/events",
+    "api/notices",
+    "api/usage",
+    "metrics",
+]
+
+
+@pytest.mark.parametrize("path", PAGES)
+async def test_a_stranger_is_sent_to_log_in(call, path):
+    answer = await call(path)
+    assert answer.code == 302
+    assert answer.headers["Location"].startswith("/x/hub/api/oauth2/authorize?")
+
+
+@pytest.mark.parametrize("path", [*APIS, "api/openapi.json", "fragments/availability", "fragments/sessions"])
+async def test_a_stranger_gets_nothing_from_api_and_fragments(call, path):
+    assert (await call(path)).code == 403
+    assert (await call(path, who="mallory")).code == 403
+
+
+@pytest.mark.parametrize("path", ["", "gpus", "usage"])
+async def test_pages_for_a_student(call, world, path):
+    world.ledger.add("alice", "s1", uuids=world.uuids[:1])
+    answer = await call(path, who="alice")
+    assert answer.code == 200
+    assert "alice" in answer.text
+    assert '"/x/hub/static/css/style.min.css"' in answer.text
+    assert 'href="/x/services/ds01/usage"' in answer.text
+    assert "Admin</a>" not in answer.text
+
+
+async def test_admin_pages_are_for_admins(call, world):
+    world.ledger.add("alice", "s1", uuids=world.uuids[:1])
+    assert (await call("admin", who="alice")).code == 403
+    page = await call("admin", who="root")
+    assert page.code == 200
+    assert "alice" in page.text
+    assert world.uuids[0] in page.text
+
+
+async def test_availability_and_devices(call, world):
+    world.ledger.add("bob", "s1", uuids=world.uuids[2:3])
+    data = json.loads((await call("api/availability", who="alice")).text)
+    assert {p["profile"]: (p["free"], p["total"]) for p in data["profiles"]} == {
+        "1g.10gb": (1, 2),
+        "2g.20gb": (1, 1),
+        "3g.40gb": (1, 1),
+    }
+    devices = json.loads((await call("api/devices", who="alice")).text)
+    assert devices["mode"] == "simulated"
+    states = {d["uuid"]: (d["state"], d["holder"]) for d in devices["devices"]}
+    assert states[world.uuids[2]] == ("held", None), "others are not named"
+    named = json.loads((await call("api/devices", who="root")).text)["devices"]
+    assert {d["holder"] for d in named} == {"", "bob"}
+
+
+async def test_when_the_engine_does_not_answer_nothing_is_free(call, world):
+    world.ledger.error = EngineError("no route to the engine")
+    data = json.loads((await call("api/availability", who="alice")).text)
+    assert data["free"] == 0
+    assert data["problem"] == "The container engine cannot be asked: no route to the engine"
+    page = await call("", who="alice")
+    assert page.code == 200
+    assert "no route to the engine" in page.text
+
+
+async def test_fifty_at_once_share_one_reading(call, world):
+    import asyncio
+
+    answers = await asyncio.gather(*(call("api/availability", who="alice") for _ in range(50)))
+    assert {a.code for a in answers} == {200}
+    assert world.ledger.reads == 1
+
+
+async def test_sessions_are_own_or_everybodys_for_admins(call, world):
+    world.ledger.add("alice", "s1", uuids=world.uuids[:1])
+    world.ledger.add("bob", "s2")
+    own = json.loads((await call("api/sessions", who="alice")).text)["sessions"]
+    assert [(s["session"], s["url"], s["gpu"]["devices"]) for s in own] == [
+        ("s1", "/x/user/alice/", ["3g.40gb on GPU 0"])
+    ]
+    assert (await call("api/sessions?all=1", who="alice")).code == 403
+    every = json.loads((await call("api/sessions?all=1", who="root")).text)["sessions"]
+    assert [s["session"] for s in every] == ["s1", "s2"]
+    assert (await call("api/sessions/s2", who="alice")).code == 404
+    assert (await call("api/sessions/s2", who="bob")).code == 200
+
+
+async def test_retire_by_api(call, world):
+    world.ledger.add("alice", "s1")
+    world.ledger.add("bob", "s2", server="b")
+    world.store.session_started(Kept("s2", "bob", NOW, server="b"))
+    assert (await call("api/sessions/s2", who="alice", method="DELETE")).code == 404
+    assert (await call("api/sessions/s2", who="root", method="DELETE")).code == 400, "an admin says why"
+    answer = await call("api/sessions/s2", who="root", method="DELETE", body={"reason": "fan is broken"})
+    assert answer.code == 200
+    assert world.hub.stopped == [("bob", "b")]
+    noted = world.store.session("s2")
+    assert (noted["reason"], noted["kind"]) == ("fan is broken", "admin")
+    assert (await call("api/sessions/s1", who="alice", method="DELETE")).code == 200
+    assert (await call("api/sessions/gone", who="alice", method="DELETE")).code == 404
+
+
+async def test_keep_alive_by_api_is_bounded(call, world):
+    world.ledger.add("alice", "s1")
+    path = "api/sessions/s1/keep-alive"
+    for bad in ({}, {"seconds": "3600"}, {"seconds": True}, {"seconds": -1}, {"seconds": 10**12}, []):
+        assert (await call(path, who="alice", method="POST", body=bad)).code == 400, bad
+    first = json.loads((await call(path, who="alice", method="POST", body={"seconds": 366 * 86400})).text)
+    assert first["seconds"] == 4 * 3600
+    assert world.store.extended("s1") == 4 * 3600
+    again = json.loads((await call(path, who="alice", method="POST", body={"seconds": 3600})).text)
+    assert again["seconds"] == 0
+    assert (await call(path, who="bob", method="POST", body={"seconds": 3600})).code == 404
+
+
+async def test_events_and_usage_show_own_things_only(call, world):
+    world.store.session_started(Kept("s1", "alice", NOW - timedelta(hours=2), equivalents=0.5))
+    world.store.session_started(Kept("s2", "bob", NOW - timedelta(hours=1), equivalents=1.0))
+    mine = json.loads((await call("api/events", who="alice")).text)["events"]
+    assert {e["user"] for e in mine} == {"alice"}
+    assert (await call("api/events?all=1", who="alice")).code == 403
+    usage = json.loads((await call("api/usage?days=7", who="alice")).text)
+    assert usage["gpu_hours"] == 1.0
+    assert (await call("api/usage?by=user", who="alice")).code == 403
+    rows = json.loads((await call("api/usage?by=user", who="root")).text)["rows"]
+    assert {r["key"]: r["gpu_hours"] for r in rows} == {"alice": 1.0, "bob": 1.0}
+    for bad in ("api/usage?days=0", "api/usage?days=1e3", "api/events?after=-1", "api/usage?by=password"):
+        assert (await call(bad, who="root")).code == 400, bad
+
+
+async def test_notices_are_seen_dismissed_and_private(call, world):
+    number = world.store.add_notice("alice", "<b>Warned</b>", NOW, level="warning")
+    key = {keys.HEADER: keys.sign(SECRET, "alice", NOW)}
+    fragment = await call("fragments/notices", headers=key)
+    assert "&lt;b&gt;Warned&lt;/b&gt;" in fragment.text
+    assert world.store.notices("alice", NOW)[0]["seen_at"] == NOW
+    assert (await call(f"api/notices/{number}", who="bob", method="DELETE")).code == 404
+    rest = await call(f"fragments/notices/{number}/dismiss", headers=key, method="POST", body={})
+    assert "Warned" not in rest.text
+    assert json.loads((await call("api/notices", who="alice")).text) == {"notices": []}
+
+
+async def test_fragments_open_with_their_key_only(call, world):
+    world.ledger.add("alice", "s1", uuids=world.uuids[:1])
+    good = {keys.HEADER: keys.sign(SECRET, "alice", NOW)}
+    old = {keys.HEADER: keys.sign(SECRET, "alice", NOW - timedelta(days=2))}
+    forged = {keys.HEADER: keys.sign(b"other" * 8, "alice", NOW)}
+    answer = await call("fragments/sessions?dialogs=1", headers=good)
+    assert (answer.code, answer.headers["DS01-Fragment"]) == (200, "1")
+    assert 'data-ds01-stop="/x/hub/api/users/alice/server"' in answer.text
+    strip = await call("fragments/availability", headers=good)
+    assert "yours" in strip.text
+    assert '<span id="ds01-free-3g-40gb" hx-swap-oob="true">0 of 1 free</span>' in strip.text
+    for headers in ({}, old, forged, cookie("alice")):
+        assert (await call("fragments/sessions", headers=headers)).code == 403
+    world.hub.down = True
+    assert (await call("fragments/sessions", headers=good)).code == 503
+
+
+async def test_the_permalink_opens_the_form_and_never_starts(call, world):
+    answer = await call("start?project=nlp&environment=course/nlp:4&gpu=1g.10gb&wait=1", who="alice")
+    assert answer.code == 302
+    assert answer.headers["Location"] == (
+        "/x/hub/spawn/alice/s2?opt-project=nlp&opt-environment=course%2Fnlp%3A4&opt-gpu=1g.10gb&opt-wait=1"
+    )
+    assert (await call("start", who="bob")).headers["Location"] == "/x/hub/spawn/bob"
+    for bad in ("start?project=../etc", "start?image=evil", "start?gpu=all"):
+        answer = await call(bad, who="alice")
+        assert answer.code == 400, bad
+        assert "cannot be used" in answer.text
+
+
+async def test_a_form_from_elsewhere_does_nothing(call, world):
+    world.ledger.add("alice", "s1")
+    for headers in (
+        cookie("alice"),
+        {**cookie("alice"), "Sec-Fetch-Mode": "cors", "Sec-Fetch-Site": "cross-site"},
+        {**cookie("alice"), "Sec-Fetch-Mode": "no-cors"},
+    ):
+        answer = await call("retire", method="POST", headers=headers, form={"server": ""})
+        assert answer.code == 403
+    answer = await call("api/sessions/s1", method="DELETE", headers=cookie("alice"))
+    assert answer.code == 403
+    assert world.hub.stopped == []
+
+
+async def test_retire_and_keep_alive_by_their_pages(call, world):
+    world.ledger.add("alice", "s1")
+    headers = cookie("alice")
+    page = await call("retire?server=", headers=headers)
+    assert "everything in the project" in page.text
+    token = re.search(r'name="_xsrf" value="([^"]+)"', page.text)[1]
+    headers["Cookie"] += "; " + page.headers["Set-Cookie"].split(";")[0]
+    form = {"server": "", "_xsrf": token}
+    kept = await call("keep-alive", method="POST", headers=headers, form={**form, "seconds": "7200"})
+    assert kept.code == 200
+    assert "Kept alive until 16:00 UTC" in kept.text
+    answer = await call("retire", method="POST", headers=headers, form={**form, "then": "cpu"})
+    assert answer.headers["Location"] == "/x/hub/spawn/alice?opt-project=thesis&opt-gpu=none"
+    assert world.hub.stopped == [("alice", "")]
+
+
+async def test_admin_acts_need_a_reason(call, world):
+    uuid = world.uuids[0]
+    acts = {"uuid": uuid, "act": "drain"}
+    assert (await call("admin/drain", who="alice", method="POST", form={**acts, "reason": "x"})).code == 403
+    assert (await call("admin/drain", who="root", method="POST", form=acts)).code == 400
+    assert (await call("admin/drain", who="root", method="POST", form={**acts, "reason": "fan"})).code == 302
+    devices = json.loads((await call("api/devices", who="alice")).text)["devices"]
+    assert [(d["state"], d["reason"]) for d in devices if d["uuid"] == uuid] == [("drained", "fan")]
+    assert (
+        await call("admin/drain", who="root", method="POST", form={"uuid": "nope", "act": "undrain"})
+    ).code == 404
+    back = {"uuid": uuid, "act": "undrain"}
+    assert (await call("admin/drain", who="root", method="POST", form=back)).code == 302
+
+
+async def test_metrics_for_prometheus(call, world):
+    world.ledger.add("alice", "s1", uuids=world.uuids[:1])
+    answer = await call("metrics", who="prometheus")
+    assert answer.code == 200
+    assert 'ds01_devices{profile="3g.40gb",state="held"} 1.0' in answer.text
+    assert "ds01_reading_ok 1.0" in answer.text
+    assert (await call("api/sessions", who="prometheus")).code == 403, "a service is nobody's account"
+
+
+async def test_the_description_lists_every_call(call):
+    data = json.loads((await call("api/openapi.json", who="alice")).text)
+    assert data["openapi"] == "3.0.3"
+    assert data["servers"] == [{"url": "/x/services/ds01"}]
+    listed = {(path, method) for path, item in data["paths"].items() for method in item}
+    assert listed >= {
+        ("/api/availability", "get"),
+        ("/api/devices", "get"),
+        ("/api/sessions/{id}", "delete"),
+        ("/api/sessions/{id}/keep-alive", "post"),
+        ("/api/notices/{id}", "delete"),
+    }
+
+
+async def test_no_page_may_be_framed_and_unknown_ones_say_so(call):
+    answer = await call("nothing-here", who="alice")
+    assert answer.code == 404
+    assert "there is no such page" in answer.text
+    assert "frame-ancestors 'none'" in answer.headers["Content-Security-Policy"]
+    static = await call("static/htmx.min.js")
+    assert static.code == 200
+    assert (await call("static/../app.py")).code in (302, 403, 404)
+
+
+async def test_the_store_is_down(call, world, monkeypatch):
+    from ds01spawner.errors import StoreError
+
+    def down():
+        raise StoreError("the disk is full")
+
+    monkeypatch.setattr(world.site, "store", down)
+    world.ledger.add("alice", "s1")
+    for path in ("", "usage", "gpus"):
+        assert (await call(path, who="alice")).code == 200, path
+    assert (await call("api/events", who="alice")).code == 503
+    assert (await call("api/sessions/s1", who="alice", method="DELETE")).code == 200
