@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import json
 import os
 import re
@@ -77,23 +78,28 @@ def _download() -> None:
     shutil.rmtree(work / "lists", ignore_errors=True)
 
 
+def _die_with_parent() -> None:
+    """In the child: be asked to end when the test run dies, however it dies."""
+    ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
+
+
 class SecondEngine:
     """A dockerd of our own. ``with SecondEngine(…) as engine: engine.client…``.
 
     ``first`` are folders put first in its PATH, where it looks for runc, hooks and its proxy; ``env`` is
-    added to its environment, which OCI hooks inherit. Its name must be unique and at most 9 characters.
+    added to its environment, which OCI hooks inherit. Its name must be unique and at most 4 characters.
     """
 
     def __init__(
         self, name: str, dockerd: Path, config: dict[str, Any], first: list[Path], env: dict[str, str]
     ) -> None:
-        assert len(name) <= 9, "the bridge's name would be too long"
-        self.bridge = f"ds01t{name}"
+        # Of this process, so that two test runs side by side do not meet.
+        self.bridge = f"ds01t{name}-{os.getpid() % 100_000}"
+        assert len(self.bridge) <= 15, "the bridge's name is too long"
         self.dockerd = dockerd
         # Short, because the path of a socket may have 107 characters only.
         self.folder = Path(tempfile.mkdtemp(prefix="ds01e"))
         self.config = {
-            "storage-driver": "vfs",
             "iptables": False,
             "ip6tables": False,
             "bridge": self.bridge,
@@ -111,7 +117,9 @@ class SecondEngine:
     def __enter__(self) -> SecondEngine:
         # Never "bridge none": that takes docker0 away from the machine's own engine.
         subprocess.run(["ip", "link", "add", self.bridge, "type", "bridge"], check=True)
-        subprocess.run(["ip", "addr", "add", "198.18.77.1/24", "dev", self.bridge], check=True)
+        subprocess.run(
+            ["ip", "addr", "add", f"198.18.{os.getpid() % 250}.1/24", "dev", self.bridge], check=True
+        )
         (self.folder / "daemon.json").write_text(json.dumps(self.config))
         with (self.folder / "log").open("wb") as log:
             self.process = subprocess.Popen(
@@ -120,6 +128,7 @@ class SecondEngine:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
+                preexec_fn=_die_with_parent,
             )
         try:
             self._wait()
