@@ -98,11 +98,12 @@ def session_card(
     series: Sequence[Series] = (),
     keep: KeepAlive | None = None,
     environment_title: str = "",
+    unwatched: str = "It has just started; nothing is measured yet.",
     hub_url: str = "/hub/",
     user_url: str = "",
     service_url: str = "",
 ) -> SessionCard:
-    """Build a card. ``decision`` None means that nobody has looked at the session yet."""
+    """Build a card. ``decision`` None means that nobody has looked at the session; ``unwatched`` says why."""
     server = quote(info.server, safe="")
     user = quote(info.user, safe="@~")
     path = f"servers/{server}" if info.server else "server"
@@ -114,7 +115,7 @@ def session_card(
         up=text.duration(now - info.started_at) if info.started_at else text.UNKNOWN,
         started_at=info.started_at,
         state=_state(info, decision),
-        why=decision.reason if decision else "It has just started; nothing is measured yet.",
+        why=decision.reason if decision else unwatched,
         signals=tuple(_signal(g.name, g.measured, g.threshold, g.verdict) for g in decision.why)
         if decision
         else (),

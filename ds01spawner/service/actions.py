@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from contextlib import suppress
-from datetime import datetime, timedelta
 from typing import Any
 
 from ..engines.docker.ledger import SessionRecord
 from ..errors import Refusal, Refused, StoreError
 from ..idle import keepalive
+from ..idle.book import Book
+from ..idle.model import Session
 from ..idle.rules import from_policy
-from ..policy.resolve import Limits, Person
+from ..policy.resolve import Person
 from ..store import Store
 from .context import Context
 from .snapshot import Snapshot
@@ -77,46 +78,16 @@ async def keep(
     limits = await context.limits(owner)
     now = context.clock()
 
+    labels = record.labels
+    session = Session(labels.session, labels.user, labels.server, labels.project)
+    rules = from_policy(limits.idle, limits.source("idle.timeout"), POLL_S)
+
     def book(store: Store) -> keepalive.Grant | Refusal:
-        return book_extension(store, limits, record, seconds, person.name, source, now)
+        return Book(lambda: store).keep_alive(session, rules, seconds, now, by=person.name, source=source)
 
     answer = await context.store(book)
     if isinstance(answer, Refusal):
         raise Refused(answer)
-    return answer
-
-
-def book_extension(
-    store: Store,
-    limits: Limits,
-    record: SessionRecord,
-    seconds: float,
-    by: str,
-    source: str,
-    now: datetime,
-) -> keepalive.Grant | Refusal:
-    """Ask and book in one go. Blocking."""
-    labels = record.labels
-    rule = limits.source("idle.keep_alive.per_session")
-    caps = from_policy(limits.idle, limits.source("idle.timeout"), POLL_S).keep_alive
-    day = now - timedelta(days=1)
-    granted = [keepalive.Extension(r["at"], r["seconds"]) for r in store.extensions(session=labels.session)]
-    used = keepalive.Used(sum(e.seconds for e in granted), store.extended_since(labels.user, day))
-    answer = keepalive.ask(now, seconds, caps, used, keepalive.until(granted), rule)
-    if isinstance(answer, Refusal) or answer.seconds == 0:
-        return answer
-    store.extend(
-        labels.session,
-        labels.user,
-        now,
-        answer.seconds,
-        by=by,
-        source=source,
-        server=labels.server,
-        cap_session=int(caps.session),
-        cap_day=int(caps.day),
-        day_start=day,
-    )
     return answer
 
 

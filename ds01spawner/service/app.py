@@ -40,6 +40,7 @@ MODULES = (
     "environments",
     "courses",
     "housekeeping",
+    "sampling",
 )
 """Modules of `handlers` with ``routes()``. One may also have ``NAV`` (path and title of its pages), and
 ``start(context)`` and ``stop(context)`` for what it runs beside its handlers."""

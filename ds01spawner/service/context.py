@@ -13,6 +13,7 @@ from urllib.parse import quote
 from jinja2 import ChoiceLoader, Environment, FileSystemLoader, PrefixLoader
 from jupyterhub._data import DATA_FILES_PATH
 
+from ..idle.state import IdleFiles
 from ..pages import keys, template_dirs
 from ..pages.hub import HubContext
 from ..pages.render import install_filters
@@ -20,6 +21,7 @@ from ..policy.resolve import Limits, Person
 from ..settings import Settings
 from ..site import Site
 from ..store import Store
+from .decisions import Decisions
 from .hubapi import HubApi
 from .snapshot import Snapshots
 
@@ -62,8 +64,13 @@ class Context:
     clock: Callable[[], datetime] = lambda: datetime.now(timezone.utc)
     nav: tuple[tuple[str, str], ...] = ()
     """(path below the service, title) of the pages."""
+    decisions: Decisions = field(init=False)
     extra: dict[str, Any] = field(default_factory=dict)
     """What handler modules keep for themselves, by their own name."""
+
+    def __post_init__(self) -> None:
+        """The idle service writes its decisions beside the settings."""
+        self.decisions = Decisions(IdleFiles(self.site.settings.state_dir))
 
     @property
     def settings(self) -> Settings:

@@ -8,6 +8,7 @@ from typing import Any
 
 from ..errors import StoreError
 from ..idle.model import Decision
+from ..pages import text
 from ..pages.cards import SessionCard
 from ..pages.inputs import KeepAlive, Series
 from ..policy.resolve import Person
@@ -35,14 +36,34 @@ async def cards(context: Context, person: Person) -> list[SessionCard]:
         except StoreError:
             keeps = {}
     return views.cards(
-        snapshot, person, context, now, keeps, await decisions(context, sessions), series(context, sessions)
+        snapshot,
+        person,
+        context,
+        now,
+        keeps,
+        await decisions(context, sessions),
+        series(context, sessions),
+        await _unwatched(context, now),
     )
 
 
+async def _unwatched(context: Context, now: datetime) -> str:
+    """What a card says of a session without a decision."""
+    published = await context.decisions.get(now)
+    if published.stale:
+        since = f" since {text.moment(published.at)}" if published.at else ""
+        return f"The idle service has not looked{since}. No session is retired as idle meanwhile."
+    if published.at is None:
+        return "Nobody has looked at it yet, so it is not retired as idle."
+    return "It has just started; nothing is measured yet."
+
+
 async def decisions(context: Context, sessions: Sequence[str]) -> Mapping[str, Decision]:
-    """The idle service's last decision of each session, where there is one."""
-    source: Any = context.extra.get("decisions")
-    return await source(sessions) if source and sessions else {}
+    """The idle service's last decision of each session, where there is a recent one."""
+    if not sessions:
+        return {}
+    found = (await context.decisions.get(context.clock())).decisions
+    return {s: found[s] for s in sessions if s in found}
 
 
 def series(context: Context, sessions: Sequence[str]) -> Mapping[str, Sequence[Series]]:
@@ -69,8 +90,6 @@ async def notices(context: Context, person: Person, now: datetime) -> list[dict[
 
 def activity(snapshot: Snapshot, found: Mapping[str, Decision]) -> dict[str, str]:
     """``idle 40 min`` by device UUID, for sessions the idle service has looked at."""
-    from ..pages import text
-
     phrases: dict[str, str] = {}
     for record in snapshot.ledger.sessions:
         decision = found.get(record.labels.session)

@@ -87,6 +87,7 @@ def cards(
     keeps: Mapping[str, KeepAlive],
     decisions: Mapping[str, Decision],
     series: Mapping[str, Sequence[Series]],
+    unwatched: str,
 ) -> list[SessionCard]:
     """The person's sessions as cards; the maps are by session id."""
     urls: Urls = context.urls
@@ -97,6 +98,7 @@ def cards(
             decision=decisions.get(r.labels.session),
             series=series.get(r.labels.session, ()),
             keep=keeps.get(r.labels.session),
+            unwatched=unwatched,
             hub_url=urls.hub,
             user_url=urls.server(r.labels.user, r.labels.server),
             service_url=urls.service,

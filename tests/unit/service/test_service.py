@@ -17,6 +17,7 @@ from tornado.testing import bind_unused_port
 
 from ds01spawner.engines.docker.ledger import LedgerSnapshot, SessionRecord
 from ds01spawner.errors import EngineError
+from ds01spawner.idle.state import IdleFiles
 from ds01spawner.labels import SessionLabels
 from ds01spawner.pages import keys
 from ds01spawner.placement.model import Holding
@@ -422,6 +423,15 @@ async def test_admin_acts_need_a_reason(call, world):
     ).code == 404
     back = {"uuid": uuid, "act": "undrain"}
     assert (await call("admin/drain", who="root", method="POST", form=back)).code == 302
+
+
+async def test_cards_say_when_nobody_looks_after_idleness(call, world):
+    world.ledger.add("alice", "s1")
+    assert "Nobody has looked at it yet" in (await call("", who="alice")).text
+    world.context.decisions._read_at = -100.0
+    IdleFiles(world.site.settings.state_dir).publish(NOW - timedelta(hours=1), 60.0, [])
+    page = (await call("", who="alice")).text
+    assert "The idle service has not looked since Tue 3 Mar 13:00 UTC. No session is retired as idle" in page
 
 
 async def test_metrics_for_prometheus(call, world):

@@ -1,0 +1,215 @@
+"""The queue: its page, its REST API, reservations, and the loop that serves it."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from typing import Any, ClassVar
+
+from tornado import web
+
+from ...options import parse_options
+from ...pages import text
+from ...queue import api, booking
+from ...queue.model import LIVE
+from ...queue.runner import Runner
+from ..base import ApiHandler, PageHandler
+from ..context import Context
+from ..openapi import operation
+
+NAV = (("queue", "Queue"),)
+TICKET = r"([0-9a-f]{1,32})"
+REFRESH_S = 5
+RECENT = 5
+"""Places that are over and still shown to their owner."""
+
+
+async def line(context: Context, person: Any) -> list[dict[str, Any]]:
+    """The line as ``person`` may see it."""
+    rows = await context.store(lambda s: s.tickets(LIVE))
+    return api.listing(rows, person, context.settings.show_holders)
+
+
+async def give_up(context: Context, ticket: str, person: Any) -> dict[str, Any]:
+    """Cancel a place; a start that is under way for it is stopped."""
+    now = context.clock()
+    before = await context.store(lambda s: s.ticket(ticket))
+    row = await context.store(lambda s: api.cancel(s, ticket, person, now))
+    if before is not None and before["state"] == "starting":
+        await context.hub.stop(row["user"], row["server"])
+    return row
+
+
+class QueueApi(ApiHandler):
+    """The line."""
+
+    openapi: ClassVar[dict[str, Any]] = {
+        "get": operation("The line: own places in full, those of others by class", "The line"),
+        "post": operation(
+            "Join the queue: the session starts by itself when it is its turn",
+            "The place, also when the same server had one already",
+            body={"server": {"type": "string"}, "options": {"type": "object"}},
+        ),
+    }
+
+    async def get(self) -> None:
+        """Everybody's classes, in order."""
+        runner = self.ctx.extra.get("queue")
+        problem = (runner.problem if runner else "") or None
+        self.json({"tickets": await line(self.ctx, self.person), "problem": problem})
+
+    async def post(self) -> None:
+        """Join."""
+        body = self.body()
+        server = body.get("server", "")
+        if not isinstance(server, str) or len(server) > 255:
+            raise web.HTTPError(400, "server is the name of one of your servers")
+        options = parse_options({**_object(body.get("options", {})), "wait": True})
+        limits = await self.limits()
+        now, person = self.ctx.clock(), self.person
+        row = await self.ctx.store(lambda s: api.join(s, person, limits, options, server, now))
+        self.set_header("Location", f"{self.ctx.urls.service}api/queue/{row['id']}")
+        self.json(api.describe(row), 202)
+
+
+class TicketApi(ApiHandler):
+    """One place."""
+
+    openapi: ClassVar[dict[str, Any]] = {
+        "get": operation("One's own place, also when it is over", "The place"),
+        "delete": operation("Give the place up", "Done"),
+    }
+
+    async def get(self, ticket: str) -> None:
+        """In full."""
+        person = self.person
+        self.json(await self.ctx.store(lambda s: api.own(s, ticket, person)))
+
+    async def delete(self, ticket: str) -> None:
+        """Cancel."""
+        row = await give_up(self.ctx, ticket, self.person)
+        self.json({"ok": True, "id": row["id"], "state": row["state"]})
+
+
+class ReservationsApi(ApiHandler):
+    """Reservations and when they hold."""
+
+    openapi: ClassVar[dict[str, Any]] = {
+        "get": operation("Coming reservations", "Reservations"),
+        "post": operation(
+            "Reserve devices for a user, group or course (admins)",
+            "The reservation",
+            body={name: {"type": kind} for name, kind in booking.FIELDS.items()},
+        ),
+    }
+
+    async def get(self) -> None:
+        """Everybody may know when which devices are kept for a course."""
+        now = self.ctx.clock()
+        self.json({"reservations": await self.ctx.store(lambda s: booking.coming(s, now))})
+
+    async def post(self) -> None:
+        """Reserve."""
+        self.need_admin()
+        wanted = booking.parse(self.body())
+        snapshot = await self.ctx.snapshots.get()
+        now, by = self.ctx.clock(), self.person.name
+        inventory = snapshot.reading.inventory
+        self.json(await self.ctx.store(lambda s: booking.reserve(s, wanted, inventory, by, now)), 201)
+
+
+class ReservationApi(ApiHandler):
+    """One reservation."""
+
+    openapi: ClassVar[dict[str, Any]] = {"delete": operation("Call a reservation off (admins)", "Done")}
+
+    async def delete(self, reservation: str) -> None:
+        """Cancel."""
+        self.need_admin()
+        now, by = self.ctx.clock(), self.person.name
+        if not await self.ctx.store(lambda s: s.cancel_reservation(reservation, by, now)):
+            raise web.HTTPError(404, "there is no such reservation")
+        self.json({"ok": True, "id": reservation})
+
+
+class QueuePage(PageHandler):
+    """Own places, the line, reservations. Moves on by itself when a session is ready."""
+
+    async def get(self) -> None:
+        """Works without JavaScript: the page asks to be read again every few seconds while one waits."""
+        context, person, now = self.ctx, self.person, self.ctx.clock()
+        tickets = await line(context, person)
+        recent = await context.store(
+            lambda s: [api.describe(r) for r in s.tickets(None, user=person.name, limit=20)]
+        )
+        followed = self.get_query_argument("ticket", "")
+        for row in recent:
+            if row["id"] == followed and row["state"] == "started":
+                self.redirect(context.urls.server(person.name, row["server"]))
+                return
+        mine = [t for t in tickets if t["mine"]]
+        if mine:
+            follow = followed or mine[0]["id"]
+            self.set_header("Refresh", f"{REFRESH_S}; url={context.urls.service}queue?ticket={follow}")
+        runner = context.extra.get("queue")
+        self.page(
+            "queue.html",
+            mine=[{**t, "wait": wait_text(t)} for t in mine],
+            tickets=tickets,
+            over=[r for r in recent if r["state"] not in LIVE][::-1][:RECENT],
+            reservations=await context.store(lambda s: booking.coming(s, now)),
+            problem=runner.problem if runner else "",
+        )
+
+
+class QueueLeave(PageHandler):
+    """The button."""
+
+    async def post(self) -> None:
+        """Give one place up and show the line again."""
+        await give_up(self.ctx, self.get_body_argument("ticket"), self.person)
+        self.redirect(f"{self.ctx.urls.service}queue")
+
+
+def wait_text(ticket: dict[str, Any]) -> str:
+    """The estimate in words."""
+    estimate = ticket.get("estimate")
+    if not estimate:
+        return ""
+    usual, most = (text.duration(estimate[k]) for k in ("p50_s", "p90_s"))
+    return f"about {usual}; nine of ten such waits end within {most}"
+
+
+async def start(context: Context) -> None:
+    """Begin to serve the queue."""
+    runner = Runner(context.site, context.hub, clock=context.clock, on_change=context.snapshots.forget)
+    context.extra["queue"] = runner
+    context.extra["queue.task"] = asyncio.ensure_future(runner.run())
+
+
+async def stop(context: Context) -> None:
+    """End the loop; what is under way is found again by the next process."""
+    task = context.extra.pop("queue.task", None)
+    if task is not None:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+        await context.extra["queue"].stop()
+
+
+def routes() -> list[tuple[str, Any]]:
+    """Paths below the service's prefix."""
+    return [
+        (r"queue", QueuePage),
+        (r"queue/leave", QueueLeave),
+        (r"api/queue", QueueApi),
+        (rf"api/queue/{TICKET}", TicketApi),
+        (r"api/reservations", ReservationsApi),
+        (rf"api/reservations/{TICKET}", ReservationApi),
+    ]
+
+
+def _object(value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise web.HTTPError(400, "options is a JSON object")
+    return value
