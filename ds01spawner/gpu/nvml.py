@@ -6,6 +6,8 @@ import json
 import subprocess
 import sys
 import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 from .reading import GpuReading, failed, from_raw
@@ -14,18 +16,29 @@ CHILD = Path(__file__).with_name("child.py")
 TIMEOUT = 15.0
 """Seconds for one reading; without persistence mode a driver may take some to wake up."""
 REAP = 0.5
+QUIET = 20.0
+"""Seconds after a reading that timed out in which no other one is tried."""
 
 _lock = threading.Lock()
 _stuck: list[subprocess.Popen[str]] = []
+_quiet = {"until": 0.0}
 
 
-def read_nvml(activity: bool = False, timeout: float = TIMEOUT, child: Path = CHILD) -> GpuReading:
-    """Read all GPUs in a child process; never raises and never takes longer than ``timeout`` + 0.5 s.
+def read_nvml(
+    activity: bool = False,
+    timeout: float = TIMEOUT,
+    child: Path = CHILD,
+    clock: Callable[[], float] = time.monotonic,
+) -> GpuReading:
+    """Read all GPUs in a child process; never raises. A reading takes ``timeout`` + 0.5 s at most.
 
     A child that hangs inside the driver cannot even be killed. It is left behind, and until it ends no
-    further one is started: every reading meanwhile is an error that says so.
+    further one is started: every reading meanwhile is an error that says so. After a reading that timed
+    out none is tried for a while, so that those who waited for their turn are answered at once.
     """
     with _lock:
+        if clock() < _quiet["until"]:
+            return failed("the NVIDIA driver did not answer in time a moment ago; it is asked again soon")
         _stuck[:] = [p for p in _stuck if p.poll() is None]
         if _stuck:
             return failed(
@@ -43,6 +56,7 @@ def read_nvml(activity: bool = False, timeout: float = TIMEOUT, child: Path = CH
             output, errors = process.communicate(timeout=timeout)
         except subprocess.TimeoutExpired:
             _abandon(process)
+            _quiet["until"] = clock() + QUIET
             return failed(f"the NVIDIA driver did not answer within {timeout:g} seconds")
     return _parse(process.returncode, output, errors)
 

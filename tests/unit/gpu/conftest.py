@@ -21,3 +21,9 @@ def machine(tmp_path: Path, nvml_library: Path, monkeypatch: pytest.MonkeyPatch)
     for key, value in made.env(nvml_library).items():
         monkeypatch.setenv(key, value)
     return made
+
+
+@pytest.fixture(autouse=True)
+def driver_not_tried_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test inherits the patience that another one's hanging driver has cost."""
+    monkeypatch.setattr("ds01spawner.gpu.nvml._quiet", {"until": 0.0})

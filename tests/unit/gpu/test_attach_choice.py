@@ -12,12 +12,13 @@ from ds01spawner.engines.docker.attach import (
     cdi_problems,
     choose_attach,
     gpu_env,
-    gpu_findings,
     stale_names,
 )
 from ds01spawner.engines.docker.cdi import cdi_names, names_in
+from ds01spawner.engines.docker.findings import check_gpus, gpu_findings
 from ds01spawner.errors import EngineError
 from ds01spawner.placement.model import Block, Card, Device, Inventory
+from ds01spawner.settings import Settings
 
 WHOLE = Device("GPU-0", "A100", "full", 81920)
 SLICE = Device("MIG-a", "A100 MIG 1g.10gb", "1g.10gb", 9728, 1, "GPU-1", 101)
@@ -187,6 +188,30 @@ def test_findings_of_a_host(
         assert words in finding.what
         assert finding.why
         assert finding.mend
+
+
+def test_a_wrong_setting_is_a_finding() -> None:
+    found = gpu_findings(NVIDIA, REAL, "magic", frozenset())
+    assert [(f.level, f.what) for f in found] == [("error", "no device can be attached")]
+    assert "'magic' is not known" in found[0].why
+
+
+def test_a_kernel_log_that_cannot_be_read() -> None:
+    found = gpu_findings(NVIDIA, REAL, "nvidia", frozenset(), None, xids_readable=False)
+    assert [f.level for f in found] == ["ok", "warning"]
+    assert "Xid" in found[1].what
+
+
+def test_check_of_a_simulated_host(tmp_path: Path) -> None:
+    path = tmp_path / "gpus.yaml"
+    path.write_text("cards: [{name: A100, memory: 80g}, {name: A100, memory: 80g, state: lost}]")
+    settings = Settings(state_dir=tmp_path, devices="simulated", inventory=path)
+    assert [(f.level, f.what) for f in check_gpus(settings, NVIDIA)] == [
+        ("ok", "devices: simulated, attach: simulated"),
+        ("error", "card 1 (A100) is lost"),
+    ]
+    path.write_text("cards: 3")
+    assert [f.level for f in check_gpus(settings, NVIDIA)] == ["error"]
 
 
 def test_findings_about_the_driver_and_cards() -> None:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -275,6 +276,18 @@ def test_a_driver_that_hangs(machine: Machine) -> None:
     assert time.monotonic() - started < 2
     assert (inventory.state, inventory.devices) == ("error", ())
     assert "did not answer within 0.4 seconds" in inventory.reason
+
+
+def test_many_who_wait_for_a_hanging_driver_are_answered_together(machine: Machine) -> None:
+    machine.gpu(0).line("slow nvmlDeviceGetUUID 5000").write()
+    started = time.monotonic()
+    with ThreadPoolExecutor(8) as pool:
+        seen = list(pool.map(lambda _: read_nvml(timeout=0.4).inventory, range(8)))
+    assert time.monotonic() - started < 3
+    assert {i.state for i in seen} == {"error"}
+    machine.clear().gpu(0).write()
+    assert "asked again soon" in read_nvml().inventory.reason
+    assert read_nvml(clock=lambda: time.monotonic() + 60).inventory.state == "ok"
 
 
 def test_nothing_is_started_while_a_child_is_stuck(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
