@@ -198,9 +198,14 @@ class FakeHub:
         return None if user in self.stopped else self._server(user)
 
     async def stop(self, user: str, name: str) -> str:
-        await asyncio.to_thread(self.labs[user].container.remove, force=True)
+        await asyncio.to_thread(self._remove, user)
         self.stopped[user] = datetime.now(timezone.utc)
         return "stopped"
+
+    def _remove(self, user: str) -> None:
+        """Stop and remove, as the spawner does."""
+        self.labs[user].container.stop(timeout=5)
+        self.labs[user].container.remove(force=True)
 
 
 class NoBook:
