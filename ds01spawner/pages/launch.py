@@ -23,6 +23,9 @@ Refuse = Callable[[LaunchOptions], "Refusal | None"]
 QUEUEABLE = frozenset({"gpus-full", "gpus-unavailable"})
 """Refusal codes that time can cure: the queue is offered for them."""
 
+ABOUT_ENVIRONMENT = ("environment", "image", "no-environment")
+"""Beginnings of the codes of refusals that concern the environment."""
+
 KIND_TITLES: Mapping[EnvironmentKind, str] = {
     "course": "Course",
     "mine": "Mine",
@@ -331,7 +334,7 @@ def _environment(info: EnvironmentInfo, inputs: LaunchInputs, start: LaunchOptio
             start.model_copy(update={"environment": info.id, "gpu": "none", "gpu_count": 1})
         )
         # A refusal that is not about the environment (say, too many sessions) is said once, for the page.
-        reason = refusal.limit if refusal and refusal.code.startswith(("environment", "image", "no-environment")) else ""
+        reason = refusal.limit if refusal and refusal.code.startswith(ABOUT_ENVIRONMENT) else ""
     facts = (
         f"CUDA {info.cuda}" if info.cuda else "",
         text.size(info.size_bytes) if info.size_bytes is not None else "",
