@@ -73,7 +73,8 @@ class HealthState:
     cards: Mapping[str, CardMemory] = field(default_factory=dict)
     former: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     xid: int = -1
-    """Sequence number of the last Xid line taken into account."""
+    """Sequence number of the last Xid line taken into account, and the boot that counted it."""
+    boot: str = ""
 
 
 def assess(state: HealthState, reading: GpuReading, now: datetime) -> tuple[HealthState, GpuReading]:
@@ -87,7 +88,8 @@ def assess(state: HealthState, reading: GpuReading, now: datetime) -> tuple[Heal
     if inventory.mode != "nvml" or inventory.state != "ok":
         return state, replace(reading, former=former)
     inventory, missing = _recognise(inventory, state)
-    fresh = [x for x in reading.xids if x.sequence > state.xid and x.age <= XID_MEMORY]
+    counted = state.xid if reading.boot == state.boot else -1
+    fresh = [x for x in reading.xids if x.sequence > counted and x.age <= XID_MEMORY]
     cards: dict[str, CardMemory] = {}
     for card in inventory.cards:
         if card.uuid.startswith(NAMELESS):
@@ -98,9 +100,8 @@ def assess(state: HealthState, reading: GpuReading, now: datetime) -> tuple[Heal
         cards[card.uuid] = _remember(previous, card, devices, fault, now)
     gone = {m.card.uuid: _lose(m, now) for m in missing}
     cards |= {u: m for u, m in gone.items() if now - _time(m.seen, now) <= FORGET_AFTER}
-    following = HealthState(
-        cards, _former(state, inventory, now), max([state.xid, *(x.sequence for x in reading.xids)])
-    )
+    last = max([counted, *(x.sequence for x in reading.xids)])
+    following = HealthState(cards, _former(state, inventory, now), last, reading.boot)
     former = {uuid: card for uuid, (card, _) in following.former.items()}
     return following, replace(reading, inventory=_with_blocks(inventory, following), former=former)
 

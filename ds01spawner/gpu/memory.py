@@ -25,6 +25,7 @@ def load(path: Path) -> HealthState:
             cards={uuid: _card(entry) for uuid, entry in data["cards"].items()},
             former={str(u): (str(card), str(when)) for u, (card, when) in data["former"].items()},
             xid=int(data["xid"]),
+            boot=str(data["boot"]),
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return HealthState()

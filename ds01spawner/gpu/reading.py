@@ -114,6 +114,8 @@ class GpuReading:
     health: Mapping[str, CardHealth] = field(default_factory=dict)
     activity: Mapping[str, Activity] = field(default_factory=dict)
     xids: tuple[XidEvent, ...] = ()
+    boot: str = ""
+    """Which boot of the machine the sequence numbers of ``xids`` belong to."""
     former: Mapping[str, str] = field(default_factory=dict)
     """UUIDs that were devices once and are gone, with the UUID of the card they were on."""
 

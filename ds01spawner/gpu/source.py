@@ -17,7 +17,7 @@ from .health import assess
 from .nvml import TIMEOUT, read_nvml
 from .reading import GpuReading, failed
 from .simulated import read_simulated
-from .xid import read_xids
+from .xid import boot_id, read_xids
 
 TTL = 5.0
 """Seconds a cached reading is good enough for pages; claims read anew."""
@@ -56,7 +56,7 @@ def _with_health(reading: GpuReading, settings: Settings, now: datetime) -> GpuR
     path = settings.state_dir / HEALTH_FILE
     before = memory.load(path)
     if reading.inventory.state == "ok":
-        reading = replace(reading, xids=read_xids() or ())
+        reading = replace(reading, xids=read_xids() or (), boot=boot_id())
     after, reading = assess(before, reading, now)
     if after != before:
         memory.save(path, after)

@@ -10,6 +10,7 @@ from pathlib import Path
 from .reading import XidEvent
 
 KMSG = Path("/dev/kmsg")
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 MAX_RECORDS = 20_000
 
 _RECORD = re.compile(
@@ -39,6 +40,14 @@ def read_xids(path: Path = KMSG, uptime: Path = Path("/proc/uptime")) -> tuple[X
         return parse(_records(descriptor), seconds)
     finally:
         os.close(descriptor)
+
+
+def boot_id(path: Path = BOOT_ID) -> str:
+    """What tells this boot from others: the kernel log counts its records anew at each."""
+    try:
+        return path.read_text().strip()
+    except OSError:
+        return ""
 
 
 def _records(descriptor: int) -> Iterable[str]:

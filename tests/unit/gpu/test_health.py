@@ -98,6 +98,23 @@ def test_an_old_xid_is_history_and_a_known_one_counts_once() -> None:
     assert seen == [{"GPU-0": "unready"}, {"GPU-0": "unready"}, {}, {}]
 
 
+def test_a_reboot_counts_the_kernel_log_anew() -> None:
+    def look(
+        state: HealthState, boot: str, sequence: int, minutes: int
+    ) -> tuple[HealthState, dict[str, str]]:
+        told = replace(reading(card(0), xids=(XidEvent("0000:01:00", 79, sequence, 5.0),)), boot=boot)
+        state, result = assess(state, told, START + minutes * MINUTE)
+        return state, blocked(result)
+
+    state, seen = look(HealthState(), "first", 5000, 0)
+    assert seen == {"GPU-0": "unready"}
+    for minutes in (1, 2):
+        state, seen = look(state, "first", 5000, minutes)
+    assert seen == {}
+    state, seen = look(state, "second", 300, 3)
+    assert seen == {"GPU-0": "unready"}
+
+
 def test_back_only_after_two_healthy_polls_some_time_apart() -> None:
     bad, good = (
         reading(card(0, health={"ecc_uncorrected": 1})),
