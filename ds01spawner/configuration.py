@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Any
 
@@ -20,6 +20,7 @@ from .settings import Settings
 
 SERVICE = "ds01"
 SERVICE_PORT = 10201
+IDLE_SERVICE = "ds01-idle"
 
 SERVICE_SCOPES = [
     "list:users",
@@ -35,14 +36,29 @@ SERVICE_SCOPES = [
 ]
 """What the service may do: see who runs what, start granted tickets, retire. Nothing about accounts."""
 
+IDLE_SCOPES = [
+    "list:users",
+    "read:users:name",
+    "read:users:groups",
+    "read:users:activity",
+    "read:servers",
+    "delete:servers",
+    "access:servers",
+]
+"""What the idle service may do: see who runs what, ask sessions for their kernels, retire."""
 
-def configure(c: Config, *, service: bool = True, idle: bool = True) -> Settings:
+
+def configure(
+    c: Config, *, service: bool = True, idle: bool = True, idle_arguments: Sequence[str] = ()
+) -> Settings:
     """Install spawner, templates, service and idle culler into a JupyterHub configuration.
 
-    ``service`` and ``idle`` leave those parts out. Returns the effective settings, which are also
+    ``service`` and ``idle`` leave those parts out; ``idle_arguments`` are given to
+    ``python -m ds01spawner.idle`` (see its ``--help``), such as ``("--poll", "30")``.
+    Returns the effective settings, which are also
     written to ``<state_dir>/settings.json`` for the service and the ``ds01`` command.
     """
-    from .session import SETTINGS_TRAITS, SessionMixin, settings_from
+    from .session import SETTINGS_TRAITS, START_TIMEOUT_S, SessionMixin, settings_from
 
     hub = c.JupyterHub
     _default(hub, "spawner_class", "ds01spawner.spawner.DS01Spawner")
@@ -50,15 +66,16 @@ def configure(c: Config, *, service: bool = True, idle: bool = True) -> Settings
     _default(hub, "cleanup_servers", False)
     _default(hub, "allow_named_servers", True)
     traits = SessionMixin.class_traits()
-    given = {**c.SessionMixin, **c.DS01Spawner}
-    settings = settings_from({n: given.get(n, traits[n].default()) for n in SETTINGS_TRAITS})
+    given = {**c.Spawner, **c.SessionMixin, **c.DockerSpawner, **c.DS01Spawner}
+    given.setdefault("start_timeout", START_TIMEOUT_S)
+    settings = settings_from({n: given[n] if n in given else traits[n].default() for n in SETTINGS_TRAITS})
     settings.write()
     _append(hub, "template_paths", template_dirs())
     _templates(hub, settings, _service_path(hub))
     if service:
         _service(c, settings)
     if idle:
-        _idle(c, settings)
+        _idle(c, settings, idle_arguments)
     return settings
 
 
@@ -99,12 +116,16 @@ def _templates(hub: Config, settings: Settings, service_url: str) -> None:
     hub["template_vars"] = {**(given if isinstance(given, Mapping) else {}), "ds01": mine}
 
 
-def _service(c: Config, settings: Settings) -> None:
-    environment = {
-        "DS01_STATE_DIR": str(settings.state_dir),
+def _environment(settings: Settings) -> dict[str, str]:
+    """What a process beside the hub needs to find the site."""
+    return {
+        "DS01_STATE_DIR": str(settings.state_dir.resolve()),
         "PATH": os.environ.get("PATH", ""),
         **{k: v for k, v in os.environ.items() if k.startswith("DOCKER_")},
     }
+
+
+def _service(c: Config, settings: Settings) -> None:
     _append(
         c.JupyterHub,
         "services",
@@ -113,7 +134,7 @@ def _service(c: Config, settings: Settings) -> None:
                 "name": SERVICE,
                 "url": f"http://127.0.0.1:{os.environ.get('DS01_SERVICE_PORT', SERVICE_PORT)}",
                 "command": [sys.executable, "-m", "ds01spawner.service"],
-                "environment": environment,
+                "environment": _environment(settings),
                 "oauth_no_confirm": True,
                 "display": True,
             }
@@ -129,5 +150,20 @@ def _service(c: Config, settings: Settings) -> None:
     )
 
 
-def _idle(c: Config, settings: Settings) -> None:
-    """Added with the idle service."""
+def _idle(c: Config, settings: Settings, arguments: Sequence[str]) -> None:
+    _append(
+        c.JupyterHub,
+        "services",
+        [
+            {
+                "name": IDLE_SERVICE,
+                "command": [sys.executable, "-m", "ds01spawner.idle", *arguments],
+                "environment": _environment(settings),
+            }
+        ],
+    )
+    _append(
+        c.JupyterHub,
+        "load_roles",
+        [{"name": IDLE_SERVICE, "scopes": IDLE_SCOPES, "services": [IDLE_SERVICE]}],
+    )

@@ -28,6 +28,7 @@ from .settings import Settings
 from .site import Site
 from .workspace.projects import Workspace, WorkspaceError
 
+START_TIMEOUT_S = 300
 DISCARD_MARGIN_S = 5
 """Seconds of the hub's start limit kept back for cleaning up and saying what went wrong."""
 
@@ -53,6 +54,7 @@ SETTINGS_TRAITS = {
     "environments_file": "environments",
     "hub_id": "hub_id",
     "identity": "identity",
+    "start_timeout": "start_timeout",
     "extra_settings": "",
 }
 """Traits that every process of the site must agree on, and their field in `Settings`."""
@@ -121,6 +123,10 @@ class SessionMixin(_Spawner):  # type: ignore[misc]
     def site_settings(self) -> Settings:
         """The settings these traits add up to."""
         return settings_from({name: getattr(self, name) for name in SETTINGS_TRAITS})
+
+    @default("start_timeout")
+    def _default_start_timeout(self) -> int:
+        return START_TIMEOUT_S  # the first fetch of a large image is part of a start
 
     @property
     def site(self) -> Site:

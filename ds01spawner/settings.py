@@ -47,6 +47,8 @@ class Settings(BaseModel):
     environments: Path | None = None
     """YAML catalogue of lab environments, or None for the spawner's image alone."""
     courses_dir: Path | None = None
+    start_timeout: int = 300
+    """Seconds a start may take; a container that never came up is removed when it is older."""
     hub_url: str = ""
     """Public address of the hub, for links in mails and messages."""
     identity: str = "range"

@@ -86,10 +86,6 @@ class DS01Spawner(SessionMixin, DockerSpawner):  # type: ignore[misc]
     def _default_default_url(self) -> str:
         return "/lab"
 
-    @default("start_timeout")
-    def _default_start_timeout(self) -> int:
-        return 300
-
     @default("http_timeout")
     def _default_http_timeout(self) -> int:
         return 120  # at a hub restart a busy session must not be taken for dead
@@ -101,7 +97,8 @@ class DS01Spawner(SessionMixin, DockerSpawner):  # type: ignore[misc]
 
     @default("prefix")
     def _default_prefix(self) -> str:
-        return "ds01"
+        # Two hubs on one engine must not want the same names.
+        return "ds01" if self.hub_id == "hub" else f"ds01-{self.hub_id}"
 
     @default("options_form")
     def _default_options_form(self) -> Any:

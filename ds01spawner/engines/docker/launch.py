@@ -84,8 +84,13 @@ class Claimed:
         """What was reserved, for the start's progress."""
         if not self.devices:
             return "CPU only: no GPU is reserved"
-        names = ", ".join(f"{d.profile} on {d.name}" for d in self.devices)
-        return f"Reserved {names}" + (" (simulated)" if self.attach_mode == "simulated" else "")
+        names = ", ".join(f"{_size(d)} on {d.name.split(' MIG ')[0]}" for d in self.devices)
+        hint = " (simulated)" if self.attach_mode == "simulated" and "simulated" not in names else ""
+        return f"Reserved {names}{hint}"
+
+
+def _size(device: Device) -> str:
+    return "a whole GPU," if device.profile == "full" else device.profile
 
 
 def launch(client: Any, request: LaunchRequest) -> Claimed:
