@@ -28,7 +28,8 @@ class Hub(BaseHTTPRequestHandler):
     """Answers what a single-user server asks its hub at the start."""
 
     def do_GET(self) -> None:
-        self._send({"version": "6.1.1", "name": "bench", "kind": "user", "scopes": []})
+        scopes = ["access:servers!user=bench"]
+        self._send({"version": "6.1.1", "name": "bench", "kind": "user", "scopes": scopes, "groups": []})
 
     def do_POST(self) -> None:
         self.rfile.read(int(self.headers.get("Content-Length") or 0))
@@ -58,13 +59,22 @@ def environment(hub: str) -> dict[str, str]:
         "JUPYTERHUB_CLIENT_ID": "jupyterhub-user-bench",
         "JUPYTERHUB_OAUTH_CALLBACK_URL": f"{PREFIX}oauth_callback",
         "JUPYTERHUB_OAUTH_SCOPES": "[]",
-        "JUPYTERHUB_OAUTH_ACCESS_SCOPES": "[]",
+        "JUPYTERHUB_OAUTH_ACCESS_SCOPES": json.dumps(["access:servers!user=bench"]),
         "JUPYTERHUB_SERVICE_PREFIX": PREFIX,
         "JUPYTERHUB_SERVICE_URL": f"http://0.0.0.0:8888{PREFIX}",
         "JUPYTERHUB_USER": "bench",
         "JUPYTERHUB_SERVER_NAME": "",
         "HOME": "/tmp",
     }
+
+
+def serve_hub(client: docker.APIClient) -> str:
+    """Answer as a hub on the engine's own bridge, until this process ends; returns the address."""
+    pool = client.inspect_network("bridge")["IPAM"]["Config"][0]
+    gateway = pool.get("Gateway") or str(next(ipaddress.ip_network(pool["Subnet"]).hosts()))
+    server = ThreadingHTTPServer((gateway, 0), Hub)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    return f"http://{gateway}:{server.server_port}"
 
 
 def start_to_ready(client: docker.APIClient, image: str, hub: str, timeout_s: float = 60) -> float:
@@ -101,11 +111,7 @@ def main() -> int:
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
     client = docker.APIClient(version="auto", **docker.utils.kwargs_from_env())
-    pool = client.inspect_network("bridge")["IPAM"]["Config"][0]
-    gateway = pool.get("Gateway") or str(next(ipaddress.ip_network(pool["Subnet"]).hosts()))
-    server = ThreadingHTTPServer((gateway, 0), Hub)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    hub = f"http://{gateway}:{server.server_port}"
+    hub = serve_hub(client)
     seconds: dict[str, list[float]] = {image: [] for image in args.images}
     for image in args.images:
         start_to_ready(client, image, hub)  # warm the page cache

@@ -93,6 +93,7 @@ class Job:
             state, reason = self._end if self._stop.is_set() else ("failed", str(error))
         except Exception as error:  # a fault of ours must not leave the build "building" for ever
             state, reason = "failed", f"an error in the service: {type(error).__name__}: {error}"
+            state, reason = self._end if self._stop.is_set() else (state, reason)
         finally:
             self._done.set()
             self._tidy()
@@ -156,9 +157,11 @@ class Job:
 
     def _session_image(self, base: ImageFacts) -> str:
         """Add packages and the session layer to ``base``."""
-        pinned = f"{PIN_NAMESPACE}/{base.id[7:19]}:latest"
-        self._images.tag(base.id, pinned)
         recipe = self.request.recipe
+        pinned = f"{PIN_NAMESPACE}/{base.id[7:19]}:latest"
+        if recipe.dockerfile:
+            pinned = f"{HALF_BUILT_NAMESPACE}/{self.build}:project"
+        self._images.tag(base.id, pinned)
         pip, conda, channels = self._files_of(recipe)
         plan = dockerfile.plan(
             recipe,

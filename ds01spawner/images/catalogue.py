@@ -78,7 +78,9 @@ class Listed:
     reason: str = ""
 
 
-class _Entry(BaseModel):
+class CatalogueEntry(BaseModel):
+    """One lab environment in the site's file."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     image: str = Field(min_length=1, max_length=255, pattern=r"^[A-Za-z0-9][A-Za-z0-9._/:@+-]*$")
@@ -97,17 +99,19 @@ class _Entry(BaseModel):
         return value
 
 
-class _File(BaseModel):
+class CatalogueFile(BaseModel):
+    """The site's file of lab environments, by id."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     version: Literal[1] = 1
-    environments: dict[str, _Entry]
+    environments: dict[str, CatalogueEntry]
 
 
 def load_catalogue(path: Path) -> tuple[Environment, ...]:
     """Read the site's lab environments; `yamlfile.FileProblems` names file, line and key."""
     document = yamlfile.read(path)
-    parsed = yamlfile.validate(document, _File)
+    parsed = yamlfile.validate(document, CatalogueFile)
     problems = [
         document.problem(("environments", key), "an id has lower-case letters, digits, dots and dashes")
         for key in parsed.environments
@@ -128,7 +132,7 @@ def _is_key(key: str) -> bool:
     return 0 < len(key) <= 63 and set(key) <= allowed and key[0].isalnum() and key[-1].isalnum()
 
 
-def _lab(key: str, entry: _Entry) -> Environment:
+def _lab(key: str, entry: CatalogueEntry) -> Environment:
     data = entry.model_dump()
     return Environment(id=key, kind="lab", **{**data, "groups": frozenset(data["groups"])})
 

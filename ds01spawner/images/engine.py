@@ -19,6 +19,7 @@ from typing import IO, Any, TypeVar
 import docker
 import requests
 from docker import errors as docker_errors
+from urllib3.exceptions import HTTPError
 
 from ..errors import DS01Error, EngineError, Refusal, Refused
 from .catalogue import Environment, with_facts
@@ -61,7 +62,7 @@ def asking(what: str) -> Iterator[None]:
         raise ImageMissing(f"{what}: not on this machine") from error
     except docker_errors.APIError as error:
         raise EngineError(f"{what}: the engine says {error.explanation or error}") from error
-    except (docker_errors.DockerException, requests.RequestException, OSError) as error:
+    except (docker_errors.DockerException, requests.RequestException, HTTPError, OSError) as error:
         raise EngineError(f"{what}: the engine did not answer ({type(error).__name__})") from error
 
 

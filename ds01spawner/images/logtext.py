@@ -24,7 +24,9 @@ _SECRETS = (
     ),
     (re.compile(r"\b(?:AKIA|ASIA)[A-Z0-9]{16}\b|\bsk-[A-Za-z0-9_-]{20,}"), MASK),
     (
-        re.compile(r"(?i)\b(\w*(?:password|passwd|secret|token|api_?key)\w*\s*[=:](?!=)\s*)(?!\s)[^\s\"']{4,}"),
+        re.compile(
+            r"(?i)\b(\w*(?:password|passwd|secret|token|api_?key)\w*\s*[=:](?!=)\s*)(?!\s)[^\s\"']{4,}"
+        ),
         rf"\1{MASK}",
     ),
     (re.compile(r"(?i)(authorization:\s*\w+\s+)\S+"), rf"\1{MASK}"),

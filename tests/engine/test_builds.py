@@ -22,6 +22,7 @@ from ds01spawner.store.store import Store
 BUSYBOX = "ds01/test-busybox:latest"
 BASE = "ds01/base:latest"
 HUB = "6.1.1"
+pytestmark = pytest.mark.timeout(900)  # a build fetches packages, and the machine may be small
 
 
 @pytest.fixture
@@ -70,7 +71,7 @@ def request(owner, recipe, project=None, **changes):
     return BuildRequest(recipe=parse_recipe(recipe), **{**given, **changes})
 
 
-def run(runner, wanted, timeout_s=280):
+def run(runner, wanted, timeout_s=800):
     build = runner.submit(wanted)
     runner.wait(build, timeout_s)
     known = runner.store.get_build(build)

@@ -78,7 +78,11 @@ def main(argv: list[str]) -> int:
         return 65
     with tempfile.TemporaryDirectory() as home:
         os.environ.update({"HOME": home, "JUPYTER_RUNTIME_DIR": home, "IPYTHONDIR": home})
-        prefix = kernel_prefix()
+        try:
+            prefix = kernel_prefix()
+        except (RuntimeError, TimeoutError, OSError) as error:
+            print(f"ds01: refused: a kernel on its Python did not start: {error}", file=sys.stderr)
+            return 65
     code = "import sys; print(sys.prefix)"
     own = subprocess.run([user_python, "-c", code], check=True, capture_output=True, text=True).stdout.strip()
     if prefix != own:
