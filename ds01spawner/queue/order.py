@@ -120,6 +120,15 @@ def decide(
     return decision
 
 
+def hold_back(decision: Decision, pool: Pool, room: int, sentence: str) -> None:
+    """Keep only the first ``room`` grants; the others head those who wait, their devices kept for them."""
+    later = [g.ticket for g in decision.grants[max(0, room) :]]
+    del decision.grants[max(0, room) :]
+    decision.waiting[:0] = later
+    decision.limited |= {t.id: sentence for t in later}
+    decision.guarded |= frozenset().union(*(pool.eligible(t) for t in later))
+
+
 def explain(decision: Decision, pool: Pool) -> list[Wait]:
     """Why each ticket waits and who is before it, in the order of the line."""
     waits: list[Wait] = []

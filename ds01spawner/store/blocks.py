@@ -19,7 +19,10 @@ from .db import Part, rows
 from .events import append_event
 
 ALL_DEVICES = "*"
+GUARD = "queue"
+"""Owner of the guards, and the key that lifts them: only the queue has it."""
 _STATES: dict[str, State] = {
+    "guard": "reserved",
     "reservation": "reserved",
     "hold": "reserved",
     "quarantine": "unready",
@@ -142,6 +145,19 @@ class Blocks(Part):
         """Keep devices free for ``owner`` (``ticket:…``) until ``until``; repeats replace."""
         with self.db.write() as c:
             write_hold(c, owner, uuids, reason, now, until, exempt)
+
+    def guard(self, uuids: Iterable[str], now: datetime, until: datetime) -> None:
+        """Keep devices that people wait for from starts that did not queue, until ``until``.
+
+        Written anew only when the devices change or the time is half over: a loop may call it often.
+        """
+        wanted = set(uuids)
+        known = {r["uuid"]: r["until"] for r in self.live_blocks(now, "guard")}
+        if wanted == set(known) and all(end - now > (until - now) / 2 for end in known.values()):
+            return
+        with self.db.write() as c:
+            reason = "people wait for it in the queue"
+            write_hold(c, GUARD, wanted, reason, now, until, (GUARD,), kind="guard")
 
     def release(self, owner: str, now: datetime) -> int:
         """End every hold and reserved device of ``owner``; returns how many."""

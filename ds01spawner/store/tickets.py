@@ -83,7 +83,8 @@ class Tickets(Part):
             owner = f"ticket:{ticket}"
             if hold is not None:
                 reason = "held for the next person in the queue"
-                write_hold(c, owner, hold, reason, now, changes["claim_until"], (owner,))
+                exempt = (owner, f"user:{known['user']}")
+                write_hold(c, owner, hold, reason, now, changes["claim_until"], exempt)
             if release:
                 end_holds(c, owner, now)
             if action:

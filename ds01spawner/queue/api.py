@@ -1,0 +1,137 @@
+"""Joining, leaving and looking at the queue: what page, REST, form and command share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import uuid4
+
+from .. import messages
+from ..errors import Refusal, Refused
+from ..options import LaunchOptions
+from ..policy.resolve import Limits, Person
+from ..store import Store
+from . import tickets
+from .model import LIVE
+
+
+def join(
+    store: Store, person: Person, limits: Limits, options: LaunchOptions, server: str, now: datetime
+) -> dict[str, Any]:
+    """A place in the queue for these options, or the one the same server has already.
+
+    Raises `Refused` when the policy gives no (more) places. Quota is checked when its turn comes.
+    """
+    mine = store.tickets(LIVE, user=person.name)
+    same = [t for t in mine if t["server"] == server]
+    if same:
+        return same[0]
+    most = limits.queue.max_tickets
+    if most is not None and len(mine) >= most:
+        raise Refused(messages.too_many_tickets(most, limits.source("queue.max_tickets")))
+    wait = limits.queue.max_wait
+    stored = options.stored()
+    values = {
+        "id": uuid4().hex[:12],
+        "user": person.name,
+        "server": server,
+        "groups": sorted(person.groups),
+        "profile": options.gpu,
+        "count": options.gpu_count,
+        "preemptible": options.preemptible,
+        "priority": limits.queue.priority,
+        "options": {k: v for k, v in stored.items() if k not in ("wait", "profile")},
+        "expires_at": None if wait is None else now + timedelta(seconds=wait),
+    }
+    return store.add_ticket(values, now)
+
+
+def queued(row: Mapping[str, Any], url: str = "") -> Refusal:
+    """What a start answers that became a place in the queue: not a failure, and where to look."""
+    at = f" at {url}" if url else ""
+    return Refusal(
+        code="queued",
+        asked=f"{row['count']} × {row['profile']} was asked for",
+        limit="nothing that fits is free, so you have a place in the queue",
+        do=f"you need do nothing: the session starts by itself when it is your turn; see the queue page{at}",
+        status=503,
+        retry_after=60,
+    )
+
+
+def cancel(store: Store, ticket: str, by: Person, now: datetime) -> dict[str, Any]:
+    """Give a place up; its owner or an admin may. A stranger learns nothing: 404."""
+    for _ in range(5):  # another writer may be faster; then look again at what it did
+        row = store.ticket(ticket)
+        if row is None or (row["user"] != by.name and not by.admin):
+            raise Refused(_unknown())
+        reason = "given up" if row["user"] == by.name else f"taken out by {by.name}"
+        change = tickets.cancel(row["state"], now, reason)
+        if store.move_ticket(
+            ticket, row["version"], now, change.changes, action=change.action, release=change.release
+        ):
+            return {**row, **change.changes}
+    raise Refused(_unknown())
+
+
+def own(store: Store, ticket: str, person: Person) -> dict[str, Any]:
+    """One ticket in full, for its owner or an admin."""
+    row = store.ticket(ticket)
+    if row is None or (row["user"] != person.name and not person.admin):
+        raise Refused(_unknown())
+    return describe(row)
+
+
+def listing(rows: Iterable[Mapping[str, Any]], person: Person, names: bool = False) -> list[dict[str, Any]]:
+    """The line as ``person`` may see it: the own places in full, those of others by class alone."""
+    found = []
+    for row in rows:
+        mine = row["user"] == person.name
+        line = describe(row) if mine or names or person.admin else _class(row)
+        found.append({**line, "mine": mine})
+    order = {"starting": 0, "granted": 1, "waiting": 2}
+    found.sort(key=lambda r: (order.get(r["state"], 3), r["position"] or 0))
+    return found
+
+
+def describe(row: Mapping[str, Any]) -> dict[str, Any]:
+    """One ticket as JSON."""
+    shown = row["shown"] or {}
+    return {
+        **_class(row),
+        "id": row["id"],
+        "user": row["user"],
+        "server": row["server"],
+        "project": row["options"].get("project", ""),
+        "reason": (shown.get("reason", "") if row["state"] == "waiting" else "") or row["reason"],
+        "ahead": shown.get("ahead", []) if row["state"] == "waiting" else [],
+        "estimate": shown.get("estimate") if row["state"] == "waiting" else None,
+        "arrived": _iso(row["arrived"]),
+        "expires_at": _iso(row["expires_at"]),
+        "claim_until": _iso(row["claim_until"]),
+        "devices": row["devices"],
+    }
+
+
+def _class(row: Mapping[str, Any]) -> dict[str, Any]:
+    waiting = row["state"] == "waiting"
+    return {
+        "state": row["state"],
+        "position": (row["shown"] or {}).get("position") if waiting else None,
+        "class": tickets.from_row(row).kind,
+    }
+
+
+def _iso(at: datetime | None) -> str | None:
+    return None if at is None else at.isoformat(timespec="seconds")
+
+
+def _unknown() -> Refusal:
+    return Refusal(
+        code="no-ticket",
+        asked="this place in the queue was asked for",
+        limit="there is none of yours by that number",
+        do="look at the queue page for the places you hold",
+        status=404,
+    )

@@ -1,0 +1,275 @@
+"""One pass of the queue over the store, in a thread: read, decide, write. Blocking; no hub here.
+
+Everything is decided anew from what store, engine and policy say now. A grant and its hold are written in
+one transaction before anything is started, so that a crash at any point loses nothing and doubles nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from ..engines.docker.ledger import LedgerSnapshot
+from ..errors import DS01Error, Refusal, Refused
+from ..options import parse_options
+from ..placement.model import GpuRequest, Inventory
+from ..policy.plan import plan
+from ..policy.resolve import Person
+from ..site import Site
+from ..store import Store
+from . import reservations, tickets
+from .model import LIVE, Grant, Rules, Ticket
+from .model import Usage as FairUsage
+from .order import Decision, decide, explain, hold_back
+from .outlook import HALF_LIFE, Experience, expected_ends, learn, served, shown, with_estimates
+from .pool import PlacementPool
+from .tickets import Change
+
+COOL_DOWN = timedelta(seconds=15)
+"""Between a start that did not work and the next try."""
+GUARD_FOR = timedelta(seconds=60)
+"""How long devices stay guarded when the service dies; the loop renews it."""
+ONE_AT_A_TIME = "your other place in the queue is being started first"
+PACED = "its turn has come; sessions are started a few at a time"
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What one pass rests on."""
+
+    now: datetime
+    inventory: Inventory
+    ledger: LedgerSnapshot
+    people: Mapping[str, Person]
+    """Everybody with a live ticket whom the hub knows."""
+    gone: frozenset[str] = frozenset()
+    """Those whose account the hub does not know any more."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A waiting ticket with its owner's rights, read now."""
+
+    ticket: Ticket
+    claim_window: timedelta
+    refusal: Refusal | None = None
+
+
+@dataclass
+class Pass:
+    """What one pass did."""
+
+    granted: list[dict[str, Any]] = field(default_factory=list)
+    waiting: int = 0
+    decision: Decision = field(default_factory=Decision)
+
+
+def run_pass(
+    site: Site, reading: Reading, rules: Rules, experience: Experience, room: int, pending: Iterable[str]
+) -> Pass:
+    """Grant what can be granted, at most ``room`` starts, and tell the others why they wait.
+
+    ``pending`` are the people with a start under way.
+    """
+    store, now = site.store(), reading.now
+    rows = _tidy(store, reading)
+    waiting = {r["id"]: r for r in rows if r["state"] == "waiting"}
+    if not waiting:
+        store.guard((), now, now + GUARD_FOR)
+        return Pass()
+    prepared = {i: _prepare(site, reading, r) for i, r in waiting.items() if r["user"] in reading.people}
+    lasts = lasts_until(reading.ledger)
+    ends = expected_ends(reading.inventory, reading.ledger.holdings, lasts, experience, now)
+    uuids = [d.uuid for d in reading.inventory.devices]
+    pool = PlacementPool(
+        reading.inventory, reading.ledger.holdings, store.blocks(now, uuids), ends, site.settings.strategy
+    )
+    busy = {r["user"] for r in rows if r["state"] in ("granted", "starting")} | set(pending)
+
+    def entitled(ticket: Ticket, grants: Any) -> str:
+        if ticket.user in busy or any(g.ticket.user == ticket.user for g in grants):
+            return ONE_AT_A_TIME
+        row = waiting[ticket.id]
+        if row["reason"] and row["granted_at"] is not None and now - row["granted_at"] < COOL_DOWN:
+            return f"{row['reason']}; it is tried again in a moment"
+        refusal = prepared[ticket.id].refusal
+        return refusal.sentence if refusal is not None else ""
+
+    line = [p.ticket for p in prepared.values()]
+    decision = decide(line, pool, experience.usage, now, rules, entitled)
+    hold_back(decision, pool, room, PACED)
+    done = Pass(waiting=len(decision.waiting), decision=decision)
+    for grant in decision.grants:
+        row = _grant(store, waiting[grant.ticket.id], grant, prepared[grant.ticket.id].claim_window, now)
+        if row is not None:
+            done.granted.append(row)
+    store.guard(decision.guarded, now, now + GUARD_FOR)
+    _tell(store, decision, pool, waiting, ends, _latest(reading, lasts), experience, now)
+    return done
+
+
+def read_experience(store: Store, now: datetime) -> Experience:
+    """What history teaches; some ten milliseconds for thousands of sessions."""
+    users, groups = store.decayed_usage(now, HALF_LIFE)
+    past = store.tickets(("started",), limit=1000)
+    kinds = {r["id"]: tickets.from_row(r) for r in past}
+    return learn(store.durations(now), served(past, kinds), FairUsage(users, groups))
+
+
+def keep_reservations(store: Store, reading: Reading, ends: Mapping[str, datetime]) -> None:
+    """Keep the devices of reservations that hold, give back those nobody came for."""
+    now = reading.now
+    for row in store.reservations():
+        reservation = reservations.from_row(row)
+        owner = f"reservation:{reservation.id}"
+        live = store.live_blocks(now)
+        kept = tuple(b["uuid"] for b in live if b["owner"] == owner)
+        occurrence = reservations.current(reservation, now)
+        if occurrence is None:
+            if kept:
+                store.release(owner, now)
+            continue
+        holdings = reading.ledger.holdings
+        if reservations.no_show(reservation, occurrence, kept, holdings, now):
+            store.release_occurrence(reservation.id, occurrence.start, "nobody came within the grace", now)
+            continue
+        taken = frozenset(b["uuid"] for b in live if b["owner"] != owner and b["kind"] != "guard")
+        wanted = reservations.choose(reservation, reading.inventory, holdings, taken, ends, kept)
+        if set(wanted) != set(kept):
+            title = reservation.title or reservation.subject
+            reason = f"reserved for {title} until {occurrence.end:%H:%M} UTC"
+            store.reserve_devices(reservation.id, wanted, reason, now, occurrence.end, reservation.exempt)
+
+
+def warn_collisions(store: Store, reading: Reading, horizon: timedelta) -> int:
+    """A notice to everybody whose session could run into a reservation; once for each of both."""
+    found = reservations.collisions(
+        [reservations.from_row(r) for r in store.reservations()],
+        reading.inventory,
+        reading.ledger.holdings,
+        lasts_until(reading.ledger),
+        reading.now,
+        horizon,
+    )
+    sure = [c for c in found if c.sure]
+    for c in sure:
+        at = c.occurrence.start
+        text = (
+            f"The GPU of your session {c.holding.holder} is reserved from {at:%Y-%m-%d %H:%M} UTC. Save your "
+            "work and retire the session before then if you can."
+        )
+        store.add_notice(
+            c.holding.user, text, reading.now, kind="reservation", level="warning", server=c.holding.server,
+            session=c.holding.session, expires_at=c.occurrence.end,
+            key=f"collision:{c.occurrence.reservation}:{at.isoformat()}:{c.holding.session}",
+        )  # fmt: skip
+    return len(sure)
+
+
+def apply(store: Store, row: Mapping[str, Any], change: Change, now: datetime) -> bool:
+    """Write a change to the ticket as it was read; False when somebody else was faster."""
+    return store.move_ticket(
+        row["id"],
+        row["version"],
+        now,
+        change.changes,
+        action=change.action,
+        hold=change.hold,
+        release=change.release,
+    )
+
+
+def lasts_until(ledger: LedgerSnapshot) -> dict[str, datetime]:
+    """When each session ends by its lifetime, by session id; those without a lifetime are left out."""
+    found = {}
+    for record in ledger.sessions:
+        try:
+            at = datetime.fromisoformat(record.labels.expires_at.replace("Z", "+00:00"))
+        except ValueError:
+            continue
+        if at.tzinfo is not None:
+            found[record.labels.session] = at
+    return found
+
+
+def _tidy(store: Store, reading: Reading) -> list[dict[str, Any]]:
+    """Expire what is overdue and cancel places of people who are gone; the rows that are left."""
+    changed = False
+    rows = store.tickets(LIVE)
+    for row in rows:
+        if row["user"] in reading.gone:
+            why = "the account does not exist any more"
+            changed |= apply(store, row, tickets.cancel(row["state"], reading.now, why), reading.now)
+        elif why := tickets.overdue(row, reading.now):
+            changed |= _expire(store, row, why, reading.now)
+    return store.tickets(LIVE) if changed else rows
+
+
+def _expire(store: Store, row: Mapping[str, Any], why: str, now: datetime) -> bool:
+    if not apply(store, row, tickets.expire(row["state"], now, why), now):
+        return False
+    text = f"Your place in the queue for {tickets.from_row(row).kind} is over: {why}."
+    store.add_notice(row["user"], text, now, kind="queue", level="warning", key=f"ticket:{row['id']}:expired")
+    return True
+
+
+def _prepare(site: Site, reading: Reading, row: Mapping[str, Any]) -> Prepared:
+    """The ticket with its owner's present rights: quota and rules are checked here, not at the door."""
+    person = reading.people[row["user"]]
+    limits = site.limits(person, reading.now)
+    window = timedelta(seconds=limits.queue.claim_window)
+    rights: dict[str, Any] = {"groups": tuple(sorted(person.groups)), "priority": limits.queue.priority}
+    try:
+        options = parse_options(row["options"])
+        usage = site.usage_of(person, reading.ledger, reading.now, limits)
+        answer = plan(person, limits, options, usage, reading.now, server=row["server"])
+    except Refused as refused:
+        answer = refused.refusal
+    except DS01Error as error:
+        answer = Refusal("unknown", "your session should start", str(error), "it is tried again by itself")
+    if isinstance(answer, Refusal):
+        return Prepared(tickets.from_row(row, **rights), window, answer)
+    # The quota left goes into the plan's own check; in the request it would make a class of every person.
+    request = GpuRequest(
+        answer.gpu.profile,
+        answer.gpu.count,
+        allowed=answer.gpu.allowed,
+        full_gpu=answer.gpu.full_gpu,
+        max_equivalents=answer.gpu.max_equivalents if answer.gpu.profile == "auto" else None,
+        preemptible=answer.gpu.preemptible,
+    )
+    length = None if answer.lifetime_s is None else timedelta(seconds=answer.lifetime_s)
+    return Prepared(tickets.from_row(row, request=request, length=length, **rights), window)
+
+
+def _grant(
+    store: Store, row: Mapping[str, Any], grant: Grant, window: timedelta, now: datetime
+) -> dict[str, Any] | None:
+    change = tickets.grant(row["state"], grant.devices, now, window)
+    if not apply(store, row, change, now):
+        return None
+    return {**row, **change.changes, "version": row["version"] + 1}
+
+
+def _latest(reading: Reading, lasts: Mapping[str, datetime]) -> dict[str, datetime]:
+    """When each device must have come free, by UUID."""
+    return {h.uuid: lasts[h.session] for h in reading.ledger.holdings if h.session in lasts}
+
+
+def _tell(
+    store: Store,
+    decision: Decision,
+    pool: PlacementPool,
+    waiting: Mapping[str, Mapping[str, Any]],
+    ends: Mapping[str, datetime],
+    latest: Mapping[str, datetime],
+    experience: Experience,
+    now: datetime,
+) -> None:
+    """Write what each waiting ticket is told, where it has changed."""
+    eligible = {t.id: pool.eligible(t) for t in decision.waiting}
+    waits = with_estimates(explain(decision, pool), eligible, ends, latest, experience, now)
+    told = {w.ticket.id: shown(w, waiting[w.ticket.id]["shown"] or {}) for w in waits}
+    store.show_tickets({i: s for i, s in told.items() if s != waiting[i]["shown"]})

@@ -1,0 +1,253 @@
+"""The loop that serves the queue: readings in a thread, decisions in `book`, starts through the hub.
+
+It may be killed at any point. A grant is in the store before its start is asked for; after a restart each
+granted or starting ticket is compared with what the hub says of that server: ready is started, pending is
+left alone, nothing means that the start never reached the hub or failed, and the ticket gets its old place.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta, timezone
+from typing import Any, Protocol
+
+from ..errors import DS01Error
+from ..policy.resolve import Person
+from ..service.hubapi import HubError
+from ..site import Site
+from . import book, tickets
+from .model import LIVE, Rules
+from .outlook import Experience, expected_ends
+from .pace import Pace
+
+TICK_S = 2.0
+IDLE_TICK_S = 5.0
+EXPERIENCE_S = 60.0
+NEVER_ARRIVED = timedelta(seconds=20)
+"""A starting ticket whose server the hub does not know so long after: its start never arrived or failed."""
+WARN_HORIZON = timedelta(hours=24)
+_BUSY = (0, 429, 502, 503, 504)
+"""Answers that say nothing against the ticket: the hub, the engine or the devices were not to be had."""
+
+log = logging.getLogger(__name__)
+
+
+class Hub(Protocol):
+    """What the runner needs of the hub; `service.hubapi.HubApi` is the real one."""
+
+    async def model(self, name: str, max_age: float = ...) -> dict[str, Any]:
+        """A user's model."""
+
+    async def person(self, name: str, max_age: float = ...) -> Person:
+        """A user as the policy sees them."""
+
+    async def start(self, user: str, server: str, options: dict[str, Any]) -> None:
+        """Start a server."""
+
+
+class Runner:
+    """One for each service process; see the module's text."""
+
+    def __init__(
+        self,
+        site: Site,
+        hub: Hub,
+        *,
+        clock: Callable[[], datetime] = lambda: datetime.now(timezone.utc),
+        rules: Rules | None = None,
+        pace: Pace | None = None,
+        on_change: Callable[[], None] = lambda: None,
+    ) -> None:
+        """``on_change`` is called when devices changed hands, so that pages read anew."""
+        self.site, self.hub, self.clock, self.on_change = site, hub, clock, on_change
+        self.rules, self.pace = rules or Rules(), pace or Pace()
+        self.problem = ""
+        """Why the last pass did nothing, for pages and metrics."""
+        self.waiting = 0
+        self._starts: dict[str, asyncio.Task[None]] = {}
+        self._users: dict[str, str] = {}
+        self._experience: tuple[float, Experience] | None = None
+        self._warned = 0.0
+
+    async def run(self) -> None:
+        """Serve until cancelled. A pass that fails is told and tried again."""
+        while True:
+            busy = False
+            try:
+                busy = await self.tick()
+                self.problem = ""
+            except DS01Error as error:
+                if str(error) != self.problem:
+                    log.warning("The queue stands still: %s", error)
+                self.problem = str(error)
+            except Exception as error:  # the loop must outlive its own faults
+                log.exception("The queue stumbled")
+                self.problem = f"an internal fault: {type(error).__name__}"
+            await asyncio.sleep(TICK_S if busy else IDLE_TICK_S)
+
+    async def stop(self) -> None:
+        """Give up waiting for starts under way; the next process finds out what became of them."""
+        for task in self._starts.values():
+            task.cancel()
+        await asyncio.gather(*self._starts.values(), return_exceptions=True)
+
+    async def tick(self) -> bool:
+        """One pass. Returns whether anybody waits or is being started."""
+        rows, reserved = await asyncio.to_thread(self._load)
+        if not rows and not reserved:
+            self.waiting = 0
+            return False
+        people, gone = await self._people({r["user"] for r in rows})
+        await self._follow_up([r for r in rows if r["user"] not in gone])
+        now = self.clock()
+        done = await asyncio.to_thread(self._pass, now, people, frozenset(gone), reserved)
+        self.waiting = done.waiting
+        for row in done.granted:
+            self._begin(row)
+        left = [r for r in rows if r["state"] == "granted" and r["id"] not in self._starts]
+        for row in left[: self.pace.free(len(self._starts))]:
+            self._begin(row)  # granted by a process that is no more
+        if done.granted:
+            self.on_change()
+        return bool(rows or self._starts)
+
+    def _load(self) -> tuple[list[dict[str, Any]], bool]:
+        store = self.site.store()
+        return store.tickets(LIVE), bool(store.reservations())
+
+    def _pass(
+        self, now: datetime, people: Mapping[str, Person], gone: frozenset[str], reserved: bool
+    ) -> book.Pass:
+        store = self.site.store()
+        gpu = self.site.gpu()
+        ledger = self.site.ledger.read(gpu.inventory, gpu.processes, gpu.former)
+        reading = book.Reading(now, gpu.inventory, ledger, people, gone)
+        experience = self._learned(now)
+        if reserved:
+            lasts = book.lasts_until(ledger)
+            ends = expected_ends(gpu.inventory, ledger.holdings, lasts, experience, now)
+            book.keep_reservations(store, reading, ends)
+            if time.monotonic() - self._warned > EXPERIENCE_S:
+                self._warned = time.monotonic()
+                book.warn_collisions(store, reading, WARN_HORIZON)
+        room = self.pace.free(len(self._starts))
+        return book.run_pass(self.site, reading, self.rules, experience, room, self._users.values())
+
+    def _learned(self, now: datetime) -> Experience:
+        if self._experience is None or time.monotonic() - self._experience[0] > EXPERIENCE_S:
+            self._experience = (time.monotonic(), book.read_experience(self.site.store(), now))
+        return self._experience[1]
+
+    async def _people(self, names: set[str]) -> tuple[dict[str, Person], set[str]]:
+        """Who is who; somebody the hub cannot be asked about now is in neither, and simply waits."""
+        people: dict[str, Person] = {}
+        gone: set[str] = set()
+        for name in sorted(names):
+            try:
+                people[name] = await self.hub.person(name)
+            except HubError as error:
+                if error.status != 404:
+                    raise
+                gone.add(name)
+        return people, gone
+
+    async def _follow_up(self, rows: list[dict[str, Any]]) -> None:
+        """Compare what should run with what the hub says runs."""
+        for row in rows:
+            if row["id"] in self._starts:
+                continue
+            fresh = row["state"] != "waiting"
+            model = await (self.hub.model(row["user"], 0) if fresh else self.hub.model(row["user"]))
+            server = (model.get("servers") or {}).get(row["server"]) or {}
+            await self._compare(row, server)
+
+    async def _compare(self, row: dict[str, Any], server: Mapping[str, Any]) -> None:
+        now = self.clock()
+        if server.get("ready"):
+            await self._write(row, tickets.running(row["state"], now))
+            self.on_change()
+        elif server.get("pending") or row["state"] != "starting":
+            return
+        elif now - (row["starting_at"] or now) > NEVER_ARRIVED:
+            reason = "the start did not come to an end; it is tried again"
+            await self._write(row, tickets.give_back(row["state"], now, reason, row["attempts"]))
+
+    def _begin(self, row: dict[str, Any]) -> None:
+        if row["id"] not in self._starts:
+            task = asyncio.ensure_future(self._start(row))
+            self._starts[row["id"]], self._users[row["id"]] = task, row["user"]
+            task.add_done_callback(lambda _: self._forget(row["id"]))
+
+    def _forget(self, ticket: str) -> None:
+        self._starts.pop(ticket, None)
+        self._users.pop(ticket, None)
+
+    async def _start(self, row: dict[str, Any]) -> None:
+        """Ask the hub for one session; every ending is written to the ticket."""
+        now = self.clock()
+        if not await self._write(row, tickets.start(row["state"], now, row["attempts"])):
+            return
+        row = {**row, "state": "starting", "attempts": row["attempts"] + 1, "version": row["version"] + 1}
+        began = time.monotonic()
+        try:
+            await self.hub.start(row["user"], row["server"], row["options"])
+            ready = await self._until_settled(row)
+        except HubError as error:
+            await self._failed(row, error)
+            return
+        except (OSError, asyncio.TimeoutError) as error:
+            await self._failed(row, HubError(0, str(error) or "the hub did not answer"))
+            return
+        if ready:
+            self.pace.started(time.monotonic() - began)
+            await self._write(row, tickets.running("starting", self.clock()))
+            self.on_change()
+        else:
+            await self._failed(row, HubError(400, "the session ended while it was starting"))
+
+    async def _until_settled(self, row: Mapping[str, Any]) -> bool:
+        """Wait while the hub says that the server is pending; whether it became ready."""
+        while True:
+            model = await self.hub.model(row["user"], 0)
+            server = (model.get("servers") or {}).get(row["server"]) or {}
+            if server.get("ready") or not server.get("pending"):
+                return bool(server.get("ready"))
+            await asyncio.sleep(0.5)
+
+    async def _failed(self, row: dict[str, Any], error: HubError) -> None:
+        """Back to its place; a hub that is busy slows the pace and costs no attempt."""
+        model: Mapping[str, Any] = {}
+        try:
+            model = await self.hub.model(row["user"], 0)
+        except DS01Error:
+            log.info("The hub cannot say what became of %s/%s", row["user"], row["server"])
+            return  # the next pass compares again
+        server = (model.get("servers") or {}).get(row["server"]) or {}
+        if server.get("ready") or server.get("pending"):
+            return
+        attempts = row["attempts"]
+        if error.status in _BUSY:
+            attempts = 0
+            if error.status != 503:
+                self.pace.failed()
+        change = tickets.give_back("starting", self.clock(), str(error), attempts)
+        if attempts == 0:
+            change.changes["attempts"] = row["attempts"] - 1
+        if await self._write(row, change) and change.action == "failed":
+            text = f"Your session from the queue could not be started: {error}"
+            await self._notice(row, text, "danger")
+
+    async def _write(self, row: Mapping[str, Any], change: tickets.Change) -> bool:
+        now = self.clock()
+        return await asyncio.to_thread(lambda: book.apply(self.site.store(), row, change, now))
+
+    async def _notice(self, row: Mapping[str, Any], text: str, level: str) -> None:
+        now, key = self.clock(), f"ticket:{row['id']}:{level}"
+        await asyncio.to_thread(
+            lambda: self.site.store().add_notice(
+                row["user"], text, now, kind="queue", level=level, server=row["server"], key=key
+            )
+        )

@@ -1,0 +1,138 @@
+"""A site, an engine and a hub that exist in memory; store, policy and decisions are the real ones."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import datetime, timedelta, timezone
+from types import SimpleNamespace
+
+from ds01spawner.engines.docker.ledger import LedgerSnapshot, SessionRecord
+from ds01spawner.errors import EngineError
+from ds01spawner.labels import SessionLabels
+from ds01spawner.placement.model import Card, Device, GpuRequest, Holding, Inventory
+from ds01spawner.placement.place import place
+from ds01spawner.policy.load import PolicyWatcher
+from ds01spawner.policy.plan import SessionUse, Usage
+from ds01spawner.policy.resolve import Person, resolve
+from ds01spawner.service.hubapi import HubError
+
+START = datetime(2026, 3, 2, 12, 0, tzinfo=timezone.utc)
+
+
+class Clock:
+    """A clock that only moves when told."""
+
+    def __init__(self):
+        self.now = START
+
+    def __call__(self):
+        return self.now
+
+    def pass_seconds(self, seconds):
+        self.now += timedelta(seconds=seconds)
+
+
+class FakeSite:
+    """Six slices (or so) on one card, and who holds them."""
+
+    def __init__(self, store, devices=6):
+        self._store, self.fail = store, None
+        self.settings = SimpleNamespace(strategy="best-fit", hub_id="hub")
+        self.inventory = Inventory(
+            "simulated",
+            tuple(Device(f"M{i}", "A100", "1g.10gb", 10240, 1, "G", i) for i in range(devices)),
+            (Card("G", "A100", 81920, True),),
+        )
+        self.held: dict[str, tuple[str, str]] = {}
+        self.cpu: set[tuple[str, str]] = set()
+        self.policy = PolicyWatcher(None)
+        self.ledger = self
+
+    def store(self):
+        return self._store
+
+    def gpu(self):
+        return SimpleNamespace(inventory=self.inventory, processes=(), former=())
+
+    def read(self, *_):
+        if self.fail:
+            raise EngineError(self.fail)
+        sessions = {*self.held.values(), *self.cpu}
+        holdings = tuple(
+            Holding(u, f"{user}/{server}", "session", user, server, f"{user}-{server}")
+            for u, (user, server) in self.held.items()
+        )
+        records = tuple(
+            SessionRecord(self._labels(user, server), "c", "n", "running", "Up") for user, server in sessions
+        )
+        return LedgerSnapshot(holdings, records, ())
+
+    def _labels(self, user, server):
+        uuids = tuple(u for u, who in self.held.items() if who == (user, server))
+        return SessionLabels(
+            user, server, "p", "hub", f"{user}-{server}", gpu_uuids=uuids, gpu_equivalents=len(uuids) / 7
+        )
+
+    def limits(self, person, now):
+        return resolve(self.policy.current(), person, now)
+
+    def usage_of(self, person, snapshot, now, limits):
+        mine = [r.labels for r in snapshot.sessions if r.labels.user == person.name]
+        return Usage(tuple(SessionUse.from_labels(labels) for labels in mine))
+
+
+class FakeHub:
+    """Starts servers by the rules of placement: never a device that is held or kept for others."""
+
+    def __init__(self, site, clock):
+        self.site, self.clock = site, clock
+        self.servers: dict[tuple[str, str], dict] = {}
+        self.asked: list[tuple[str, str]] = []
+        self.gone: set[str] = set()
+        self.answer: dict[str, HubError] = {}
+        self.slow = False
+        self.down = False
+
+    async def person(self, name, max_age=30):
+        return Person((await self.model(name))["name"])
+
+    async def model(self, name, max_age=30):
+        if self.down:
+            raise HubError(0, "the hub did not answer")
+        if name in self.gone:
+            raise HubError(404, "no such user")
+        return {"name": name, "servers": {s: m for (u, s), m in self.servers.items() if u == name}}
+
+    async def start(self, user, server, options):
+        if self.down:
+            raise HubError(0, "the hub did not answer")
+        if user in self.answer:
+            raise self.answer[user]
+        if (user, server) in self.servers:
+            raise HubError(400, f"{user} is already running")
+        self.claim(user, server, options.get("gpu", "none"))
+        self.asked.append((user, server))
+        self.servers[user, server] = {"ready": not self.slow, "pending": "spawn" if self.slow else None}
+        await asyncio.sleep(0)
+
+    def claim(self, user, server, profile):
+        """What the spawner does under its lock."""
+        if profile == "none":
+            self.site.cpu.add((user, server))
+            return
+        blocks = self.site.store().blocks(self.clock(), [])
+        keys = frozenset({f"user:{user}"})
+        found = place(GpuRequest(profile), self.site.inventory, self.site.read().holdings, blocks, keys=keys)
+        if not found.ok:
+            raise HubError(503, found.refused)
+        for device in found.devices:
+            assert device.uuid not in self.site.held
+            self.site.held[device.uuid] = (user, server)
+
+    def ready(self, user, server=""):
+        self.servers[user, server] = {"ready": True, "pending": None}
+
+    def end(self, user, server=""):
+        self.servers.pop((user, server), None)
+        self.site.held = {u: who for u, who in self.site.held.items() if who != (user, server)}
+        self.site.cpu.discard((user, server))

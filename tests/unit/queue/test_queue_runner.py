@@ -1,0 +1,410 @@
+"""The loop that serves the queue: in order, never twice, never lost, whatever dies when."""
+
+import asyncio
+from datetime import timedelta
+from random import Random
+
+import pytest
+from queue_site import START, Clock, FakeHub, FakeSite
+
+from ds01spawner.errors import DS01Error, Refused
+from ds01spawner.options import parse_options
+from ds01spawner.policy.resolve import Person
+from ds01spawner.queue import api, booking
+from ds01spawner.queue.pace import Pace
+from ds01spawner.queue.runner import Runner
+from ds01spawner.service.hubapi import HubError
+from ds01spawner.store import Store
+
+H = timedelta(hours=1)
+
+
+class World:
+    def __init__(self, path, devices=6, width=16):
+        self.store = Store.open(f"sqlite:///{path / 'ds01.sqlite'}")
+        self.clock = Clock()
+        self.site = FakeSite(self.store, devices)
+        self.hub = FakeHub(self.site, self.clock)
+        self.width = width
+        self.restart()
+
+    def restart(self):
+        """As after ``kill -9``: only store, engine and hub are left."""
+        self.runner = Runner(self.site, self.hub, clock=self.clock, pace=Pace(self.width, most=self.width))
+
+    def join(self, user, gpu="1g.10gb", server="", **options):
+        person = Person(user)
+        limits = self.site.limits(person, self.clock())
+        asked = parse_options({"gpu": gpu, "wait": True, **options})
+        row = api.join(self.store, person, limits, asked, server, self.clock())
+        self.clock.pass_seconds(1)
+        return row["id"]
+
+    async def tick(self, times=1, seconds=2):
+        for _ in range(times):
+            self.clock.pass_seconds(seconds)
+            await self.runner.tick()
+            for _ in range(400):
+                if not self.runner._starts or self.hub.slow:
+                    break
+                await asyncio.sleep(0.005)
+
+    def state(self, ticket):
+        return self.store.ticket(ticket)["state"]
+
+
+@pytest.fixture
+def world(tmp_path):
+    made = World(tmp_path)
+    yield made
+    made.store.close()
+
+
+async def test_a_free_device_is_granted_held_and_started(world):
+    ticket = world.join("ann", project="thesis")
+    await world.tick()
+    assert world.state(ticket) == "started"
+    assert world.site.held == {"M0": ("ann", "")}
+    assert world.store.blocks(world.clock()) == {}
+    actions = [e["action"] for e in world.store.events(topic="ticket")]
+    assert actions == ["waiting", "granted", "starting", "started"]
+    assert world.store.ticket(ticket)["options"] == {"project": "thesis", "gpu": "1g.10gb"}
+
+
+async def test_nobody_waiting_asks_nothing_of_the_engine(world):
+    world.site.fail = "the engine is down"
+    assert await world.runner.tick() is False
+
+
+async def test_who_waits_is_told_why_and_how_long_and_others_keep_off(world):
+    for i in range(6):
+        world.site.held[f"M{i}"] = (f"holder{i}", "")
+    first, second = world.join("ann"), world.join("ben")
+    await world.tick()
+    shown = api.describe(world.store.ticket(second))
+    assert (shown["state"], shown["position"], shown["ahead"]) == (
+        "waiting",
+        2,
+        [{"class": "1g.10gb", "count": 1}],
+    )
+    assert shown["reason"] == "1 place is before it for the same devices"
+    assert shown["estimate"]["p90_s"] > shown["estimate"]["p50_s"] > 0
+    assert "6 devices that you could use are in use and 1 before you" in shown["estimate"]["basis"]
+    assert "none is free" in api.describe(world.store.ticket(first))["reason"]
+    world.site.held.pop("M3")
+    with pytest.raises(HubError, match="people wait for it"):
+        world.hub.claim("mallory", "", "1g.10gb")
+    await world.tick()
+    assert world.site.held["M3"] == ("ann", "")
+    assert (world.state(first), world.state(second)) == ("started", "waiting")
+
+
+async def test_the_guard_ends_with_the_queue_and_with_the_service(world):
+    world.site.held = {f"M{i}": ("x", "") for i in range(6)}
+    ticket = world.join("ann")
+    await world.tick()
+    assert len(world.store.blocks(world.clock())) == 6
+    assert world.store.blocks(world.clock() + timedelta(seconds=61)) == {}
+    api.cancel(world.store, ticket, Person("ann"), world.clock())
+    world.join("zed", "none")
+    await world.tick()
+    assert world.store.blocks(world.clock()) == {}
+
+
+async def test_thirty_for_six_in_order_none_twice_none_lost_whatever_dies(tmp_path):
+    for seed in range(2):
+        folder = tmp_path / str(seed)
+        folder.mkdir()
+        await thirty(World(folder), Random(seed))
+
+
+async def thirty(world, random):
+    people = [f"p{i:02d}" for i in range(30)]
+    tickets = {p: world.join(p) for p in people}
+    leaving = set(random.sample(people[12:], 2))
+    for p in leaving:
+        api.cancel(world.store, tickets[p], Person(p), world.clock())
+    for _ in range(400):
+        fate = random.random()
+        if fate < 0.4 and world.hub.servers:
+            world.hub.end(*random.choice(sorted(world.hub.servers)))
+        elif fate < 0.55:
+            await killed_in_the_middle(world, random)
+        elif fate < 0.6:
+            world.hub.down = not world.hub.down
+        try:
+            await world.tick(seconds=random.choice([1, 5, 30]))
+        except DS01Error:
+            world.hub.down = False
+        assert len(world.site.held) == len(set(world.site.held.values()))
+        if all(world.state(t) in ("started", "cancelled") for t in tickets.values()):
+            break
+    served = [user for user, _ in world.hub.asked]
+    assert sorted(served) == sorted(set(people) - leaving), "each once, nobody lost"
+    # The order of grants is the order of arrival: nobody here had used anything before.
+    granted = [e["user"] for e in world.store.events(topic="ticket", limit=5000) if e["action"] == "granted"]
+    first = list(dict.fromkeys(granted))
+    assert first == [p for p in people if p in first]
+    assert {world.state(tickets[p]) for p in leaving} == {"cancelled"}
+    world.store.close()
+
+
+async def killed_in_the_middle(world, random):
+    """The service dies after some of its steps; nothing of it survives but what is written."""
+    task = asyncio.ensure_future(world.runner.tick())
+    for _ in range(random.randrange(30)):
+        await asyncio.sleep(0.001)
+    task.cancel()
+    for start in list(world.runner._starts.values()):
+        start.cancel()
+    await asyncio.gather(task, *world.runner._starts.values(), return_exceptions=True)
+    world.restart()
+
+
+async def test_a_start_that_reached_the_hub_is_not_asked_again(world):
+    world.hub.slow = True
+    ticket = world.join("ann")
+    await world.tick()
+    await asyncio.sleep(0.05)
+    for task in world.runner._starts.values():
+        task.cancel()
+    world.restart()
+    await world.tick(times=5, seconds=60)
+    assert world.state(ticket) == "starting"
+    world.hub.ready("ann")
+    world.hub.slow = False
+    await world.tick()
+    assert world.state(ticket) == "started"
+    assert world.hub.asked == [("ann", "")]
+
+
+async def test_a_start_that_never_arrived_gets_its_old_place_back(world):
+    ticket = world.join("ann")
+    row = world.store.ticket(ticket)
+    for state in ("granted", "starting"):
+        changes = {"state": state, "starting_at": START, "claim_until": START + H, "devices": ["M0"]}
+        assert world.store.move_ticket(ticket, row["version"], START, changes, hold=("M0",))
+        row = world.store.ticket(ticket)
+    await world.tick(times=2, seconds=30)
+    returned = [e for e in world.store.events(topic="ticket") if e["action"] == "returned"]
+    assert [e["data"]["reason"] for e in returned] == ["the start did not come to an end; it is tried again"]
+    assert world.state(ticket) == "started"
+    assert world.store.ticket(ticket)["arrived"] == START
+
+
+async def test_a_start_that_fails_for_good_fails_the_ticket_and_says_so(world):
+    world.hub.answer["ann"] = HubError(500, "the image is broken")
+    ticket = world.join("ann")
+    await world.tick(times=6, seconds=20)
+    assert (world.state(ticket), world.store.ticket(ticket)["attempts"]) == ("failed", 3)
+    assert "the image is broken" in world.store.notices("ann", world.clock())[0]["text"]
+    assert world.store.blocks(world.clock()) == {}
+
+
+async def test_a_busy_hub_costs_no_attempt_and_slows_the_pace(world):
+    world.hub.answer["ann"] = HubError(429, "too many starts")
+    ticket = world.join("ann")
+    await world.tick(times=5, seconds=20)
+    assert (world.state(ticket), world.store.ticket(ticket)["attempts"]) == ("waiting", 0)
+    assert world.runner.pace.width < 16
+    del world.hub.answer["ann"]
+    await world.tick(times=2, seconds=20)
+    assert world.state(ticket) == "started"
+
+
+async def test_quota_is_checked_at_the_head_and_stands_in_nobody_s_way(world):
+    for i in range(5):
+        world.site.held[f"M{i}"] = ("ann", f"s{i}")
+    greedy, modest = world.join("ann", server="more", gpu_count=1), world.join("ben")
+    await world.tick()
+    assert (world.state(greedy), world.state(modest)) == ("waiting", "started")
+    assert world.store.ticket(greedy)["shown"]["code"] == "limit"
+
+
+async def test_two_places_of_one_person_start_one_after_the_other(world):
+    world.hub.slow = True
+    one, two = world.join("ann", server="a"), world.join("ann", server="b")
+    await world.tick(times=2)
+    assert sorted((world.state(one), world.state(two))) == ["starting", "waiting"]
+    for task in world.runner._starts.values():
+        task.cancel()
+
+
+async def test_starts_are_paced_in_order(tmp_path):
+    world = World(tmp_path, width=3)
+    world.hub.slow = True
+    tickets = [world.join(f"p{i:02d}", "none") for i in range(10)]
+    await world.tick()
+    await asyncio.sleep(0.1)
+    assert [u for u, _ in world.hub.asked] == ["p00", "p01", "p02"]
+    assert world.store.ticket(tickets[3])["shown"]["reason"].startswith("its turn has come")
+    world.hub.ready("p01")
+    await asyncio.sleep(0.7)
+    await world.tick()
+    await asyncio.sleep(0.1)
+    assert [u for u, _ in world.hub.asked][3:] == ["p03"]
+    for task in world.runner._starts.values():
+        task.cancel()
+    world.store.close()
+
+
+async def test_waiting_too_long_and_claims_not_used_expire(world):
+    world.site.held = {f"M{i}": ("x", "") for i in range(6)}
+    ticket = world.join("ann")
+    await world.tick(seconds=24 * 3600 + 5)
+    assert world.state(ticket) == "expired"
+    assert "is over: it waited as long" in world.store.notices("ann", world.clock())[0]["text"]
+
+
+async def test_a_deleted_account_leaves_the_line(world):
+    world.site.held = {f"M{i}": ("x", "") for i in range(6)}
+    ticket = world.join("ann")
+    world.hub.gone.add("ann")
+    await world.tick()
+    assert world.state(ticket) == "cancelled"
+
+
+async def test_who_started_by_other_means_gives_the_place_back(world):
+    world.site.held = {f"M{i}": ("x", "") for i in range(6)}
+    ticket = world.join("ann")
+    world.hub.ready("ann")
+    await world.tick()
+    assert world.state(ticket) == "started"
+
+
+@pytest.mark.parametrize("what", ["engine", "hub"])
+async def test_nothing_is_granted_while_engine_or_hub_cannot_be_asked(world, what):
+    ticket = world.join("ann")
+    if what == "engine":
+        world.site.fail = "no answer"
+    else:
+        world.hub.down = True
+    with pytest.raises(DS01Error):
+        await world.runner.tick()
+    assert world.state(ticket) == "waiting"
+    world.site.fail, world.hub.down = None, False
+    await world.tick()
+    assert world.state(ticket) == "started"
+
+
+class TestDoor:
+    def test_the_same_server_has_one_place(self, world):
+        assert world.join("ann") == world.join("ann")
+
+    def test_places_are_limited(self, world):
+        world.join("ann", server="a")
+        world.join("ann", server="b")
+        with pytest.raises(Refused, match="2 at a time"):
+            world.join("ann", server="c")
+
+    def test_strangers_learn_nothing_and_cancel_nothing(self, world):
+        ticket = world.join("ann")
+        for call in (
+            lambda: api.cancel(world.store, ticket, Person("mallory"), world.clock()),
+            lambda: api.own(world.store, ticket, Person("mallory")),
+            lambda: api.own(world.store, "ffff", Person("mallory")),
+        ):
+            with pytest.raises(Refused) as caught:
+                call()
+            assert caught.value.refusal.status == 404
+        assert world.state(ticket) == "waiting"
+
+    def test_others_are_shown_by_class_alone(self, world):
+        world.join("ann", project="secret")
+        (line,) = api.listing(world.store.tickets(), Person("ben"))
+        assert line == {"state": "waiting", "position": None, "class": "1g.10gb", "mine": False}
+        (line,) = api.listing(world.store.tickets(), Person("root", admin=True))
+        assert line["user"] == "ann"
+
+    def test_what_is_over_cannot_be_cancelled_again(self, world):
+        ticket = world.join("ann")
+        api.cancel(world.store, ticket, Person("ann"), world.clock())
+        with pytest.raises(Refused, match="cancelled already"):
+            api.cancel(world.store, ticket, Person("ann"), world.clock())
+
+
+class TestReservations:
+    def reserve(self, world, **kw):
+        body = {"subject": "user:prof", "profile": "1g.10gb", "count": 4, "title": "NLP", **kw}
+        body.setdefault("start", (START + H).isoformat())
+        body.setdefault("end", (START + 3 * H).isoformat())
+        wanted = booking.parse(body)
+        return booking.reserve(world.store, wanted, world.site.inventory, "root", world.clock())
+
+    async def test_devices_are_kept_from_the_lead_on_and_given_to_whom_they_are_for(self, world):
+        self.reserve(world)
+        await world.tick()
+        assert world.store.blocks(world.clock()) == {}
+        world.clock.now = START + timedelta(minutes=40)
+        await world.tick()
+        blocks = world.store.blocks(world.clock())
+        assert sorted(blocks) == ["M0", "M1", "M2", "M3"]
+        assert blocks["M0"].reason == "reserved for NLP until 15:00 UTC"
+        ticket, mine = world.join("ann"), world.join("prof")
+        await world.tick()
+        assert (world.state(ticket), world.state(mine)) == ("started", "started")
+        assert {u for u, who in world.site.held.items() if who[0] == "ann"} <= {"M4", "M5"}
+
+    async def test_a_no_show_gives_them_back(self, world):
+        self.reserve(world)
+        world.clock.now = START + timedelta(minutes=70)
+        await world.tick()
+        assert len(world.store.blocks(world.clock())) == 4
+        world.clock.now = START + timedelta(minutes=76)
+        await world.tick(times=2)
+        assert world.store.blocks(world.clock()) == {}
+        assert [e["action"] for e in world.store.events(topic="reservation")] == ["created", "no-show"]
+
+    async def test_sessions_that_would_collide_are_warned_once(self, world):
+        world.site.held = {f"M{i}": ("ann", "a") for i in range(6)}
+        self.reserve(world)
+        await world.tick()
+        world.runner._warned = 0.0
+        await world.tick()
+        (notice,) = world.store.notices("ann", world.clock())
+        assert "is reserved from 2026-03-02 13:00 UTC" in notice["text"]
+
+    def test_two_that_want_too_much_together_are_told(self, world):
+        self.reserve(world)
+        made = self.reserve(world, subject="group:ml", count=3, title="ML")
+        assert made["warnings"] == ["on 2026-03-02 13:00 UTC NLP wants 4 × 1g.10gb too; there are 6"]
+
+    @pytest.mark.parametrize(
+        "body",
+        [
+            {"colour": "red"},
+            {"count": "4"},
+            {"count": True},
+            {"devices": [1]},
+            {"start": "soon"},
+            {"grace_minutes": -1},
+            {"zone": "Mars/Olympus", "start": "2026-03-02T14:00"},
+            {"start": "2020-01-01T00:00", "end": "2020-01-01T01:00"},
+        ],
+    )
+    def test_what_is_refused_from_outside(self, world, body):
+        with pytest.raises(Refused) as caught:
+            self.reserve(world, **body)
+        assert caught.value.refusal.status == 400
+        assert world.store.reservations() == []
+
+
+class TestPace:
+    def test_quick_starts_let_it_rise_and_slow_ones_fall(self):
+        pace = Pace(3)
+        for _ in range(12):
+            pace.started(1.0)
+        assert pace.width > 3
+        wide = pace.width
+        for _ in range(wide):
+            pace.started(5.0)
+        assert pace.width < wide
+
+    def test_it_stays_within_its_bounds(self):
+        pace = Pace(2, least=1, most=4)
+        for _ in range(10):
+            pace.failed()
+        assert (pace.width, pace.free(0), pace.free(5)) == (1, 1, 0)
+        for _ in range(50):
+            pace.started(1.0)
+        assert pace.width == 4
