@@ -96,7 +96,7 @@ def _from_engine(stats: dict[str, Any], top: dict[str, Any]) -> Sample:
         name, kind = classify(str(line[command]).split())
         processes.append(Process(int(line[pid]), 0, name, kind, _seconds(line[time])))
     missing = "the engine does not tell its network use" if network is None else ""
-    return Sample(cpu, network, tuple(processes), None, missing)
+    return Sample(cpu, network, tuple(processes), None, missing, sees_typing=False)
 
 
 def _seconds(text: str) -> float:

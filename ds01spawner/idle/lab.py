@@ -46,6 +46,24 @@ class LabClient:
                 break
         return answer
 
+    async def terminals(self, addresses: Sequence[str], port: int, path: str) -> Reading[datetime | None]:
+        """When a terminal was last used, output included: for where keystrokes cannot be seen."""
+        answer: Reading[datetime | None] = failed("its container has no address")
+        for address in addresses:
+            host = f"[{address}]" if ":" in address else address
+            try:
+                base = f"http://{host}:{port}{path.rstrip('/')}"
+                listed = await self._get(f"{base}/api/terminals?no_track_activity=1")
+                times = [t for e in listed if (t := _moment(e.get("last_activity"))) is not None]
+                return Reading("known", max(times, default=None))
+            except HTTPClientError as error:
+                if error.code == 404:
+                    return unsupported("its server has no terminals")
+                answer = failed(_why(error))
+            except (OSError, ValueError, TypeError, AttributeError) as error:
+                answer = failed(f"its server could not be asked: {error or type(error).__name__}")
+        return answer
+
     async def _ask(self, base: str) -> Reading[Kernels]:
         try:
             listed = await self._get(f"{base}/api/kernels?no_track_activity=1")

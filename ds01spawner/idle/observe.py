@@ -84,11 +84,12 @@ class Observer:
             asyncio.gather(*(self._kernels(r, servers) for r in running)),
             asyncio.gather(*(self._folder(r) for r in running)),
         )
+        typing = await asyncio.gather(*(self._typing(r, servers, counters) for r in running))
         looks = {}
-        for r, kernel, (saved, keep) in zip(running, kernels, folders, strict=True):
+        for r, kernel, (saved, keep), typed in zip(running, kernels, folders, typing, strict=True):
             signals = self._signals(r, counters, reading, kernel, saved)
             hub = servers.get((r.labels.user, r.labels.server))
-            signals = _with_hub(signals, hub)
+            signals = _with_typing(_with_hub(signals, hub), typed)
             if keep.status == "failed":  # perhaps its owner just asked to keep it
                 signals = _with_work(signals, keep.reason)
             looks[r.labels.session] = Look(signals, keep.value)
@@ -149,10 +150,13 @@ class Observer:
         return ""
 
     def _samples(self, containers: list[str]) -> dict[str, Sample]:
+        """From the host's files, and from the engine what those do not tell."""
         found = self._sensors.host.sample(containers)
-        if found or not containers or self._sensors.engine is None:
+        open_ = [c for c in containers if c not in found or found[c].missing]
+        if not open_ or self._sensors.engine is None:
             return found
-        return self._sensors.engine.sample(containers)
+        told = self._sensors.engine.sample(open_)
+        return {**found, **{c: _merged(found.get(c), told[c]) for c in open_}}
 
     async def _gpu(self, running: Collection[Running]) -> GpuReading | str | None:
         if not any(r.labels.gpu_uuids for r in running):
@@ -165,6 +169,19 @@ class Observer:
             return failed("the hub does not know its server")
         try:
             ask = self._sensors.lab.kernels(r.addresses, self._sensors.port, server.path)
+            return await asyncio.wait_for(ask, self._sensors.timeout)
+        except asyncio.TimeoutError:
+            return failed("its server did not answer in time")
+
+    async def _typing(
+        self, r: Running, servers: Mapping[tuple[str, str], HubServer], counters: str
+    ) -> Reading[datetime | None] | None:
+        """When a terminal was used, asked only where keystrokes cannot be seen; None elsewhere."""
+        server = servers.get((r.labels.user, r.labels.server))
+        if counters or server is None or self._meter.sees_typing(r.labels.session):
+            return None
+        try:
+            ask = self._sensors.lab.terminals(r.addresses, self._sensors.port, server.path)
             return await asyncio.wait_for(ask, self._sensors.timeout)
         except asyncio.TimeoutError:
             return failed("its server did not answer in time")
@@ -207,6 +224,21 @@ def _with_hub(signals: Signals, hub: HubServer | None) -> Signals:
     if hub is None or hub.last_activity is None:
         return replace(signals, hub=failed("no activity is recorded"))
     return replace(signals, hub=known(hub.last_activity))
+
+
+def _merged(host: Sample | None, engine: Sample) -> Sample:
+    """The engine's counters, with the keystrokes that only the host sees."""
+    if host is None or not host.sees_typing:
+        return engine
+    return replace(engine, typed_at=host.typed_at, sees_typing=True)
+
+
+def _with_typing(signals: Signals, typed: Reading[datetime | None] | None) -> Signals:
+    if typed is None or typed.status == "unsupported" or signals.work.value is None:
+        return signals
+    if typed.status == "failed":
+        return _with_work(signals, typed.reason)
+    return replace(signals, work=known(replace(signals.work.value, typed_at=typed.value)))
 
 
 def _with_work(signals: Signals, reason: str) -> Signals:

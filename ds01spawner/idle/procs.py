@@ -50,7 +50,8 @@ class HostSampler:
         missing = (
             "" if cpu is not None and network is not None and processes else "its counters are unreadable"
         )
-        return Sample(cpu, network, tuple(processes) or None, self._typed_at(pids), missing)
+        typed_at, seen = self._typed_at(pids)
+        return Sample(cpu, network, tuple(processes) or None, typed_at, missing, seen)
 
     def _cpu(self, container: str, text: str) -> float | None:
         """CPU seconds of the container's own cgroup, of whichever version accounts for CPU here."""
@@ -90,8 +91,11 @@ class HostSampler:
         cpu = (int(fields[11]) + int(fields[12])) / _TICKS
         return Process(pid, int(fields[19]), name, kind, cpu)
 
-    def _typed_at(self, pids: list[int]) -> datetime | None:
-        """When a terminal last read input: reading moves a tty's access time, output does not."""
+    def _typed_at(self, pids: list[int]) -> tuple[datetime | None, bool]:
+        """When a terminal last read input, and whether that could be seen.
+
+        Reading moves a tty's access time, output does not.
+        """
         for pid in pids:
             folder = self.proc / str(pid) / "root/dev/pts"
             try:
@@ -99,8 +103,8 @@ class HostSampler:
                 times = [os.stat(folder / n, follow_symlinks=False).st_atime for n in names]
             except OSError:
                 continue
-            return datetime.fromtimestamp(max(times), timezone.utc) if times else None
-        return None
+            return (datetime.fromtimestamp(max(times), timezone.utc) if times else None), True
+        return None, False
 
     def _number(self, path: Path) -> int | None:
         try:

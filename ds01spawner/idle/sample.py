@@ -63,6 +63,8 @@ class Sample:
     processes: tuple[Process, ...] | None
     typed_at: datetime | None = None
     missing: str = ""
+    sees_typing: bool = True
+    """False where keystrokes cannot be seen, so that ``typed_at`` says nothing."""
 
 
 def classify(argv: Sequence[str]) -> tuple[str, Kind]:
@@ -129,6 +131,11 @@ class Meter:
         ]
         busy = sorted((used, name) for used, name in running if used >= WORK_CORES * seconds and used > 0)
         return known(Work(tuple(name for _, name in reversed(busy)), last.typed_at))
+
+    def sees_typing(self, session: str) -> bool:
+        """Whether the last look could see keystrokes in terminals."""
+        last = self._last(session)
+        return last is not None and last.sees_typing
 
     def _last(self, session: str) -> Sample | None:
         looks = self._looks.get(session)

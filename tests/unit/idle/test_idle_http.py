@@ -242,3 +242,17 @@ def test_hooks_by_name_and_the_hubs_environment(monkeypatch):
     monkeypatch.setenv("JUPYTERHUB_API_URL", "http://hub/api")
     monkeypatch.setenv("JUPYTERHUB_API_TOKEN", "t")
     assert hub_environment() == ("http://hub/api", "t")
+
+
+async def test_terminals_where_keystrokes_cannot_be_seen(site):
+    lab = LabClient("t")
+    ask = (["127.0.0.1"], site.port, "/x/")
+    assert (await lab.terminals(*ask)).status == "unsupported"
+    site.answers["/x/api/terminals"] = (200, [])
+    assert (await lab.terminals(*ask)).value is None
+    times = ["2026-02-23T09:00:00Z", "2026-02-23T10:00:00Z"]
+    site.answers["/x/api/terminals"] = (200, [{"name": "1", "last_activity": t} for t in times])
+    assert (await lab.terminals(*ask)).value == TEN
+    for bad in ((403, ""), (200, [1]), (200, [{"last_activity": "soon"}])):
+        site.answers["/x/api/terminals"] = bad
+        assert (await lab.terminals(*ask)).status == "failed"
