@@ -161,8 +161,8 @@ def _pieces(points: Sequence[float | None], top: float) -> list[str]:
 
 def _measure(value: float, series: Series) -> str:
     if series.unit == "bytes":
-        shown = text.size(value)
-        return f"{shown} of {text.size(series.top)}" if series.top and value is not None else shown
+        shown = text.ram(value)
+        return f"{shown} of {text.ram(series.top)}" if series.top else shown
     return f"{text.amount(value, 1)} {series.unit}"
 
 

@@ -29,6 +29,17 @@ def memory(mib: int | None) -> str:
     return f"{gib:.0f} GB" if gib >= 1 else f"{mib} MB"
 
 
+def ram(count: float | None) -> str:
+    """Bytes of memory in the units of limits and devices (1 GB is 1024 MB): ``117 MB``, ``2 GB``, or ``n/a``."""
+    if count is None:
+        return UNKNOWN
+    mib = count / 2**20
+    if mib < 1024:
+        return f"{mib:.0f} MB"
+    gib = mib / 1024
+    return f"{amount(gib, 1)} GB" if gib < 10 else f"{gib:.0f} GB"
+
+
 def duration(span: timedelta | float | None) -> str:
     """A length of time in its two largest units (``1 h 30 min``), or ``n/a``."""
     if span is None:
