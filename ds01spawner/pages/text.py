@@ -30,7 +30,7 @@ def memory(mib: int | None) -> str:
 
 
 def ram(count: float | None) -> str:
-    """Bytes of memory in the units of limits and devices (1 GB is 1024 MB): ``117 MB``, ``2 GB``, or ``n/a``."""
+    """Bytes of memory in the units of limits and devices (1 GB is 1024 MB): ``117 MB``, ``2 GB``."""
     if count is None:
         return UNKNOWN
     mib = count / 2**20
