@@ -1,0 +1,259 @@
+"""What a person may do with environments, asked in one place by pages, REST and the command line.
+
+Every call names the person; nothing of another person's is found, read or changed. Blocking: call from a
+thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from ..errors import Refusal, Refused
+from ..options import is_project_name
+from ..policy.resolve import Limits, Person
+from . import course as courses
+from . import environments, logtext, snapshot
+from .builds import BuildRequest, BuildRunner, limits_from
+from .catalogue import Listed
+from .naming import checked_tag, course_repository, user_image
+from .projectfiles import ProjectFiles
+from .recipe import FILE_NAME, Recipe, load_recipe, parse_recipe
+from .sitebuild import base_for
+
+if TYPE_CHECKING:
+    from ..site import Site
+
+
+class Desk:
+    """See the module. ``site`` gives workspaces, store and catalogue, ``runner`` builds."""
+
+    def __init__(self, site: Site, runner: BuildRunner, clock: Callable[[], datetime]) -> None:
+        self.site = site
+        self.runner = runner
+        self.images = runner.images
+        self.store = runner.store
+        self.clock = clock
+
+    # ------------------------------------------------------------ recipes and builds
+
+    def files(self, person: Person, project: str) -> ProjectFiles:
+        """The files of a person's project; made when it is not there yet."""
+        if not is_project_name(project):
+            raise Refused(_wrong(f"{project[:60]!r} is not the name of a project"))
+        workspace = self.site.workspaces.prepare(person.name, project)
+        parts = workspace.path.relative_to(self.site.workspaces.root).parts
+        return ProjectFiles(self.site.workspaces.root, parts, workspace.identity.uid, workspace.identity.gid)
+
+    def recipe(self, person: Person, project: str) -> Recipe | None:
+        """The recipe a project keeps; a Dockerfile alone counts as one. `FileProblems` when it is wrong."""
+        files = self.files(person, project)
+        if (text := files.read_text(FILE_NAME)) is not None:
+            return load_recipe(text)
+        return (
+            parse_recipe({"dockerfile": "Dockerfile"}) if files.read_text("Dockerfile") is not None else None
+        )
+
+    def build(
+        self,
+        person: Person,
+        limits: Limits,
+        listed: list[Listed],
+        project: str,
+        recipe: Recipe,
+        tag: str = "latest",
+        hold_versions: bool = False,
+    ) -> str:
+        """Keep the recipe in the project and queue its build; returns the build's id.
+
+        ``hold_versions`` builds with the versions of the last build, so that nothing but the recipe
+        changes.
+        """
+        try:
+            reference = user_image(person.name, project, checked_tag(tag))
+        except ValueError as error:
+            raise Refused(_wrong(str(error))) from None
+        self._may_build(person, limits, reference)
+        base = base_for(recipe, listed, person.name)
+        files = self.files(person, project)
+        known = self.store.get_environment(reference)
+        lock = known["data"].get("lock", {}) if known and hold_versions else {}
+        files.write_text(FILE_NAME, recipe.as_yaml())
+        return self.runner.submit(
+            BuildRequest(
+                owner=person.name,
+                environment=reference,
+                reference=reference,
+                recipe=recipe,
+                base=base,
+                limits=limits_from(limits.images.builds),
+                project=files,
+                constraints=tuple(lock.get("pip", ())),
+            )
+        )
+
+    def build_course(
+        self, person: Person, limits: Limits, listed: list[Listed], course: str, admin: bool
+    ) -> str:
+        """Queue the build of a course's recipe; its staff may, without building rights of their own."""
+        row = self.store.get_course(course)
+        if row is None or not courses.may_manage(row, person.name, admin):
+            raise Refused(_not_yours("course", course))
+        recipe = parse_recipe(row["data"].get("recipe") or {})
+        return self.runner.submit(
+            BuildRequest(
+                owner=person.name,
+                environment=f"course/{course}",
+                reference=f"{course_repository(course)}:candidate",
+                recipe=recipe,
+                base=base_for(recipe, listed, person.name),
+                limits=limits_from(limits.images.builds),
+                kind="course",
+                course=course,
+                groups=tuple(row["data"].get("roster", ())),
+            )
+        )
+
+    def builds(self, person: Person, environment: str | None = None) -> list[dict[str, Any]]:
+        """A person's builds, newest first, with their place in the queue."""
+        rows = self.store.builds(owner=person.name, environment=environment)
+        return [{**row, "position": self.runner.position(row["id"])} for row in rows]
+
+    def log(self, person: Person, build: str, after: int = 0) -> dict[str, Any]:
+        """A build's state and the lines after ``after``, each with its colours as safe HTML."""
+        row = self._own_build(person, build)
+        lines = [
+            {"seq": line["seq"], "text": logtext.plain(line["text"]), "html": logtext.to_html(line["text"])}
+            for line in self.store.build_log(build, after=after)
+        ]
+        return {
+            "build": build,
+            "state": row["state"],
+            "reason": row["data"].get("reason", ""),
+            "lines": lines,
+        }
+
+    def cancel(self, person: Person, build: str) -> bool:
+        """Stop one of the person's builds; False when it was over already."""
+        self._own_build(person, build)
+        return self.runner.cancel(build, f"cancelled by {person.name}")
+
+    # ------------------------------------------------------------ images
+
+    def rollback(self, person: Person, environment: str, to: str = "") -> str:
+        """Go back to a former image of an own environment."""
+        self._own(person, environment)
+        return environments.rollback(self.store, self.images, environment, self.clock(), to)
+
+    def delete(self, person: Person, environment: str) -> None:
+        """Delete an own environment; refused while a session uses it."""
+        self._own(person, environment)
+        environments.delete(self.store, self.images, environment)
+
+    def tag(self, person: Person, environment: str, tag: str) -> str:
+        """Keep an own environment as it is under a further tag."""
+        self._own(person, environment)
+        try:
+            return snapshot.tag(self.images, environment, tag)
+        except ValueError as error:
+            raise Refused(_wrong(str(error))) from None
+
+    # ------------------------------------------------------------ keeping a session's packages
+
+    def new_packages(self, container: str, image_id: str) -> snapshot.PackageDiff:
+        """What a running session has that its image has not. The caller has checked whose session it is."""
+        for row in self.store.environments():
+            if row["data"].get("current") == image_id and row["data"].get("lock"):
+                before = snapshot.packages_of_lock(row["data"]["lock"])
+                break
+        else:
+            before = snapshot.image_packages(self.images, image_id)
+        return snapshot.package_diff(snapshot.session_packages(self.images, container), before)
+
+    def keep_packages(
+        self, person: Person, project: str, environment: str, diff: snapshot.PackageDiff
+    ) -> Recipe:
+        """Write a session's new packages into its project's recipe, which is made if there is none."""
+        known = self.recipe(person, project)
+        if known is not None and known.dockerfile:
+            raise Refused(_dockerfile(diff))
+        recipe = snapshot.kept(known or parse_recipe({"base": environment}), diff)
+        self.files(person, project).write_text(FILE_NAME, recipe.as_yaml())
+        return recipe
+
+    # ------------------------------------------------------------ rights
+
+    def _may_build(self, person: Person, limits: Limits, reference: str) -> None:
+        if not limits.images.build:
+            raise Refused(
+                Refusal(
+                    code="may-not-build",
+                    asked="this environment is not built",
+                    limit="your limits do not let you build environments",
+                    rule=limits.source("images.build"),
+                    do="choose an environment of the site, or ask an administrator",
+                )
+            )
+        own = {row["id"] for row in self.store.environments(owner=person.name, kind="mine")}
+        if limits.images.max is not None and reference not in own and len(own) >= limits.images.max:
+            raise Refused(
+                Refusal(
+                    code="too-many-environments",
+                    asked="this environment is not built",
+                    used=f"you have {len(own)} environments",
+                    limit=f"you may have {limits.images.max}",
+                    rule=limits.source("images.max"),
+                    do="delete one you no longer need, or build it under the name of one you have",
+                )
+            )
+
+    def _own(self, person: Person, environment: str) -> Mapping[str, Any]:
+        row = self.store.get_environment(environment)
+        if row is None or row["owner"] != person.name or row["kind"] != "mine":
+            raise Refused(_not_yours("environment", environment))
+        return row
+
+    def _own_build(self, person: Person, build: str) -> Mapping[str, Any]:
+        row = self.store.get_build(build)
+        if row is None or row["owner"] != person.name:
+            raise Refused(_not_yours("build", build))
+        return row
+
+
+def as_card(listed: Listed) -> dict[str, Any]:
+    """An environment as REST and templates show it."""
+    data = asdict(listed.environment)
+    data |= {"groups": sorted(listed.environment.groups), "people": sorted(listed.environment.people)}
+    return {**data, "name": listed.environment.name, "allowed": listed.allowed, "reason": listed.reason}
+
+
+def _not_yours(what: str, name: str) -> Refusal:
+    return Refusal(
+        code=f"no-{what}",
+        asked=f"there is no {what} {name[:80]!r} of yours",
+        limit="it does not exist, was deleted, or belongs to others",
+        do="look at the environments page",
+        status=404,
+    )
+
+
+def _wrong(why: str) -> Refusal:
+    return Refusal(
+        code="bad-environment",
+        asked="this cannot be done",
+        limit=why,
+        do="correct it and try again",
+        status=400,
+    )
+
+
+def _dockerfile(diff: snapshot.PackageDiff) -> Refusal:
+    return Refusal(
+        code="dockerfile",
+        asked="the packages were not written down",
+        limit="this project's environment is made by a Dockerfile, which is yours to edit",
+        do=f"add this line to it: RUN python3 -m pip install {' '.join(diff.keep)[:400]}",
+        status=409,
+    )
