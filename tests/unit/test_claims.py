@@ -290,13 +290,16 @@ class Proc:
         (Proc(1, "MIG-1-0"), {1: "stranger"}, ("MIG-1-0",)),
         (Proc(1, "GPU-1"), {}, CARD1),
         (Proc(1, "MIG-unheard-of"), {}, ALL),
+        # The driver tells no PID: the holder's while there is one, else unexplained.
+        (Proc(0, "MIG-1-0"), {}, ()),
+        (Proc(0, "MIG-1-1"), {}, ("MIG-1-1",)),
     ],
 )
 def test_processes_that_no_container_explains(process, where, expected):
     claims = (Holding("MIG-1-0", "alice", "session", container="a"),)
     found = process_holdings([process], claims, THREE, lambda p: where.get(p.pid, ""), frozenset({"infra"}))
     assert tuple(h.uuid for h in found) == expected
-    assert {(h.kind, h.holder) for h in found} <= {("process", "process 1")}
+    assert {(h.kind, h.holder) for h in found} <= {("process", f"process {process.pid}")}
 
 
 @pytest.mark.parametrize(

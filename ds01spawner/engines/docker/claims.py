@@ -116,17 +116,21 @@ def process_holdings(
 
     ``container_of`` answers the id of the container a process runs in, or an empty string when it runs
     in none or that cannot be told. A process is explained when its container holds the device (or its
-    card, or one of its slices) or is exempt; any other one holds what it runs on.
+    card, or one of its slices) or is exempt; any other one holds what it runs on. Outside the host's PID
+    namespace the driver tells no PID (0): such a process is taken for the holder's while there is one.
     """
     resolver = Resolver(inventory)
     claimed: dict[str, set[str]] = {}
     for holding in holdings:
         claimed.setdefault(holding.container, set()).add(holding.uuid)
+    anybody = frozenset(u for uuids in claimed.values() for u in uuids)
     found: dict[tuple[str, int], Holding] = {}
     for process in processes:
         where = container_of(process)
         on = resolver.resolve(("uuid", process.uuid), True)
         if where and (where in exempt_containers or on & claimed.get(where, set())):
+            continue
+        if process.pid <= 0 and on & anybody:
             continue
         for uuid in resolver.ordered(on):
             found[uuid, process.pid] = Holding(uuid, f"process {process.pid}", "process", container=where)
