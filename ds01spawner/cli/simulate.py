@@ -45,9 +45,20 @@ def simulate(
     inventory: Annotated[
         Path | None, typer.Option(help="A YAML inventory to use instead of four 80 GB cards.")
     ] = None,
+    queue: Annotated[bool, typer.Option("--queue", help="Compare the rules of the queue instead.")] = False,
+    full: Annotated[bool, typer.Option("--full", help="With --queue: every load from 0.55 to 0.95.")] = False,
+    chart: Annotated[Path | None, typer.Option(help="With --queue: write an SVG chart.")] = None,
     as_json: Json = False,
 ) -> None:
     """Compare the placement strategies on random load: refusals, and those a better choice would avoid."""
+    if queue:
+        from ..queue import simulator as waiting
+
+        found = waiting.report(full)
+        if chart is not None:
+            chart.write_text(waiting.chart(found))
+        emit(found, as_json, waiting.print_report)
+        return
     layout = simulator.reference_layout()
     if inventory is not None:
         from ..gpu.simulated import read_simulated

@@ -121,3 +121,57 @@ def _cells(line: dict[str, Any]) -> list[str]:
     starved = "does not keep up" if line["overloaded"] else str(line["starved"])
     shown = "" if kept is None else f"{kept:.1%}"
     return [*waits, f"{line['max_wait']:.1f}", f"{line['jain']:.3f}", starved, shown]
+
+
+_COLOURS = ("#0b6e4f", "#b3541e", "#3b5bdb", "#7b2d8b")
+_DASHES = ("", "8 4", "2 3", "8 3 2 3")
+_TOP = 30.0
+"""Waits above this many mean session lengths are drawn at the edge."""
+
+
+def chart(found: dict[str, Any]) -> str:
+    """The 95th percentile of the largest class's wait against load, as a stand-alone SVG."""
+    loads = found.get("loads") or {f"{found['load']:.2f}": found["rules"]}
+    xs = [float(load) for load in loads]
+    width, height, left, bottom = 720, 400, 70, 60
+    span = (max(xs) - min(xs)) or 1.0
+
+    def at(load: float, wait: float) -> tuple[float, float]:
+        x = left + (load - min(xs)) / span * (width - left - 170)
+        return x, height - bottom - min(wait, _TOP) / _TOP * (height - bottom - 30)
+
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" role="img" '
+        'font-family="sans-serif" font-size="13">',
+        "<title>Wait of the largest class against load, by rule</title>",
+        f'<rect width="{width}" height="{height}" fill="#fff"/>',
+    ]
+    for wait in range(0, int(_TOP) + 1, 5):
+        x, y = at(min(xs), wait)
+        parts.append(f'<path d="M{x} {y:.1f}H{width - 170}" stroke="#ddd"/>')
+        parts.append(f'<text x="{x - 8}" y="{y + 4:.1f}" text-anchor="end">{wait}</text>')
+    for load in xs:
+        x, y = at(load, 0)
+        parts.append(f'<text x="{x:.1f}" y="{y + 20:.1f}" text-anchor="middle">{load:.2f}</text>')
+    for number, rule in enumerate(next(iter(loads.values()))):
+        parts += _line(rule, number, [(x, loads[f"{x:.2f}"][rule]) for x in xs], at, width)
+    parts.append(f'<text x="{(left + width - 170) / 2}" y="{height - 12}" text-anchor="middle">load</text>')
+    parts.append(
+        f'<text transform="translate(18 {height / 2}) rotate(-90)" text-anchor="middle">'
+        "p95 wait of the largest class (mean session lengths)</text></svg>"
+    )
+    return "\n".join(parts) + "\n"
+
+
+def _line(rule: str, number: int, points: Any, at: Any, width: int) -> list[str]:
+    """One rule's line with its name; a rule that does not keep up leaves by the top."""
+    colour, dash = _COLOURS[number % 4], _DASHES[number % 4]
+    places = [at(x, _TOP if r["overloaded"] else r["p95_wait_largest"]) for x, r in points]
+    path = "M" + " L".join(f"{x:.1f} {y:.1f}" for x, y in places)
+    y = 40 + 22 * number
+    return [
+        f'<path d="{path}" fill="none" stroke="{colour}" stroke-width="2.5" stroke-dasharray="{dash}"/>',
+        *(f'<circle cx="{x:.1f}" cy="{y_:.1f}" r="3.5" fill="{colour}"/>' for x, y_ in places),
+        f'<path d="M{width - 155} {y}h30" stroke="{colour}" stroke-width="2.5" stroke-dasharray="{dash}"/>',
+        f'<text x="{width - 118}" y="{y + 4}">{rule}</text>',
+    ]

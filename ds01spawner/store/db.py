@@ -62,10 +62,16 @@ class Database:
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
-        """A transaction that writes: all of it or nothing, one writer at a time on SQLite."""
+        """A transaction that writes: all of it or nothing, one writer at a time.
+
+        What is read in it stays true until it ends, so that caps hold; and event numbers come in the
+        order in which they become visible, so that following by number misses none.
+        """
         with _translated(self.url), self.engine.connect() as connection:
             connection = connection.execution_options(**{_WRITE: True})
             with connection.begin():
+                if connection.dialect.name == "postgresql":  # SQLite does it by BEGIN IMMEDIATE
+                    connection.execute(text(f"SELECT pg_advisory_xact_lock({_ADVISORY_LOCK})"))
                 yield connection
 
     def revision(self) -> str | None:
