@@ -7,7 +7,7 @@ thread.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -19,12 +19,16 @@ from . import environments, logtext, snapshot
 from .builds import BuildRequest, BuildRunner, limits_from
 from .catalogue import Listed
 from .naming import checked_tag, course_repository, user_image
-from .projectfiles import ProjectFiles
+from .projectfiles import ProjectFileError, ProjectFiles
 from .recipe import FILE_NAME, Recipe, load_recipe, parse_recipe
 from .sitebuild import base_for
 
 if TYPE_CHECKING:
     from ..site import Site
+
+
+LEGACY_FOLDER = "dockerfiles"
+"""Beside the projects: ``dockerfiles/<project>.Dockerfile``."""
 
 
 class Desk:
@@ -48,13 +52,25 @@ class Desk:
         return ProjectFiles(self.site.workspaces.root, parts, workspace.identity.uid, workspace.identity.gid)
 
     def recipe(self, person: Person, project: str) -> Recipe | None:
-        """The recipe a project keeps; a Dockerfile alone counts as one. `FileProblems` when it is wrong."""
+        """The recipe a project keeps; a Dockerfile alone counts as one. `FileProblems` when it is wrong.
+
+        A Dockerfile in the place where the DS01 command line once kept them is brought into the project.
+        """
         files = self.files(person, project)
         if (text := files.read_text(FILE_NAME)) is not None:
             return load_recipe(text)
+        if files.read_text("Dockerfile") is None and (legacy := self._legacy(files, project)) is not None:
+            files.write_text("Dockerfile", legacy)
         return (
             parse_recipe({"dockerfile": "Dockerfile"}) if files.read_text("Dockerfile") is not None else None
         )
+
+    def _legacy(self, files: ProjectFiles, project: str) -> str | None:
+        place = replace(files, parts=(*files.parts[:-1], LEGACY_FOLDER))
+        try:
+            return place.read_text(f"{project}.Dockerfile")
+        except ProjectFileError:
+            return None  # no such folder, or not a plain file: then there is nothing to bring
 
     def build(
         self,

@@ -89,6 +89,16 @@ def test_a_dockerfile_alone_is_a_recipe(desk):
     assert desk.recipe(ALICE, "p").dockerfile == "Dockerfile"
 
 
+def test_a_dockerfile_in_the_old_place_is_brought_into_the_project(desk):
+    old = root(desk) / "alice" / "dockerfiles"
+    old.mkdir(parents=True)
+    (old / "p.Dockerfile").write_text("FROM old\n")
+    (old / "q.Dockerfile").symlink_to("/etc/passwd")
+    assert desk.recipe(ALICE, "p").dockerfile == "Dockerfile"
+    assert (root(desk) / "alice/p/Dockerfile").read_text() == "FROM old\n"
+    assert desk.recipe(ALICE, "q") is None
+
+
 def test_versions_can_be_held(desk):
     lock = {"pip": ["numpy==2.0"]}
     desk.store.put_environment("ds01-alice/p:latest", "alice", "mine", "ready", {"lock": lock}, NOW)
