@@ -15,7 +15,8 @@ class HubContext:
     """``ds01`` in a template of the hub, for the person who looks at the page."""
 
     service: str
-    """Public path of the service, with trailing slash."""
+    """Address of the service, with trailing slash. The hub's pages use it where it is absolute (a service
+    on a domain of its own), and else the path below the hub's own prefix, which only the hub knows surely."""
     key: str
     """Signed key of the live fragments; empty for somebody not logged in."""
     endings: Callable[[str], Any]
