@@ -24,6 +24,7 @@ from .pages.keys import load_secret, sign
 from .policy.plan import LaunchPlan, plan
 from .policy.resolve import Person
 from .progress import Progress
+from .queue.api import instead_of
 from .settings import Settings
 from .site import Site
 from .workspace.projects import Workspace, WorkspaceError
@@ -210,7 +211,7 @@ class SessionMixin(_Spawner):  # type: ignore[misc]
             raise
         except Refused as refused:
             await self.discard()
-            raise SessionRefused(refused.refusal) from None
+            raise SessionRefused(await self.or_queued(refused.refusal)) from None
         except Exception as error:
             self.log.exception("Start of %s failed", self._log_name)
             failure = await self.explain_failure(_why(error, self.lock_timeout))
@@ -221,6 +222,15 @@ class SessionMixin(_Spawner):  # type: ignore[misc]
             self.progress_log.done = True
         LAST_ATTEMPT.pop(self.user.name, None)
         return result
+
+    async def or_queued(self, refusal: Refusal) -> Refusal:
+        """A refusal, or the answer that its owner has a place in the queue instead."""
+        if self.options is None:
+            return refusal
+        url = f"{self.service_url}queue"
+        return await asyncio.to_thread(
+            instead_of, self.site, self.person, self.options, self.name, refusal, self.clock(), url
+        )
 
     async def _launch(self) -> Any:
         options = self.accept_options(self.user_options or {})

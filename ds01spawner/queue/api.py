@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
 from .. import messages
-from ..errors import Refusal, Refused
+from ..errors import Refusal, Refused, StoreError
 from ..options import LaunchOptions
+from ..placement.place import sevenths
+from ..policy.plan import equivalents_of
 from ..policy.resolve import Limits, Person
+from ..site import Site
 from ..store import Store
 from . import tickets
 from .model import LIVE
@@ -58,6 +62,38 @@ def queued(row: Mapping[str, Any], url: str = "") -> Refusal:
         status=503,
         retry_after=60,
     )
+
+
+CURED_BY_WAITING = ("gpus-full", "gpus-unavailable", "gpus-drained", "gpu-quota", "sessions-max")
+"""Refusals of a start that a place in the queue answers."""
+
+
+def instead_of(
+    site: Site,
+    person: Person,
+    options: LaunchOptions,
+    server: str,
+    refusal: Refusal,
+    now: datetime,
+    url: str = "",
+) -> Refusal:
+    """What a refused start answers: a place in the queue where its owner chose to wait and waiting helps.
+
+    Blocking. Where the queue cannot be joined the answer says why, and the first refusal stays in it.
+    """
+    if not options.wait or refusal.code not in CURED_BY_WAITING:
+        return refusal
+    limits = site.limits(person, now)
+    most = limits.gpu.max_equivalents
+    if most is not None and round(equivalents_of(options.gpu) * options.gpu_count * 7) > sevenths(most):
+        return refusal  # more than the whole quota: no waiting mends that
+    try:
+        row = join(site.store(), person, limits, options, server, now)
+    except Refused as refused:
+        return replace(refused.refusal, asked=f"{refusal.asked}; {refusal.limit}")
+    except StoreError:
+        return replace(refusal, do="try again later: the queue cannot be joined at the moment")
+    return queued(row, url)
 
 
 def cancel(store: Store, ticket: str, by: Person, now: datetime) -> dict[str, Any]:

@@ -1,13 +1,14 @@
 """The loop that serves the queue: in order, never twice, never lost, whatever dies when."""
 
 import asyncio
+from dataclasses import replace
 from datetime import timedelta
 from random import Random
 
 import pytest
 from queue_site import START, Clock, FakeHub, FakeSite
 
-from ds01spawner.errors import DS01Error, Refused
+from ds01spawner.errors import DS01Error, Refusal, Refused, StoreError
 from ds01spawner.options import parse_options
 from ds01spawner.policy.resolve import Person
 from ds01spawner.queue import api, booking
@@ -321,6 +322,49 @@ class TestDoor:
         api.cancel(world.store, ticket, Person("ann"), world.clock())
         with pytest.raises(Refused, match="cancelled already"):
             api.cancel(world.store, ticket, Person("ann"), world.clock())
+
+
+class TestInsteadOfARefusal:
+    FULL = Refusal("gpus-full", "1 × 1g.10gb was asked for", "none is free", "wait", status=503)
+
+    def answer(self, world, refusal=FULL, **options):
+        asked = parse_options({"gpu": "1g.10gb", "wait": True, **options})
+        return api.instead_of(world.site, Person("ann"), asked, "", refusal, world.clock(), "/queue")
+
+    def test_who_chose_to_wait_gets_a_place(self, world):
+        answer = self.answer(world)
+        assert (answer.code, answer.status) == ("queued", 503)
+        assert answer.sentence == (
+            "1 × 1g.10gb was asked for. Nothing that fits is free, so you have a place in the queue. You "
+            "need do nothing: the session starts by itself when it is your turn; see the queue page at "
+            "/queue."
+        )
+        assert len(world.store.tickets()) == 1
+
+    @pytest.mark.parametrize(
+        ("change", "options"),
+        [({}, {"wait": False}), ({"code": "gpu-profile"}, {}), ({}, {"gpu": "full", "gpu_count": 2})],
+        ids=["not chosen", "waiting does not help", "more than the whole quota"],
+    )
+    def test_others_get_the_refusal(self, world, change, options):
+        refusal = replace(self.FULL, **change)
+        assert self.answer(world, refusal, **options) is refusal
+        assert world.store.tickets() == []
+
+    def test_without_the_store_it_is_refused_with_a_word_on_the_queue(self, world, monkeypatch):
+        def down():
+            raise StoreError("down")
+
+        monkeypatch.setattr(world.site, "store", down)
+        answer = self.answer(world)
+        assert (answer.code, "cannot be joined" in answer.do) == ("gpus-full", True)
+
+    def test_without_a_place_left_both_reasons_are_told(self, world):
+        world.join("ann", server="a")
+        world.join("ann", server="b")
+        answer = self.answer(world)
+        assert answer.code == "queue-places"
+        assert answer.asked == "1 × 1g.10gb was asked for; none is free"
 
 
 class TestReservations:
