@@ -21,7 +21,7 @@ from traitlets import Float, Integer, Unicode, default
 from . import messages
 from .engines.docker import launch
 from .engines.docker.create import WORKSPACE
-from .errors import EngineError, Refusal, Refused
+from .errors import DS01Error, EngineError, Refusal, Refused
 from .form import launch_form
 from .hub_errors import SessionRefused
 from .images.catalogue import Environment
@@ -29,12 +29,15 @@ from .images.engine import ImageMissing, Resolved
 from .labels import SessionLabels
 from .names import dns_label
 from .options import LaunchOptions
+from .policy.plan import SessionUse
+from .policy.units import say_size
 from .session import SessionMixin
 from .store import SessionRecord
 
 MAX_DEVICES_TRIED = 3
 RETIRED_BY_OWNER = "it was retired by its owner"
 LOG_TAIL_LINES = 40
+SIGKILLED = 137
 LOG_TAIL_CHARS = 4000
 ENGINE_FAILURES = (docker.errors.DockerException, requests.exceptions.RequestException, OSError)
 
@@ -145,7 +148,7 @@ class DS01Spawner(SessionMixin, DockerSpawner):  # type: ignore[misc]
         )
         self.claimed = claimed
         self.progress_log.step("device", claimed.sentence)
-        self.progress_log.step("container")
+        self.progress_log.step("container", messages.ends_at(claimed.plan.expires_at))
         return {"Id": claimed.container}
 
     async def start_object(self) -> None:
@@ -155,7 +158,7 @@ class DS01Spawner(SessionMixin, DockerSpawner):  # type: ignore[misc]
             try:
                 await self.site.engine.run(account, key=self.object_name)
                 await self.docker("start", self.container_id)
-                return
+                break
             except docker.errors.APIError as error:
                 reason = str(error.explanation or error)
                 uuids = self.claimed.uuids
@@ -166,6 +169,8 @@ class DS01Spawner(SessionMixin, DockerSpawner):  # type: ignore[misc]
             self.log.warning("%s could not start on %s, trying another: %s", self._log_name, uuids, reason)
             await self._remove(self.container_id)
             self.object_id = (await self._claim(self._create_kwargs))["Id"]
+        verify = partial(launch.verify, container=self.container_id, spec=self.claimed.spec, site=self.site)
+        await self.site.engine.run(verify, pool="read")
 
     async def get_object(self) -> dict[str, Any] | None:
         """Inspect this session's container; None only when the engine says there is none of ours."""
@@ -308,10 +313,9 @@ class DS01Spawner(SessionMixin, DockerSpawner):  # type: ignore[misc]
             return None if self.object_id else 0
         if found is None:
             return 0
-        state = found["State"]
-        if state["Running"]:
+        if found["State"]["Running"]:
             return None
-        return await self._bury(state)
+        return await self._bury(found)
 
     async def ended_early(self) -> Refusal | None:
         """How the container ended, or None while it runs or cannot be asked; removes nothing."""
@@ -321,41 +325,63 @@ class DS01Spawner(SessionMixin, DockerSpawner):  # type: ignore[misc]
             return None
         if found is None:
             return messages.crashed_at_start("its container is gone")
-        return None if found["State"]["Running"] else _ending(found["State"], starting=True)
+        return None if found["State"]["Running"] else self._how_it_ended(found, starting=True)
 
-    async def _bury(self, state: dict[str, Any]) -> str:
+    async def _bury(self, found: dict[str, Any]) -> str:
         """A container that ended by itself: keep its log, say why, remove it, free its devices."""
+        state = found["State"]
         if self.object_id and state.get("Status") == "exited":
-            self.ended(_ending(state).sentence, "crashed", log_tail=await self.log_tail())
+            self.ended(self._how_it_ended(found).sentence, "crashed", log_tail=await self.log_tail())
         try:
             await self._remove(self.object_id)
         except ENGINE_FAILURES as error:
             self.log.error("Leftover of %s stays for the reconciler: %s", self._log_name, error)
         return f"ExitCode={state.get('ExitCode')}"
 
+    def _how_it_ended(self, found: dict[str, Any], *, starting: bool = False) -> Refusal:
+        """How a container ended, for its owner: with the limit it ran under, and whose rule that is."""
+        labels = _labels(found)
+        memory = SessionUse.from_labels(labels).memory if labels else None
+        try:
+            limits = self.site.limits(self.person, self.clock())
+            source = limits.source("session.memory") if limits.session.memory == memory else ""
+        except DS01Error:
+            source = ""
+        return _ending(found["State"], say_size(memory) if memory else "", source, starting=starting)
+
     # --- retire ---------------------------------------------------------------------------------
 
     async def stop(self, now: bool = False) -> None:
         """Retire: ask the processes to end, remove the container, make sure that it is gone."""
-        found = await self.get_object()
-        if found is None:
+        # The hub polls before it stops, which found the id by name and checked its labels.
+        if not self.object_id and await self.get_object() is None:
             self.clear_state()
             return
-        container = found["Id"]
-        grace = 1 if now else self.retire_grace
+        container = self.object_id
+        asking = asyncio.ensure_future(self._ask_to_end(container, 1 if now else self.retire_grace))
+        # What it said so far is read while it ends, so that nobody waits for it afterwards.
+        labels, tail = await asyncio.gather(self._labels_of(container), self.log_tail())
+        await asking
+        await self._remove(container)
+        if labels:
+            self.site.endings.ended(labels, self.clock(), RETIRED_BY_OWNER, "stopped", log_tail=tail)
+        self.object_id = ""
+        self.clear_state()
+
+    async def _ask_to_end(self, container: str, grace: int) -> None:
         try:
             await self.docker("stop", container, timeout=grace)
         except docker.errors.NotFound:
             pass
         except ENGINE_FAILURES as error:
             self.log.warning("Stopping %s failed, removing it by force: %s", self._log_name, error)
-        tail = await self.log_tail()
-        await self._remove(container)
-        labels = SessionLabels.from_labels(found["Config"]["Labels"])
-        if labels:
-            self.site.endings.ended(labels, self.clock(), RETIRED_BY_OWNER, "stopped", log_tail=tail)
-        self.object_id = ""
-        self.clear_state()
+
+    async def _labels_of(self, container: str) -> SessionLabels | None:
+        try:
+            found = await self.docker("inspect_container", container)
+        except ENGINE_FAILURES:
+            return None
+        return SessionLabels.from_labels(found["Config"].get("Labels") or {})
 
     async def remove_object(self) -> None:
         """Remove this session's container; it was checked to be ours when it was inspected."""
@@ -400,13 +426,18 @@ class DS01Spawner(SessionMixin, DockerSpawner):  # type: ignore[misc]
             raise SessionRefused(messages.rename_while_running(old, new))
 
 
-def _ending(state: dict[str, Any], *, starting: bool = False) -> Refusal:
+def _ending(state: dict[str, Any], memory: str = "", source: str = "", *, starting: bool = False) -> Refusal:
     """How a container ended, for people."""
-    if state.get("OOMKilled"):
-        return messages.out_of_memory("")
+    # The engine's mark stays after a killed kernel too, so only an end by SIGKILL was the kernel's doing.
+    if state.get("OOMKilled") and state.get("ExitCode") == SIGKILLED:
+        return messages.out_of_memory(memory, source)
     reason = str(state.get("Error") or f"its main process ended with exit code {state.get('ExitCode')}")
     say = messages.crashed_at_start if starting else messages.crashed
     return say(reason.splitlines()[0][:300])
+
+
+def _labels(inspected: dict[str, Any]) -> SessionLabels | None:
+    return SessionLabels.from_labels(inspected["Config"].get("Labels") or {})
 
 
 def _variable(inspected: dict[str, Any], name: str) -> str:

@@ -51,7 +51,9 @@ def test_a_hub_killed_during_a_start_loses_no_device(own_hub, sessions_of, momen
     hub.wait_for(lambda: {c.status for c in sessions_of(hub)} & wanted, 30, f"a {moment} container")
     hub.kill()
     hub.start()
-    hub.start_session("alice", request)
+    hub.settle("alice")
+    if not hub.server("alice").get("ready"):
+        hub.start_session("alice", request)
     found = sessions_of(hub)
     assert [c.status for c in found] == ["running"]
     hub.start_session("bob", request)

@@ -227,6 +227,10 @@ class RunningHub:
         )
         return self.server(user, server)
 
+    def settle(self, user: str, server: str = "") -> None:
+        """Wait until nothing is pending for a server, as after a hub's restart."""
+        self.wait_for(lambda: not self.server(user, server).get("pending"), 60, f"{user} to settle")
+
     def server(self, user: str, server: str = "") -> dict[str, Any]:
         """A server's model, or an empty one."""
         return dict(self.user(user)["servers"].get(server, {}))
