@@ -7,6 +7,7 @@ lists, so a half-built image is never offered.
 from __future__ import annotations
 
 import json
+import re
 import threading
 import time
 from collections.abc import Callable
@@ -30,6 +31,17 @@ FLUSH_S = 0.5
 WATCH_S = 0.5
 DOCKERFILE = ".ds01.Dockerfile"
 """Where the Dockerfile that was read and checked lies in the context: the one in the folder may change."""
+
+
+_HINT = re.compile(r"(?:ERROR: |E: |ds01: refused: )(.+)")
+"""How pip, apt and our own steps say what is wrong."""
+_OURS = {
+    "ds01-recipe/apt.txt": "installing the apt packages",
+    "ds01-recipe/conda.txt": "installing the conda packages",
+    "ds01-recipe/requirements.txt": "installing the pip packages",
+    "layer/install.sh": "adding the session layer",
+    "layer/finish.py": "trying a kernel",
+}
 
 
 class BuildFailed(DS01Error):
@@ -66,7 +78,7 @@ class Job:
         self._done = threading.Event()
         self._end = ("", "")
         self._stream: BuildStream | None = None
-        self._step = ""
+        self._hint = ""
         self._started = time.monotonic()
 
     def stop(self, state: str, reason: str) -> None:
@@ -258,7 +270,8 @@ class Job:
                 image = message["aux"].get("ID", image)
             if "error" in message:
                 self._log(self._lines.end())
-                raise BuildFailed(failure(str(message["error"]), steps, step, file, self.request.limits))
+                why = failure(str(message["error"]), steps, step, file, self.request.limits)
+                raise BuildFailed(f"{why} ({self._hint})" if self._hint else why)
         self._log(self._lines.end())
         self._still_wanted()
         if not image:
@@ -292,6 +305,9 @@ class Job:
 
     def _log(self, lines: list[str]) -> None:
         self._pending += lines
+        for line in lines:
+            if match := _HINT.match(logtext.plain(line)):
+                self._hint = match[1][:300]
         if len(self._pending) >= 100 or time.monotonic() - self._flushed > FLUSH_S:
             self._flush()
 
@@ -318,6 +334,8 @@ def failure(error: str, steps: tuple[dockerscan.Instruction, ...], step: int, fi
         return error[:500]
     where = f"{file}, line {failed.line}: " if file else ""
     what = failed.text if len(failed.text) <= 160 else failed.text[:160] + " …"
+    if not file:
+        what = next((name for part, name in _OURS.items() if part in failed.text), what)
     if code == "137" and limits.memory is not None:
         mib = limits.memory // 2**20
         limit = f"the memory limit of {mib} MiB (policy, images.builds.memory)"

@@ -85,6 +85,7 @@ def rollback(store: Store, images: Images, environment: str, now: datetime, to: 
     current = data["current"]
     _keep(images, data["reference"], current)
     images.tag(target, data["reference"])
+    drop(images, kept_reference(data["reference"], target))
     changed = {**data, "current": target, "previous": [current, *(p for p in previous if p != target)]}
     store.update_environment(environment, now, lambda row: {"data": {**row["data"], **changed}})
     return target
@@ -107,7 +108,7 @@ def delete(store: Store, images: Images, environment: str) -> None:
                 )
             )
     images.remove(data["reference"])
-    for image in data.get("previous", []):
+    for image in (data["current"], *data.get("previous", [])):
         drop(images, kept_reference(data["reference"], image))
     store.delete_environment(environment)
 
