@@ -106,10 +106,10 @@ class Runner:
         done = await asyncio.to_thread(self._pass, now, people, frozenset(gone), reserved)
         self.waiting = done.waiting
         for row in done.granted:
-            self._begin(row)
+            await self._begin(row)
         left = [r for r in rows if r["state"] == "granted" and r["id"] not in self._starts]
         for row in left[: self.pace.free(len(self._starts))]:
-            self._begin(row)  # granted by a process that is no more
+            await self._begin(row)  # granted by a process that is no more
         if done.granted:
             self.on_change()
         return bool(rows or self._starts)
@@ -175,11 +175,14 @@ class Runner:
             reason = "the start did not come to an end; it is tried again"
             await self._write(row, tickets.give_back(row["state"], now, reason, row["attempts"]))
 
-    def _begin(self, row: dict[str, Any]) -> None:
-        if row["id"] not in self._starts:
-            task = asyncio.ensure_future(self._start(row))
-            self._starts[row["id"]], self._users[row["id"]] = task, row["user"]
-            task.add_done_callback(lambda _: self._forget(row["id"]))
+    async def _begin(self, row: dict[str, Any]) -> None:
+        """Write that the start will be asked for, one ticket after the other, then ask side by side."""
+        if not await self._write(row, tickets.start(row["state"], self.clock(), row["attempts"])):
+            return
+        row = {**row, "state": "starting", "attempts": row["attempts"] + 1, "version": row["version"] + 1}
+        task = asyncio.ensure_future(self._start(row))
+        self._starts[row["id"]], self._users[row["id"]] = task, row["user"]
+        task.add_done_callback(lambda _: self._forget(row["id"]))
 
     def _forget(self, ticket: str) -> None:
         self._starts.pop(ticket, None)
@@ -187,10 +190,6 @@ class Runner:
 
     async def _start(self, row: dict[str, Any]) -> None:
         """Ask the hub for one session; every ending is written to the ticket."""
-        now = self.clock()
-        if not await self._write(row, tickets.start(row["state"], now, row["attempts"])):
-            return
-        row = {**row, "state": "starting", "attempts": row["attempts"] + 1, "version": row["version"] + 1}
         began = time.monotonic()
         try:
             await self.hub.start(row["user"], row["server"], row["options"])
