@@ -49,6 +49,8 @@ class Spark:
     points: tuple[str, ...]
     """One ``x,y x,y`` list per unbroken piece."""
     spoken: str
+    why: str = ""
+    """Why there is no value; empty where there is one."""
 
 
 @dataclass(frozen=True)
@@ -138,7 +140,7 @@ def spark(series: Series) -> Spark:
     if series.unavailable or not known:
         value = text.UNKNOWN
         why = series.unavailable or "nothing measured yet"
-        return Spark(series.label, value, (), f"{series.label}: {value}, {why}")
+        return Spark(series.label, value, (), f"{series.label}: {value}, {why}", why)
     top = series.top if series.top else max(known) or 1.0
     last = next(p for p in reversed(series.points) if p is not None)
     value = _measure(last, series)

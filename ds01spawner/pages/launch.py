@@ -227,7 +227,7 @@ def launch_view(inputs: LaunchInputs) -> LaunchView:
         removed=inputs.rules.removed,
         again=_again(inputs),
         banners=((SIMULATED,) if inputs.simulated else ()) + tuple(inputs.banners),
-        refusal=text.without_lines(verdict.sentence) if verdict and inputs.chosen else "",
+        refusal=text.readable(verdict.sentence) if verdict and inputs.chosen else "",
         share_url=f"{base}start?{_query(start)}" if base else "",
         fragment_url=f"{base}fragments/availability" if base else "",
         fragment_key=inputs.fragment_key,
@@ -246,7 +246,7 @@ def quota_line(quota: Quota) -> QuotaLine:
     share = None
     if quota.limit and quota.used is not None:
         share = min(100, round(100 * quota.used / quota.limit))
-    notes = ", ".join(p for p in (text.without_lines(quota.source), quota.resets) if p)
+    notes = ", ".join(p for p in (text.readable(quota.source), quota.resets) if p)
     full = quota.limit is not None and quota.used is not None and quota.used >= quota.limit
     return QuotaLine(quota.label, value, notes, share, full)
 
@@ -266,7 +266,7 @@ def rule_sentences(rules: Rules) -> tuple[str, ...]:
 
 
 def _by(source: str) -> str:
-    return f" ({text.without_lines(source)})" if source else ""
+    return f" ({text.readable(source)})" if source else ""
 
 
 def _starting_choice(inputs: LaunchInputs) -> LaunchOptions:
@@ -426,7 +426,7 @@ def _compute_choice(
         allowed=refusal is None,
         queueable=queueable,
         reason=_reason(refusal),
-        when=refusal.when if refusal else "",
+        when=text.readable(refusal.when) if refusal else "",
         queue=_queue_text(hint) if queueable else "",
         checked=False,
     )
@@ -437,7 +437,7 @@ def _reason(refusal: Refusal | None) -> str:
     if refusal is None:
         return ""
     limit = refusal.limit + (f" ({refusal.rule})" if refusal.rule else "")
-    return text.without_lines("; ".join(p for p in (limit, refusal.used) if p))
+    return text.readable("; ".join(p for p in (limit, refusal.used) if p))
 
 
 def _queue_text(hint: QueueHint | None) -> str:

@@ -6,6 +6,7 @@ import re
 from datetime import datetime, timedelta, timezone
 
 UNKNOWN = "n/a"
+_TIME = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}(?::\d{2}(?:\.\d+)?)?(?:Z|[+-]\d{2}:\d{2})")
 _PLACE = re.compile(r" \([^()\s]+\.(?:ya?ml|json|toml):\d+\)")
 
 
@@ -104,12 +105,12 @@ def amount(value: float | None, digits: int = 2) -> str:
     return (text.rstrip("0").rstrip(".") if "." in text else text) or "0"
 
 
-def without_lines(sentence: str) -> str:
-    """A sentence without the places in files that sources carry (``group students (policy.yaml:29)``).
+def readable(sentence: str) -> str:
+    """A sentence as a student reads it: times as people write them, and no places in files.
 
-    They are for admins, who have ``ds01 limits``; a student reads whose rule it is.
+    Sources carry a place (``group students (policy.yaml:29)``) for admins, who have ``ds01 limits``.
     """
-    return _PLACE.sub("", sentence)
+    return _TIME.sub(lambda m: moment(parse_time(m[0])), _PLACE.sub("", sentence))
 
 
 def plural(count: int, noun: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,7 +14,11 @@ from hubpages import AXE, NOW, ORIGIN, hub_page, launch_page, person, serve, spa
 from page_samples import hostile, sample
 from playwright.sync_api import Browser, Page, sync_playwright
 
+from ds01spawner.idle.model import Decision, Ground, Memory
 from ds01spawner.options import LaunchOptions
+from ds01spawner.pages.cards import session_card
+from ds01spawner.pages.inputs import KeepAlive, Series, SessionInfo
+from ds01spawner.pages.render import render
 
 CHROMIUM = os.environ.get("DS01_CHROMIUM", "/usr/bin/chromium")
 ARGUMENTS = [
@@ -37,7 +42,58 @@ ENDED = SimpleNamespace(
 )
 RACE = LaunchOptions(project="brand-new", environment="cpu", gpu="3g.40gb", wait=True)
 
+CARDS = render(
+    "ds01/sessions.html",
+    dialogs=True,
+    cards=[
+        session_card(
+            SessionInfo(
+                "alice",
+                "",
+                "thesis",
+                "pytorch-2.6",
+                ("1g.10gb on GPU 1",),
+                NOW - timedelta(hours=3),
+                NOW + timedelta(hours=9),
+            ),
+            NOW,
+            decision=Decision(
+                "idle",
+                "Idle for 20 min: no kernel runs, CPU 0.3 % of a core, network 0.1 kB/s.",
+                Memory("s1"),
+                why=(
+                    Ground("kernels", "idle", "none runs", "a running cell"),
+                    Ground("cpu", "idle", "0.3 % of a core", "5 % of a core"),
+                    Ground("gpu", "unsupported", "the load of this slice cannot be measured"),
+                ),
+                cause="idle",
+                retire_at=NOW + timedelta(minutes=40),
+                idle_seconds=1200,
+                limit=3600,
+            ),
+            series=(
+                Series("CPU", (0.1, 0.9, 3.6, 3.8, 3.7, 2.0, 0.2, 0.1, 0.1), 4.0, "cores"),
+                Series(
+                    "Memory", tuple(v * 2.0**30 for v in (1, 2, 6, 9, 9, 9, 9, 9, 9)), 16 * 2.0**30, "bytes"
+                ),
+                Series(
+                    "GPU memory",
+                    tuple(v * 2.0**30 for v in (0, 1, 7, 8, 8, 8, 8, 8, 8)),
+                    9.5 * 2**30,
+                    "bytes",
+                ),
+                Series("GPU activity", unavailable="the load of this slice cannot be measured"),
+            ),
+            keep=KeepAlive(timedelta(hours=1), timedelta(hours=3)),
+            environment_title="PyTorch 2.6",
+            user_url="/user/alice/",
+            service_url="/services/ds01/",
+        )
+    ],
+)
+
 PAGES = {
+    "/services/ds01/fragments/sessions": CARDS,
     "/launch": launch_page(sample()),
     "/launch-first-time": launch_page(sample(last=None, projects=())),
     "/launch-refused": launch_page(sample(chosen=RACE), error_message="3g.40gb has just been taken."),
@@ -83,7 +139,7 @@ def screen(browser: Browser, request: pytest.FixtureRequest) -> Iterator[Page]:
     page.context.close()
 
 
-@pytest.mark.parametrize("path", PAGES)
+@pytest.mark.parametrize("path", [p for p in PAGES if "/fragments/" not in p])
 def test_accessible_and_as_wide_as_the_screen(screen: Page, path: str) -> None:
     dialogs: list[str] = []
     screen.on("dialog", lambda dialog: dialogs.append(dialog.message))

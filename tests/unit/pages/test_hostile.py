@@ -61,7 +61,7 @@ def test_error_on_the_launch_page(name):
     plain = BeautifulSoup(hub_page("spawn.html", spawner_options_form="", for_user=None), "html.parser")
     html = hub_page("spawn.html", spawner_options_form="", for_user=None, error_message=name)
     check_harmless(html, scripts=len(plain.find_all("script")))
-    assert BeautifulSoup(html, "html.parser").select_one(".spawn-error-msg").text == name
+    assert BeautifulSoup(html, "html.parser").select_one(".spawn-error-msg span").text == name
 
 
 @pytest.mark.parametrize("name", HOSTILE)
