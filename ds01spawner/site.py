@@ -20,13 +20,17 @@ import docker.errors
 import requests
 
 from .endings import Endings
+from .engines.base import Capabilities
 from .engines.docker.attach import Attach, choose_attach
+from .engines.docker.capabilities import capabilities
+from .engines.docker.cgroups import Ceiling, Parents
 from .engines.docker.client import DockerEngine
 from .engines.docker.ledger import Ledger, LedgerSnapshot
 from .environments import Environments
 from .errors import EngineError, StoreError
 from .gpu import GpuReading, read_gpu
 from .images.engine import Images
+from .placement import merge_blocks
 from .placement.model import Block, Inventory
 from .policy.load import Override, PolicyWatcher
 from .policy.plan import LaunchPlan, SessionUse, Usage
@@ -61,12 +65,14 @@ class Site:
         self.workspaces = Workspaces(settings.workspace_root, settings.identity)
         self.endings = Endings(self.store)
         self._lock = threading.RLock()
+        self._gpu_lock = threading.Lock()
         self._reading: tuple[float, GpuReading] | None = None
         self._store: Store | None = None
         self._store_failed_at = -STORE_RETRY_S
         self._overrides: tuple[float, tuple[Override, ...]] = (-OVERRIDES_TTL_S, ())
         self._blocks: dict[str, Block] = {}
         self._info: tuple[float, dict[str, Any]] = (0.0, {})
+        self._said: set[str] = set()
 
     @classmethod
     def for_settings(cls, fields: Mapping[str, Any]) -> Site:
@@ -98,7 +104,7 @@ class Site:
 
     def gpu(self, max_age: float = GPU_TTL_S) -> GpuReading:
         """A reading of the GPUs, at most ``max_age`` seconds old."""
-        with self._lock:
+        with self._gpu_lock:  # its own: a driver that hangs must not hold up store and engine
             if self._reading and time.monotonic() - self._reading[0] <= max_age:
                 return self._reading[1]
             reading = read_gpu(self.settings)
@@ -131,6 +137,12 @@ class Site:
         with suppress(StoreError):
             self._blocks = self.store().blocks(now)
         return self._blocks
+
+    def obstacles(self, inventory: Inventory, now: datetime) -> dict[str, Block]:
+        """Everything but a holder that keeps a device from being granted: what the store says, and what
+        the engine could not attach."""
+        attach = self.attach(self.engine_info(self.engine.client), inventory)
+        return merge_blocks(attach.blocks, self.blocks(now))
 
     # --- policy ---------------------------------------------------------------------------------
 
@@ -175,9 +187,33 @@ class Site:
         except StoreError:
             return None
 
+    def parents(self, info: Mapping[str, Any]) -> Parents:
+        """The cgroups that carry the ceilings of people over all their sessions."""
+        return Parents(info, self.settings.hub_id)
+
     def cgroup_parent(self, person: Person, launch_plan: LaunchPlan, info: Mapping[str, Any]) -> str:
-        """Cgroup that carries the ceiling over all of a person's sessions; empty where there is none."""
-        return ""
+        """Cgroup that carries the ceiling over all of a person's sessions, made now; call under the lock.
+
+        Empty where the policy sets no ceiling or this machine cannot enforce one, which is logged and shown
+        (`capabilities`). `EngineError` where it can and did not.
+        """
+        if launch_plan.aggregate is None:
+            return ""
+        parents = self.parents(info)
+        if problem := parents.problem():
+            self.say_once(f"the ceiling over all sessions of a person is not enforced: {problem}")
+            return ""
+        return parents.ensure(person.name, Ceiling.of(launch_plan.aggregate))
+
+    def capabilities(self, info: Mapping[str, Any]) -> Capabilities:
+        """What is really enforced on this engine, and why the rest is not."""
+        return capabilities(info, self.parents(info).problem())
+
+    def say_once(self, text: str) -> None:
+        """Log a standing defect of the site once in this process."""
+        if text not in self._said:
+            self._said.add(text)
+            log.warning("%s", text[0].upper() + text[1:])
 
     # --- containers -----------------------------------------------------------------------------
 

@@ -27,6 +27,7 @@ from .hub_errors import SessionRefused
 from .images.catalogue import Environment
 from .images.engine import ImageMissing, Resolved
 from .labels import SessionLabels
+from .messages import notes
 from .names import dns_label
 from .options import LaunchOptions
 from .policy.plan import SessionUse
@@ -148,7 +149,7 @@ class DS01Spawner(SessionMixin, DockerSpawner):  # type: ignore[misc]
         )
         self.claimed = claimed
         self.progress_log.step("device", claimed.sentence)
-        self.progress_log.step("container", messages.ends_at(claimed.plan.expires_at))
+        self.progress_log.step("container", notes.ends_at(claimed.plan.expires_at))
         return {"Id": claimed.container}
 
     async def start_object(self) -> None:

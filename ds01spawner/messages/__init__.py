@@ -5,7 +5,7 @@ The example beside each function makes ``docs/admins/refusals.md`` (``python -m 
 and is what the tests read. Nothing here ever carries log text: a log's tail travels on its own.
 """
 
-from .asking import bad_project, bad_request, foreign_workspace, link_start, workspace_unusable
+from .asking import bad_project, bad_request, foreign_workspace, link_start, quota_not_set, workspace_unusable
 from .base import EXAMPLES
 from .limits import (
     aggregate_memory,
@@ -29,6 +29,7 @@ from .machine import (
     engine_down,
     environment_gone,
     environment_unfit,
+    limits_not_in_force,
     lock_busy,
     maintenance,
     name_taken,
@@ -60,6 +61,7 @@ __all__ = [
     "gpu_hours_unknown",
     "gpu_quota",
     "host_full",
+    "limits_not_in_force",
     "link_start",
     "lock_busy",
     "maintenance",
@@ -68,6 +70,7 @@ __all__ = [
     "out_of_memory",
     "preemptible_not_allowed",
     "profile_not_allowed",
+    "quota_not_set",
     "rename_while_running",
     "start_failed",
     "start_timeout",

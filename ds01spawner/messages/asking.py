@@ -53,6 +53,19 @@ def workspace_unusable(project: str, why: str) -> Refusal:
     )
 
 
+@example(why="setquota: project identifier not found")
+def quota_not_set(why: str) -> Refusal:
+    """The site's own command that gives a workspace its quota failed."""
+    return Refusal(
+        code="quota-not-set",
+        asked="a session was asked for",
+        limit=f"your workspace could not be given its quota: {short(why)}",
+        when="your files are untouched",
+        do="tell an admin what stands here; then start again",
+        status=503,
+    )
+
+
 @example(why="it has no end within the next year", do="say until when you need it")
 def bad_request(why: str, do: str) -> Refusal:
     """A request for more than one's limits that cannot be taken as it stands."""

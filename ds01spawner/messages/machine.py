@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from ..errors import Refusal
-from .base import RETRY_LATER, RETRY_SOON, example, rule_text, short
+from .base import RETRY_LATER, RETRY_SOON, example, rule_text, short, words
 
 
 @example(
@@ -111,13 +113,27 @@ def start_failed(why: str) -> Refusal:
 @example(memory="8 GiB", source="group students (policy.yaml:16)")
 def out_of_memory(memory: str, source: str = "") -> Refusal:
     """The kernel ended the session because it passed its memory."""
+    most = f"its limit of {memory}" if memory else "it may"
     return Refusal(
         code="out-of-memory",
         asked="the session ended",
-        limit=f"it used more memory than its limit of {memory}, and was ended by the kernel",
+        limit=f"it used more memory than {most}, and was ended by the kernel",
         rule=rule_text(source),
         when="your files are untouched",
         do="start again with smaller batches or less data in memory, or ask for an exception",
+        status=500,
+    )
+
+
+@example(what=["memory is unlimited instead of 8 GiB"])
+def limits_not_in_force(what: Sequence[str]) -> Refusal:
+    """The kernel does not enforce what the session was created with, so it does not stay."""
+    return Refusal(
+        code="limits-not-in-force",
+        asked="the session was started",
+        limit=f"its limits were not in force: {words(what)}",
+        when="it was removed again and your files are untouched",
+        do="tell an admin what stands here; the machine's cgroups or the engine need mending",
         status=500,
     )
 

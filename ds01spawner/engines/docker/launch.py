@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,7 @@ from ...placement.model import Block, Device, GpuRequest, Placement
 from ...policy.plan import LaunchPlan, plan
 from ...policy.resolve import Person
 from ...workspace.projects import Workspace
+from . import inforce
 from .account import install_account
 from .attach import Attach, attach_kwargs, gpu_env
 from .claim import claim
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 ANY_AGE_S = 60.0
 INITS = frozenset({"tini", "dumb-init", "catatonit", "s6-svscan", "init"})
+RESCUE_ENV = {"JUPYTER_RUNTIME_DIR": "/tmp/jupyter/runtime", "JUPYTER_DATA_DIR": "/tmp/jupyter/data"}  # noqa: S108
+"""A rescue session writes its own files where there is room: in its container, not in the workspace."""
 READING_MAX_AGE_S = 1.0
 """How old the GPU reading of a claim may be. Who holds what is always read anew, under the lock."""
 
@@ -104,7 +107,7 @@ def launch(client: Any, request: LaunchRequest) -> Claimed:
     specs: list[ContainerSpec] = []
 
     def wanted(snapshot: LedgerSnapshot) -> GpuRequest:
-        plans.append(_replan(request, snapshot))
+        plans.append(fit(_replan(request, snapshot), info))
         return plans[-1].gpu
 
     def create(placement: Placement) -> str:
@@ -131,6 +134,14 @@ def launch(client: Any, request: LaunchRequest) -> Claimed:
         groups=tuple(sorted(request.person.groups)),
         course=request.image.environment.course,
     )
+
+
+def fit(launch_plan: LaunchPlan, info: Mapping[str, Any]) -> LaunchPlan:
+    """The plan with no more CPUs than the machine has, because Docker refuses more. Pure."""
+    count = int(info.get("NCPU") or 0)
+    if not count or launch_plan.cpus is None or launch_plan.cpus <= count:
+        return launch_plan
+    return replace(launch_plan, cpus=float(count))
 
 
 def _replan(request: LaunchRequest, snapshot: LedgerSnapshot) -> LaunchPlan:
@@ -206,7 +217,7 @@ def _spec(
             ulimits=launch_plan.ulimits,
             cgroup_parent=request.site.cgroup_parent(request.person, launch_plan, info),
         ),
-        env=gpu_env(uuids),
+        env={**gpu_env(uuids), **(RESCUE_ENV if launch_plan.rescue else {})},
         image_path=request.image.facts.env.get("PATH", ""),
         has_init=any(word.rsplit("/", 1)[-1] in INITS for word in request.image.facts.entrypoint[:1]),
         hostname=dns_label(request.options.project),
@@ -218,6 +229,25 @@ def _spec(
 def prepare(client: Any, container: str, spec: ContainerSpec) -> None:
     """Everything between create and start."""
     install_account(client, container, spec)
+
+
+def verify(client: Any, container: str, spec: ContainerSpec, site: Site) -> None:
+    """Read from the kernel that a started session's limits are in force; `Refused` when one is not.
+
+    A container that has ended already, and files that cannot be read, are judged by nobody here.
+    """
+    pid = int(client.inspect_container(container)["State"].get("Pid") or 0)
+    if not pid:
+        return
+    info = site.engine_info(client)
+    found = inforce.read(pid, container, 2 if str(info.get("CgroupVersion")) == "2" else 1)
+    if not found.readable:
+        site.say_once("limits are set but not verified: the cgroups of containers cannot be read from here")
+        return
+    missing = inforce.shortfalls(spec.resources, found, swap=bool(info.get("SwapLimit", True)))
+    if missing:
+        log.error("Limits of %s are not in force: %s", spec.labels.address, "; ".join(missing))
+        raise Refused(messages.limits_not_in_force(missing))
 
 
 def discard(client: Any, name: str, session: str) -> bool:

@@ -1,0 +1,34 @@
+"""Sentences that tell people something without refusing anything. Pure."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from .base import short
+
+
+def memory_kill(project: str, memory: str, times: int) -> str:
+    """Processes of a running session were ended for want of memory; the session itself goes on."""
+    what = "A process" if times == 1 else f"{times} processes"
+    limit = f" of {memory}" if memory else ""
+    was = "was" if times == 1 else "were"
+    return (
+        f"{what} in your session on project {short(project)!r} {was} ended by the kernel, because the "
+        f"session used all its memory{limit}. The session goes on and your files are untouched. Restart the "
+        "kernel or program with smaller batches or less data in memory, or ask for more memory."
+    )
+
+
+def ends_at(end: datetime | None) -> str:
+    """When a session ends at the latest, for the progress of its start."""
+    if end is None:
+        return "Container created; your policy sets no longest life"
+    return f"Container created; it ends at {end:%Y-%m-%d %H:%M %Z} at the latest, and you are warned before"
+
+
+def request_answered(state: str, asked: str, by: str, answer: str, until: datetime | None) -> str:
+    """An admin approved or denied what a person asked for."""
+    text = f"Your request for {short(asked)} was {state} by {by}"
+    if state == "approved" and until is not None:
+        text += f", until {until:%Y-%m-%d %H:%M} UTC; it counts for sessions you start from now on"
+    return f"{text}." + (f" {answer}" if answer else "")
