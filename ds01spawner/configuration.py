@@ -10,6 +10,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Any
+from urllib.parse import urlsplit
 
 from traitlets.config import Config
 
@@ -98,7 +99,8 @@ def _listed(section: Config, name: str) -> list[Any]:
 
 def _service_path(hub: Config) -> str:
     base = hub.get("base_url")
-    base = base if isinstance(base, str) else "/"
+    if not isinstance(base, str):
+        base = urlsplit(str(hub.get("bind_url") or "")).path or "/"
     return f"{base.rstrip('/')}/services/{SERVICE}/"
 
 
@@ -136,7 +138,7 @@ def _service(c: Config, settings: Settings) -> None:
                 "command": [sys.executable, "-m", "ds01spawner.service"],
                 "environment": _environment(settings),
                 "oauth_no_confirm": True,
-                "display": True,
+                "display": False,  # our own entry is in the navigation bar
             }
         ],
     )

@@ -16,7 +16,7 @@ from .engines.docker.ledger import LedgerSnapshot
 from .errors import DS01Error, Refusal, Refused
 from .gpu import GpuReading
 from .images.catalogue import Listed
-from .options import LaunchOptions, from_form, parse_options
+from .options import MAX_GPU_COUNT, LaunchOptions, from_form, parse_options
 from .pages.inputs import Banner, EnvironmentInfo, ProjectInfo, Quota, Rules
 from .pages.launch import LaunchInputs, launch_view
 from .pages.render import render
@@ -76,7 +76,8 @@ def stand(site: Site, person: Person, now: datetime) -> Standing:
     """Read everything once. Blocking."""
     reading = site.gpu()
     snapshot = site.ledger.read(reading.inventory, reading.processes, reading.former)
-    return Standing(site, person, site.limits(person, now), reading, snapshot, site.blocks(now), now)
+    blocks = site.obstacles(reading.inventory, now)
+    return Standing(site, person, site.limits(person, now), reading, snapshot, blocks, now)
 
 
 async def launch_form(spawner: DS01Spawner) -> str:
@@ -155,9 +156,9 @@ def gather(
         last=last,
         chosen=chosen,
         banners=banners,
-        max_gpu_count=limits.gpu.max_devices_per_session or 8,
+        max_gpu_count=min(limits.gpu.max_devices_per_session or 4, MAX_GPU_COUNT),
         show_holders=site.settings.show_holders or standing.person.admin,
-        updated=standing.now.strftime("%H:%M:%S %Z"),
+        updated=standing.now.isoformat(timespec="seconds"),
         service_url=service,
         fragment_key=key,
     )

@@ -45,6 +45,16 @@ class SessionRefused(_Base or web.HTTPError):  # type: ignore[misc]
         return self.refusal.sentence
 
 
+class OpenForm(web.HTTPError):
+    """Not an error: tells the hub's spawn page to show the form, which says where its choices came from."""
+
+    jupyterhub_message = ""
+    jupyterhub_html_message = ""
+
+    def __init__(self) -> None:
+        super().__init__(200, "a link opens the form and starts nothing")
+
+
 def refusal_html(refusal: Refusal, log_tail: str = "") -> str:
     """The refusal as safe HTML: a paragraph, and the log's last lines when there are any."""
     html = f"<p class='ds01-refusal'>{escape(refusal.sentence)}</p>"

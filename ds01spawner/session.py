@@ -18,7 +18,7 @@ from traitlets import Callable, Dict, Instance, Integer, Unicode, default
 
 from . import messages
 from .errors import DS01Error, EngineError, LockError, Refusal, Refused
-from .hub_errors import SessionRefused
+from .hub_errors import OpenForm, SessionRefused
 from .options import LaunchOptions, from_form, parse_options
 from .pages.keys import load_secret, sign
 from .policy.plan import LaunchPlan, plan
@@ -182,7 +182,7 @@ class SessionMixin(_Spawner):  # type: ignore[misc]
 
     def options_from_query(self, query: dict[str, Any]) -> Any:
         """A link never starts anything: the form opens, filled in, and waits for a click."""
-        raise SessionRefused(messages.link_start())
+        raise OpenForm()
 
     # --- start ----------------------------------------------------------------------------------
 

@@ -201,11 +201,12 @@ def _place(
     from ..placement.place import place, refusal
 
     keys = frozenset({f"user:{person.name}", *(f"group:{g}" for g in person.groups)})
+    inventory = site.gpu().inventory
     placed = place(
         ready.gpu,
-        site.gpu().inventory,
+        inventory,
         snapshot.holdings,
-        site.blocks(now),
+        site.obstacles(inventory, now),
         strategy=site.settings.strategy,
         keys=keys,
     )

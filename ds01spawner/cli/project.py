@@ -45,11 +45,11 @@ def list_projects(user: User = "", as_json: Json = False) -> None:
     """List a person's projects, newest first."""
     owner, now = user or getpass.getuser(), utcnow()
     found = Site(load_settings()).workspaces.projects(owner)
-    rows = [{"project": p.name, "changed": datetime.fromtimestamp(p.changed, timezone.utc)} for p in found]
+    changed = {p.name: datetime.fromtimestamp(p.changed, timezone.utc) for p in found}
     emit(
-        rows,
+        [{"project": name, "changed": at} for name, at in changed.items()],
         as_json,
-        lambda _: table(("project", "changed"), [(r["project"], text.ago(r["changed"], now)) for r in rows]),
+        lambda _: table(("project", "changed"), [(n, text.ago(at, now)) for n, at in changed.items()]),
     )
 
 

@@ -83,6 +83,7 @@ def read(site: Site) -> Snapshot:
     blocks: dict[str, Block] = dict(site.blocks(now))
     try:
         ledger = site.ledger.read(reading.inventory, reading.processes, reading.former)
+        blocks = site.obstacles(reading.inventory, now)
         problem = ""
     except DS01Error as error:
         ledger = LedgerSnapshot((), (), ())
