@@ -1,6 +1,10 @@
 """Start-to-ready of single-user images: `docker run` to the first HTTP answer, alternating, medians.
 
-    python benchmarks/bench_singleuser.py PLAIN_IMAGE OURS_IMAGE --rounds 10 [--max-ratio 0.7]
+    python benchmarks/bench_singleuser.py --base ds01/base:latest --max-ratio 0.7
+    python benchmarks/bench_singleuser.py PLAIN_IMAGE OURS_IMAGE --rounds 10
+
+With ``--base`` both images are built on it first: one with `pip install jupyterhub jupyterlab` in a virtual
+environment, one as this product builds every environment.
 
 The hub is a stub on this machine, so that only the image is measured. Exit 1 when the second image's
 median is above ``--max-ratio`` of the first's.
@@ -20,6 +24,12 @@ import uuid
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import docker
+
+from ds01spawner.images.dockerfile import plan
+from ds01spawner.images.engine import Images
+from ds01spawner.images.projectfiles import pack_files
+from ds01spawner.images.recipe import Recipe
+from ds01spawner.images.sitebuild import hub_version, site_build
 
 PREFIX = "/user/bench/"
 
@@ -102,15 +112,41 @@ def start_to_ready(client: docker.APIClient, image: str, hub: str, timeout_s: fl
         client.remove_container(name, force=True, v=True)
 
 
+def build_both(client: docker.APIClient, base: str) -> list[str]:
+    """Build a plain image and one of ours on ``base``; returns their names."""
+    images = Images(client=client)
+    version = hub_version()
+    names = ["ds01-bench/plain:latest", "ds01-bench/ours:latest"]
+    plain = (
+        f"FROM {base}\nRUN python3 -m venv /opt/plain"
+        f" && /opt/plain/bin/pip install -q --no-cache-dir jupyterhub=={version} jupyterlab\n"
+        "ENV PATH=/opt/plain/bin:$PATH\n"
+    )
+    ours = plan(Recipe(), base, version, site=site_build())
+    contexts = [{"Dockerfile": plain.encode()}, {"Dockerfile": ours.dockerfile.encode(), **ours.files}]
+    for name, files in zip(names, contexts, strict=True):
+        print(f"building {name}", file=sys.stderr)
+        stream = images.build(pack_files(files), 1800, t=name, buildargs=site_build().args)
+        for message in stream:
+            if "error" in message:
+                raise SystemExit(f"{name}: {message['error']}")
+        stream.close()
+    return names
+
+
 def main() -> int:
     """Measure, print, compare."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("images", nargs="+")
+    parser.add_argument("images", nargs="*")
+    parser.add_argument("--base", help="build both images on this one and compare them")
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--max-ratio", type=float)
-    parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
     client = docker.APIClient(version="auto", **docker.utils.kwargs_from_env())
+    if args.base:
+        args.images = build_both(client, args.base)
+    if not args.images:
+        parser.error("name images, or a base")
     hub = serve_hub(client)
     seconds: dict[str, list[float]] = {image: [] for image in args.images}
     for image in args.images:
