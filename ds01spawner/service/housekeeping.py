@@ -1,5 +1,8 @@
 """The reconciler: history agrees with the engine, and no start that died leaves a container behind.
 
+Beside it: parent cgroups nobody needs any more go, and people are told of processes that the kernel
+ended for want of memory.
+
 One list call of the engine a pass. It removes only containers of this hub that never came up or have
 ended, and only when they are older than any start may take; a running one it never touches.
 """
@@ -8,15 +11,24 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
 
+from ..engines.docker.ledger import SessionRecord as EngineRecord
+from ..engines.docker.lock import claim_lock
+from ..engines.docker.memory import MemoryWatch
 from ..engines.docker.retire import leftovers, retire
 from ..errors import DS01Error, StoreError
+from ..messages import notes
+from ..policy.plan import SessionUse
+from ..policy.units import say_size
 from ..site import Site
 from ..store import SessionRecord
+from .watch import watch_devices
 
 INTERVAL_S = 30.0
+WATCH_S = 10.0
+LOCK_S = 5.0
 log = logging.getLogger(__name__)
 
 
@@ -48,16 +60,85 @@ def tidy(site: Site, now: datetime) -> list[str]:
         )
     except StoreError as error:
         log.warning("History could not be reconciled: %s", error)
+    try:
+        sweep(site, mine)
+    except DS01Error as error:
+        log.warning("Unused cgroups stay: %s", error)
     return removed
 
 
-async def keep_tidy(site: Site, now: Callable[[], datetime], interval: float = INTERVAL_S) -> None:
-    """Tidy for ever."""
+def sweep(site: Site, sessions: Iterable[EngineRecord]) -> list[str]:
+    """Remove the parent cgroups of people who have no container any more; returns their names. Blocking."""
+    parents = site.parents(site.engine_info(site.engine.client))
+
+    def unused(found: Iterable[EngineRecord]) -> set[str]:
+        hub = site.settings.hub_id
+        return parents.listed() - {parents.name(r.labels.user) for r in found if r.labels.hub == hub}
+
+    if not unused(sessions):
+        return []
+    # A claim makes the parent before the container, under this lock: without it the parent could go in
+    # between and come back without limits.
+    with claim_lock(site.settings.lock_path, LOCK_S):
+        return [name for name in unused(site.holdings().sessions) if parents.remove(name)]
+
+
+def tell_kills(site: Site, watch: MemoryWatch, sessions: Iterable[EngineRecord], now: datetime) -> int:
+    """Tell people that the kernel ended processes of theirs for want of memory; returns how many. Blocking.
+
+    Each is told once, also across restarts; a newer notice about a session takes the place of the former.
+    """
+    mine = [r for r in sessions if r.labels.hub == site.settings.hub_id]
+    told = 0
+    for kills in watch.look(lambda: site.engine.client, mine, now):
+        labels, store = kills.record.labels, site.store()
+        if store.notice_by_key(kills.key) is not None:
+            continue
+        memory = SessionUse.from_labels(labels).memory
+        text = notes.memory_kill(labels.project, say_size(memory) if memory else "", kills.new)
+        for notice in store.notices(labels.user, now):
+            if notice["kind"] == "memory" and notice["session"] == labels.session:
+                store.expire_notice(notice["key"], now)
+        about = {"server": labels.server, "session": labels.session}
+        end = now + timedelta(days=1)
+        store.add_notice(
+            labels.user, text, now, kind="memory", level="warning", key=kills.key, expires_at=end, **about
+        )
+        store.add_event(
+            now, "session", "limited", user=labels.user, project=labels.project, reason=text, **about
+        )
+        told += 1
+    return told
+
+
+async def keep_watch(site: Site, now: Callable[[], datetime], interval: float = WATCH_S) -> None:
+    """Watch for such kills for ever."""
+    watch: MemoryWatch | None = None
+
+    def look() -> None:
+        nonlocal watch
+        info = site.engine_info(site.engine.client)
+        watch = watch or MemoryWatch(2 if str(info.get("CgroupVersion")) == "2" else 1)
+        tell_kills(site, watch, site.holdings().sessions, now())
+
     while True:
         try:
-            await asyncio.to_thread(tidy, site, now())
+            await asyncio.to_thread(look)
         except DS01Error as error:
-            log.warning("Not reconciled: %s", error)
+            log.warning("Memory is not watched: %s", error)
         except Exception:
-            log.exception("Not reconciled")
+            log.exception("Memory is not watched")
+        await asyncio.sleep(interval)
+
+
+async def keep_tidy(site: Site, now: Callable[[], datetime], interval: float = INTERVAL_S) -> None:
+    """Tidy, and watch the devices, for ever."""
+    while True:
+        for work in (tidy, watch_devices):
+            try:
+                await asyncio.to_thread(work, site, now())
+            except DS01Error as error:
+                log.warning("Housekeeping (%s) waits for better times: %s", work.__name__, error)
+            except Exception:
+                log.exception("Housekeeping (%s) failed", work.__name__)
         await asyncio.sleep(interval)

@@ -20,6 +20,7 @@ from ...errors import EngineError, Refused
 from ...labels import SessionLabels
 from ...names import dns_label
 from ...options import LaunchOptions
+from ...placement import merge_blocks
 from ...placement.model import Block, Device, GpuRequest, Placement
 from ...policy.plan import LaunchPlan, plan
 from ...policy.resolve import Person
@@ -85,11 +86,12 @@ class Claimed:
     @property
     def sentence(self) -> str:
         """What was reserved, for the start's progress."""
+        notes = "".join(f"; {note}" for note in self.plan.notes)
         if not self.devices:
-            return "CPU only: no GPU is reserved"
+            return f"CPU only: no GPU is reserved{notes}"
         names = ", ".join(f"{_size(d)} on {d.name.split(' MIG ')[0]}" for d in self.devices)
         hint = " (simulated)" if self.attach_mode == "simulated" and "simulated" not in names else ""
-        return f"Reserved {names}{hint}"
+        return f"Reserved {names}{hint}{notes}"
 
 
 def _size(device: Device) -> str:
@@ -118,7 +120,7 @@ def launch(client: Any, request: LaunchRequest) -> Claimed:
         settings.lock_path,
         site.ledger,
         lambda: reading,
-        lambda: {**attach.blocks, **_blocks(request)},
+        lambda: merge_blocks(attach.blocks, _blocks(request)),
         wanted,
         create,
         strategy=settings.strategy,
