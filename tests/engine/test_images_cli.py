@@ -27,7 +27,9 @@ def name(images):
     yield name
     for facts in images.list():
         for tag in facts.tags:
-            if tag.startswith((f"ds01-{name}/", f"ds01-course/{name}:", f"ds01-kept/{name}/")):
+            if tag.startswith(
+                (f"ds01-{name}/", f"ds01-course/{name}:", f"ds01-kept/{name}/", f"ds01-kept/course/{name}:")
+            ):
                 images.remove(tag)
 
 
