@@ -13,6 +13,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
+from typing import Any
 
 from ..engines.docker.ledger import SessionRecord as EngineRecord
 from ..engines.docker.lock import claim_lock
@@ -99,7 +100,7 @@ def tell_kills(site: Site, watch: MemoryWatch, sessions: Iterable[EngineRecord],
         for notice in store.notices(labels.user, now):
             if notice["kind"] == "memory" and notice["session"] == labels.session:
                 store.expire_notice(notice["key"], now)
-        about = {"server": labels.server, "session": labels.session}
+        about: dict[str, Any] = {"server": labels.server, "session": labels.session}
         end = now + timedelta(days=1)
         store.add_notice(
             labels.user, text, now, kind="memory", level="warning", key=kills.key, expires_at=end, **about

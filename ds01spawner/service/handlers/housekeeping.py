@@ -6,7 +6,7 @@ import asyncio
 from typing import Any
 
 from ..context import Context
-from ..housekeeping import keep_tidy
+from ..housekeeping import keep_tidy, keep_watch
 
 _tasks: list[asyncio.Task[None]] = []
 
@@ -19,6 +19,7 @@ def routes() -> list[Any]:
 async def start(context: Context) -> None:
     """Begin to tidy."""
     _tasks.append(asyncio.create_task(keep_tidy(context.site, context.clock)))
+    _tasks.append(asyncio.create_task(keep_watch(context.site, context.clock)))
 
 
 async def stop(context: Context) -> None:
