@@ -65,16 +65,14 @@ class Decision:
 def line_up(tickets: Iterable[Ticket], usage: Usage, now: datetime, rules: Rules) -> list[Ticket]:
     """The waiting tickets in the order they are served."""
     everyone = sorted(tickets, key=lambda t: (t.arrived, t.id))
-    key = _ORDERS[rules.order]
+    key = _ORDERS[rules.order](usage, now, rules)
     turns: dict[str, int] = defaultdict(int)
     for ticket in everyone:
         turns[ticket.user] += ticket.state != "waiting"
     keyed = []
     for ticket in everyone:
         if ticket.state == "waiting":
-            keyed.append(
-                (*key(ticket, turns[ticket.user], usage, now, rules), ticket.arrived, ticket.id, ticket)
-            )
+            keyed.append((*key(ticket, turns[ticket.user]), ticket.arrived, ticket.id, ticket))
             turns[ticket.user] += 1
     keyed.sort(key=lambda k: k[:-1])
     return [k[-1] for k in keyed]
@@ -190,31 +188,41 @@ def step(hours: float, unit: float) -> int:
     return int(log2(1.0 + max(0.0, hours) / unit))
 
 
-def _fair(ticket: Ticket, turn: int, usage: Usage, now: datetime, rules: Rules) -> tuple[Any, ...]:
-    aged = ticket.priority + (now - ticket.arrived) // rules.ageing
-    group = min((usage.groups.get(g, 0.0) for g in ticket.groups), default=0.0)
-    mine = step(usage.users.get(ticket.user, 0.0), rules.fair_unit)
-    return (-aged, turn, mine, step(group, rules.fair_unit))
+Key = Callable[[Ticket, int], tuple[Any, ...]]
 
 
-def _fifo(ticket: Ticket, turn: int, usage: Usage, now: datetime, rules: Rules) -> tuple[Any, ...]:
-    return ()
+def _fair(usage: Usage, now: datetime, rules: Rules) -> Key:
+    def key(ticket: Ticket, turn: int) -> tuple[Any, ...]:
+        aged = ticket.priority + (now - ticket.arrived) // rules.ageing
+        group = min((usage.groups.get(g, 0.0) for g in ticket.groups), default=0.0)
+        mine = step(usage.users.get(ticket.user, 0.0), rules.fair_unit)
+        return (-aged, turn, mine, step(group, rules.fair_unit))
+
+    return key
 
 
-def _multifactor(ticket: Ticket, turn: int, usage: Usage, now: datetime, rules: Rules) -> tuple[Any, ...]:
+def _fifo(usage: Usage, now: datetime, rules: Rules) -> Key:
+    return lambda ticket, turn: ()
+
+
+def _multifactor(usage: Usage, now: datetime, rules: Rules) -> Key:
     """As Slurm's multifactor plugin: a weighted sum of age, fair share and priority, each in 0..1."""
-    age = min(1.0, (now - ticket.arrived) / timedelta(days=7))
     total = sum(usage.users.values()) or 1.0
     people = max(1, len(usage.users))
-    share = 2.0 ** -(usage.users.get(ticket.user, 0.0) / total * people)
-    return (-(1000 * age + 1000 * share + 1000 * ticket.priority),)
+
+    def key(ticket: Ticket, turn: int) -> tuple[Any, ...]:
+        age = min(1.0, (now - ticket.arrived) / timedelta(days=7))
+        share = 2.0 ** -(usage.users.get(ticket.user, 0.0) / total * people)
+        return (-(1000 * age + 1000 * share + 1000 * ticket.priority),)
+
+    return key
 
 
-def _shortest(ticket: Ticket, turn: int, usage: Usage, now: datetime, rules: Rules) -> tuple[Any, ...]:
-    return (ticket.length or _EVER,)
+def _shortest(usage: Usage, now: datetime, rules: Rules) -> Key:
+    return lambda ticket, turn: (ticket.length or _EVER,)
 
 
-_ORDERS: dict[str, Callable[[Ticket, int, Usage, datetime, Rules], tuple[Any, ...]]] = {
+_ORDERS: dict[str, Callable[[Usage, datetime, Rules], Key]] = {
     "fair": _fair,
     "fifo": _fifo,
     "multifactor": _multifactor,

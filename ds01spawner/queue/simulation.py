@@ -39,7 +39,7 @@ RULES: dict[str, Rules] = {
     "multifactor": Rules(order="multifactor", backfill="reserve"),
     "shortest-first": Rules(order="shortest", backfill="greedy"),
 }
-GIVE_UP = 1500
+GIVE_UP = 400
 """So many waiting mean that the rule does not keep up at this load; the run ends there."""
 TOLD_AFTER = 50
 """Waits between two corrections of the estimates."""
