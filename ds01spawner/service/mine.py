@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -18,11 +18,22 @@ from .context import Context
 from .snapshot import Snapshot
 
 
-async def cards(context: Context, person: Person) -> list[SessionCard]:
-    """The person's sessions as cards. What the store cannot tell is left out, not guessed."""
+async def cards(
+    context: Context, person: Person, running: Collection[str] | None = None
+) -> list[SessionCard]:
+    """The person's sessions as cards. What the store cannot tell is left out, not guessed.
+
+    ``running`` are the servers the hub knows of; where the shared reading shows others, it was made
+    before the last start or retire, and the machine is read anew.
+    """
     now = context.clock()
+    hub = context.settings.hub_id
     snapshot = await context.snapshots.get()
-    records = views.own_sessions(snapshot, person.name, context.settings.hub_id)
+    if running is not None:
+        shown = {r.labels.server for r in views.own_sessions(snapshot, person.name, hub)}
+        if shown != set(running):
+            snapshot = await context.snapshots.get(max_age=0)
+    records = views.own_sessions(snapshot, person.name, hub)
     sessions = [r.labels.session for r in records]
     keeps: dict[str, KeepAlive] = {}
     if sessions:

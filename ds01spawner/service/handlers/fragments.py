@@ -27,8 +27,12 @@ class SessionsFragment(FragmentHandler):
     """Cards of the person's sessions."""
 
     async def get(self) -> None:
-        """``dialogs`` asks for retire dialogs, which only pages of the hub can use."""
-        cards = await mine.cards(self.ctx, self.person)
+        """``dialogs`` asks for retire dialogs, which only pages of the hub can use.
+
+        Those also say which servers the hub knew of as the page was made (``known``, ``server``).
+        """
+        running = self.get_query_arguments("server") if self.get_query_argument("known", "") else None
+        cards = await mine.cards(self.ctx, self.person, running)
         self.fragment("sessions.html", cards=cards, dialogs=bool(self.get_query_argument("dialogs", "")))
 
 

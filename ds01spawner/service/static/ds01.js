@@ -6,9 +6,18 @@
   document.addEventListener("htmx:beforeSwap", (event) => {
     if (event.detail.xhr.getResponseHeader("DS01-Fragment") === null) event.detail.shouldSwap = false;
   });
-  // A tab nobody looks at does not ask.
+  // A tab nobody looks at does not ask, and nothing is swapped under a dialog that is open.
   document.addEventListener("htmx:beforeRequest", (event) => {
-    if (document.visibilityState === "hidden") event.preventDefault();
+    if (document.visibilityState === "hidden" || event.detail.target.querySelector("dialog[open]")) event.preventDefault();
+  });
+  // What was opened stays open. (Focus stays too, on what has an id.)
+  let opened = [];
+  document.addEventListener("htmx:beforeSwap", (event) => {
+    opened = [...event.detail.target.querySelectorAll("details[open][id]")].map((details) => details.id);
+    if (event.detail.target.querySelector("dialog[open]")) event.detail.shouldSwap = false;
+  });
+  document.addEventListener("htmx:afterSwap", () => {
+    for (const id of opened) document.getElementById(id)?.setAttribute("open", "");
   });
 
   const absolute = new Intl.DateTimeFormat(undefined, {
