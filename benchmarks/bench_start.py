@@ -33,6 +33,7 @@ c.DockerSpawner.prefix = {prefix!r}
 c.DockerSpawner.extra_create_kwargs = {{"labels": {{"ds01.hub": {prefix!r}}}}}
 c.Spawner.default_url = "/lab"
 c.Spawner.mem_limit = "1G"
+c.Spawner.cpu_limit = 1
 c.Spawner.args = ["--allow-root"]  # bare containers run as the image says, which is root
 """
 
