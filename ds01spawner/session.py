@@ -250,6 +250,7 @@ class SessionMixin(_Spawner):  # type: ignore[misc]
             raise Refused(replace(refusal, status=error.status)) from error
         except DS01Error as error:
             raise Refused(messages.workspace_unusable(options.project, str(error))) from error
+        await asyncio.to_thread(self.site.give_quota, self.person, self.workspace, self.clock())
         self.progress_log.step("workspace", f"Project {options.project} ready at /workspace")
         address = await super().start()
         self.progress_log.step("started")

@@ -19,6 +19,7 @@ from typing import Any, ClassVar
 import docker.errors
 import requests
 
+from . import messages
 from .endings import Endings
 from .engines.base import Capabilities
 from .engines.docker.attach import Attach, choose_attach
@@ -27,19 +28,24 @@ from .engines.docker.cgroups import Ceiling, Parents
 from .engines.docker.client import DockerEngine
 from .engines.docker.ledger import Ledger, LedgerSnapshot
 from .environments import Environments
-from .errors import EngineError, StoreError
+from .errors import EngineError, Refused, StoreError
 from .gpu import GpuReading, read_gpu
 from .images.engine import Images
+from .names import folder_name
 from .placement import merge_blocks
 from .placement.model import Block, Inventory
 from .policy.load import Override, PolicyWatcher
 from .policy.plan import LaunchPlan, SessionUse, Usage
 from .policy.requests import overrides_from
 from .policy.resolve import Limits, Person, resolve
+from .policy.storage import quota_command
 from .settings import Settings
 from .store import Store
+from .store.accounting import falls_below
 from .workspace.disk import free_bytes, workspace_free
-from .workspace.projects import Workspaces
+from .workspace.projects import Workspace, Workspaces
+from .workspace.quota import QuotaError, Quotas
+from .workspace.usage import UsedSpace
 
 GPU_TTL_S = 5.0
 """How old a GPU reading may be for pages. A claim always reads anew under the lock."""
@@ -73,6 +79,8 @@ class Site:
         self._blocks: dict[str, Block] = {}
         self._info: tuple[float, dict[str, Any]] = (0.0, {})
         self._said: set[str] = set()
+        self.used_space = UsedSpace()
+        self.quotas = Quotas(self.store)
 
     @classmethod
     def for_settings(cls, fields: Mapping[str, Any]) -> Site:
@@ -164,6 +172,7 @@ class Site:
     def usage_of(self, person: Person, snapshot: LedgerSnapshot, now: datetime, limits: Limits) -> Usage:
         """What a person uses now: sessions from the engine, GPU-hours from the store, disk."""
         root = self.settings.workspace_root
+        hours, when = self.gpu_hours(person, now, limits)
         return Usage(
             sessions=tuple(
                 SessionUse.from_labels(record.labels)
@@ -171,21 +180,51 @@ class Site:
                 # Another hub's users are other people, whatever their names.
                 if record.labels.user == person.name and record.labels.hub == self.settings.hub_id
             ),
-            gpu_hours=self.gpu_hours(person, now, limits),
+            gpu_hours=hours,
+            gpu_hours_when=when,
             workspace_free=workspace_free(root, person.name),
+            workspace_used=self.workspace_used(person, limits),
             host_free=free_bytes(self.settings.state_dir),
             engine_free=free_bytes(self.engine_root) if self.engine_root else None,
         )
 
-    def gpu_hours(self, person: Person, now: datetime, limits: Limits) -> float | None:
-        """GPU-hours used in the policy's window, or None when the store cannot tell."""
-        if limits.gpu.hours.budget is None:
-            return 0.0
+    def gpu_hours(
+        self, person: Person, now: datetime, limits: Limits
+    ) -> tuple[float | None, datetime | None]:
+        """GPU-hours used in the policy's window (None when the store cannot tell), and when they fall
+        below the budget again where they are not."""
+        budget = limits.gpu.hours.budget
+        if budget is None:
+            return 0.0, None
+        window = timedelta(seconds=limits.gpu.hours.window)
         try:
-            since = now - timedelta(seconds=limits.gpu.hours.window)
-            return self.store().gpu_hours(person.name, since, now)
+            used = self.store().gpu_hours(person.name, now - window, now)
+            if used < budget:
+                return used, None
+            return used, falls_below(
+                self.store().gpu_uses(person.name, now - window, now), budget, window, now
+            )
         except StoreError:
+            return None, None
+
+    def workspace_used(self, person: Person, limits: Limits) -> int | None:
+        """Bytes in a person's workspace where it has a quota; None without one, or while it is unknown."""
+        quota = limits.storage.quota
+        if quota is None:
             return None
+        return self.used_space.of(self.settings.workspace_root / folder_name(person.name), enough=quota)
+
+    def give_quota(self, person: Person, workspace: Workspace, now: datetime) -> None:
+        """Run the site's quota command for a new workspace or a changed quota; `Refused` when it fails."""
+        path = str(workspace.path.parent)
+        argv = quota_command(self.limits(person, now), person.name, workspace.identity.uid, path)
+        if argv is None:
+            return
+        try:
+            self.quotas.ensure(person.name, argv, now)
+        except QuotaError as error:
+            log.error("The quota of %s could not be set: %s", person.name, error)
+            raise Refused(messages.quota_not_set(str(error))) from error
 
     def parents(self, info: Mapping[str, Any]) -> Parents:
         """The cgroups that carry the ceilings of people over all their sessions."""

@@ -196,6 +196,10 @@ class History(Part):
         """GPU-equivalent hours of ``user`` in the window, running sessions included up to ``now``."""
         return _total(self._overlapping(since, now, user=user), since, now)
 
+    def gpu_uses(self, user: str, since: datetime, now: datetime) -> list[tuple[Interval, float]]:
+        """Each session's interval and GPU-equivalents of ``user`` in the window."""
+        return [(_interval(r), r["equivalents"]) for r in self._overlapping(since, now, user=user)]
+
     def gpu_hours_group(self, group: str, since: datetime, now: datetime) -> float:
         """GPU-equivalent hours of everybody whose session counted for ``group`` in the window."""
         return _total((r for r in self._overlapping(since, now) if group in r["groups"]), since, now)
