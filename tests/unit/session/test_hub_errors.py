@@ -1,0 +1,45 @@
+"""A refusal sets every attribute that a page of the hub reads, and leaks nothing."""
+
+from __future__ import annotations
+
+from tornado import web
+
+from ds01spawner.errors import Refusal
+from ds01spawner.hub_errors import SessionRefused
+
+REFUSAL = Refusal(
+    code="gpus-full",
+    asked="1 × 1g.10gb was asked for",
+    used="you hold none",
+    limit="of 7 such devices none is free",
+    rule="rule: group <b>students</b>",
+    when="the first comes free at 16:00",
+    do="start without a GPU",
+    status=503,
+    retry_after=60,
+)
+SENTENCE = (
+    "1 × 1g.10gb was asked for. You hold none. Of 7 such devices none is free (rule: group <b>students</b>). "
+    "The first comes free at 16:00. Start without a GPU."
+)
+
+
+def test_every_surface_of_the_hub():
+    refused = SessionRefused(REFUSAL, log_tail="Traceback <script>alert(1)</script>")
+    assert isinstance(refused, web.HTTPError)
+    assert refused.status_code == 503
+    assert refused.reason == "gpus-full"
+    assert refused.headers == {"Retry-After": "60"}
+    assert refused.jupyterhub_message == str(refused) == SENTENCE
+    html = refused.jupyterhub_html_message
+    assert "<script>" not in html
+    assert "<b>students" not in html
+    assert "&lt;script&gt;" in html
+    assert "Traceback" not in refused.jupyterhub_message
+
+
+def test_json_has_the_parts():
+    data = REFUSAL.as_dict()
+    assert data["message"] == SENTENCE
+    assert (data["code"], data["status"], data["retry_after"]) == ("gpus-full", 503, 60)
+    assert "used" not in Refusal("c", "a", "l", "d").as_dict()
