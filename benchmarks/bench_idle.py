@@ -134,6 +134,9 @@ class StubBook:
     def warned(self, session, decision, now) -> None:
         pass
 
+    def over(self, sessions, now) -> None:
+        pass
+
 
 def running(hub: StubHub) -> list[Running]:
     return [

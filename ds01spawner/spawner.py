@@ -18,14 +18,16 @@ from dockerspawner import DockerSpawner
 from tornado.httpclient import AsyncHTTPClient, HTTPClientError
 from traitlets import Float, Integer, Unicode, default
 
-from . import messages
+from . import logtail, messages
 from .engines.docker import launch
 from .engines.docker.create import WORKSPACE
 from .errors import DS01Error, EngineError, Refusal, Refused
 from .form import launch_form
 from .hub_errors import SessionRefused
 from .images.catalogue import Environment
+from .images.coursefiles import copy_starter, data_mounts
 from .images.engine import ImageMissing, Resolved
+from .images.projectfiles import ProjectFiles
 from .labels import SessionLabels
 from .messages import notes
 from .names import dns_label
@@ -34,12 +36,11 @@ from .policy.plan import SessionUse
 from .policy.units import say_size
 from .session import SessionMixin
 from .store import SessionRecord
+from .workspace.projects import Workspace
 
 MAX_DEVICES_TRIED = 3
 RETIRED_BY_OWNER = "it was retired by its owner"
-LOG_TAIL_LINES = 40
 SIGKILLED = 137
-LOG_TAIL_CHARS = 4000
 ENGINE_FAILURES = (docker.errors.DockerException, requests.exceptions.RequestException, OSError)
 
 
@@ -60,6 +61,8 @@ class DS01Spawner(SessionMixin, DockerSpawner):  # type: ignore[misc]
 
     claimed: launch.Claimed
     resolved_image: Resolved
+    course: dict[str, Any]
+    course_mounts: tuple[dict[str, Any], ...]
     _configured_image: str = "ds01/lab:latest"
     _create_kwargs: dict[str, Any]
     _avoid: set[str]
@@ -143,6 +146,7 @@ class DS01Spawner(SessionMixin, DockerSpawner):  # type: ignore[misc]
             lock_timeout=self.lock_timeout,
             avoid=frozenset(self._avoid),
             keys=frozenset({f"user:{self.user.name}", *(f"group:{g}" for g in self.person.groups)}),
+            mounts=self.course_mounts,
         )
         claimed = await self.site.engine.run(
             partial(launch.launch, request=request), pool="claim", key=self.object_name
@@ -208,8 +212,36 @@ class DS01Spawner(SessionMixin, DockerSpawner):  # type: ignore[misc]
             return site.environments.choose(person, limits, options.environment, fallback)
 
         environment = await asyncio.to_thread(choose)
-        self.resolved_image = await self._present(environment)
-        self.image = self.resolved_image.image_id
+        resolved = await self._present(environment)
+        images = site.environments.images
+        if self.judges_images:
+            await images.run(site.environments.refuse_unfit, resolved, options.gpu != "none")
+        self.course = await images.run(site.environments.course, environment)
+        self.course_mounts = await images.run(
+            data_mounts, self.course.get("data") or (), site.settings.data_roots, environment.course
+        )
+        self.resolved_image = resolved
+        self.image = resolved.image_id
+
+    @property
+    def judges_images(self) -> bool:
+        """Whether an image is checked for the server it must have; not where the site starts another."""
+        return bool(self.cmd) and self.cmd[0] == "jupyterhub-singleuser"
+
+    async def fill_workspace(self, workspace: Workspace) -> None:
+        """Copy a course's starter files into a new project; a start does not fail for want of them."""
+        starter, course = self.course.get("starter_files"), self.resolved_image.environment.course
+        if not starter:
+            return
+        root, identity = self.site.workspaces.root, workspace.identity
+        files = ProjectFiles(root, workspace.path.relative_to(root).parts, identity.uid, identity.gid)
+        archive = self.site.settings.courses / course / starter["archive"]
+        try:
+            if await asyncio.to_thread(copy_starter, archive, files, course):
+                self.progress_log.step("workspace", "The course's starter files are in your project")
+        except (DS01Error, OSError) as error:
+            self.log.error("Starter files of %s for %s: %s", course, self._log_name, error)
+            self.progress_log.step("workspace", f"The course's starter files could not be copied: {error}")
 
     async def _present(self, environment: Environment) -> Resolved:
         """The environment's image on this machine, pulled with progress where it may be."""
@@ -298,10 +330,10 @@ class DS01Spawner(SessionMixin, DockerSpawner):  # type: ignore[misc]
         if not self.object_id:
             return ""
         try:
-            raw = await self.docker("logs", self.object_id, tail=LOG_TAIL_LINES, stdout=True, stderr=True)
+            raw = await self.docker("logs", self.object_id, tail=logtail.READ_LINES, stdout=True, stderr=True)
         except ENGINE_FAILURES:
             return ""
-        return str(raw.decode(errors="replace"))[-LOG_TAIL_CHARS:]
+        return logtail.tail(raw)
 
     # --- running --------------------------------------------------------------------------------
 

@@ -123,6 +123,10 @@ class Book:
             kind=kind,
         )
 
+    def over(self, sessions: Iterable[str], now: datetime) -> None:
+        """Take the warnings of sessions that are gone from the pages."""
+        self._store().expire_session_notices(sessions, now)
+
     def warned(self, session: Session, decision: Decision, now: datetime) -> None:
         """Record that a warning was given."""
         self._store().add_event(

@@ -10,11 +10,12 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections import deque
+import threading
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta, timezone
 from typing import Any, Literal, Protocol
+from weakref import WeakValueDictionary
 
 from tornado.httpclient import AsyncHTTPClient, HTTPRequest
 
@@ -96,22 +97,29 @@ class FileChannel:
 
     def __init__(self, folder: Callable[[str, str], ProjectFolder]) -> None:
         self._folder = folder
-        self._lines: dict[str, deque[str]] = {}
+        self._locks: WeakValueDictionary[tuple[str, str], _Lock] = WeakValueDictionary()
 
     async def deliver(self, notice: Notice) -> None:
-        """Add a line and rewrite the file."""
-        lines = self._lines.setdefault(notice.session, deque(maxlen=LINES))
+        """Add a line; the last ones stay, also those of sessions before."""
+        # Two sessions may share a project, and each notice rewrites the file.
+        lock = self._locks.setdefault((notice.user, notice.project), _Lock())
+        await asyncio.to_thread(self._write, notice, lock)
+
+    def _write(self, notice: Notice, lock: _Lock) -> None:
         at = notice.at.astimezone(timezone.utc)
         line = f"{at:%Y-%m-%d %H:%M} UTC  {' '.join(notice.text.split())}"
-        if line not in lines:
-            lines.append(line)
         folder = self._folder(notice.user, notice.project)
-        await asyncio.to_thread(folder.write_notices, "\n".join(lines) + "\n")
+        with lock.held:
+            lines = folder.read_notices().splitlines()
+            if line not in lines:
+                folder.write_notices("\n".join([*lines, line][-LINES:]) + "\n")
 
-    def keep_only(self, sessions: Iterable[str]) -> None:
-        """Forget sessions that are gone."""
-        for gone in self._lines.keys() - set(sessions):
-            del self._lines[gone]
+
+class _Lock:
+    """A lock that can be referred to weakly."""
+
+    def __init__(self) -> None:
+        self.held = threading.Lock()
 
 
 class HookChannel:
@@ -185,9 +193,6 @@ class Notifier:
         """Forget sessions that are gone."""
         alive = set(sessions)
         self._sent = {k: v for k, v in self._sent.items() if k[1] in alive}
-        for channel in self.channels:
-            if isinstance(channel, FileChannel):
-                channel.keep_only(alive)
 
 
 def banner(store: Store, user: str, now: datetime) -> list[dict[str, Any]]:

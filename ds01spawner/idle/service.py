@@ -132,6 +132,7 @@ class IdleService:
         before = self.memory
         self.memory = {c.session.id: c.decision.memory for c in cases}
         await asyncio.gather(*(self._tell(c, before.get(c.session.id)) for c in cases))
+        await self._let_go([m for s, m in before.items() if s not in self.memory])
         await self._keep(now, cases, ids)
         return cases
 
@@ -203,6 +204,16 @@ class IdleService:
                 await parts.notifier.send(_notice("withdrawn", key, case.session, text, parts.clock()))
         if case.decision.warn:
             await self._warn(case)
+
+    async def _let_go(self, gone: list[Memory]) -> None:
+        """A warning does not outlive its session."""
+        warned = [m.session for m in gone if m.warnings]
+        if not warned or self.settled.dry_run:
+            return
+        try:
+            await asyncio.to_thread(self.parts.book.over, warned, self.parts.clock())
+        except DS01Error as error:
+            log.warning("Warnings of sessions that are over stay until they expire: %s", error)
 
     async def _warn(self, case: Case) -> None:
         decision, now = case.decision, self.parts.clock()

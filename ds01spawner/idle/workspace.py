@@ -24,6 +24,7 @@ MAX_DEPTH = 4
 _SKIPPED = frozenset({"__pycache__", "node_modules"})
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 
 
 class ProjectFolder:
@@ -66,6 +67,31 @@ class ProjectFolder:
                 for folder, _ in queue:
                     os.close(folder)
         return datetime.fromtimestamp(newest, timezone.utc) if newest else None
+
+    def read_notices(self) -> str:
+        """The first `MAX_NOTICES` bytes of ``.ds01/notices``; empty where it is no file of the owner's.
+
+        A hard link is not read either: it may lead to a file that its maker may not read.
+        """
+        with self._open() as project:
+            owner = os.fstat(project).st_uid
+            try:
+                folder = os.open(NOTICE_FOLDER, _FOLDER, dir_fd=project)
+            except OSError:
+                return ""
+            try:
+                file = os.open(NOTICE_FILE, _FILE, dir_fd=folder)
+            except OSError:
+                return ""
+            finally:
+                os.close(folder)
+            try:
+                entry = os.fstat(file)
+                if not stat.S_ISREG(entry.st_mode) or entry.st_uid != owner or entry.st_nlink != 1:
+                    return ""
+                return os.read(file, MAX_NOTICES).decode(errors="replace")
+            finally:
+                os.close(file)
 
     def write_notices(self, text: str) -> None:
         """Replace ``.ds01/notices`` by ``text``, owned by the folder's owner; ``OSError`` when refused.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
@@ -91,6 +92,14 @@ class Notices(Part):
         live = or_(n.c.expires_at.is_(None), n.c.expires_at > now)
         with self.db.write() as c:
             c.execute(n.update().where(n.c.key == key, live).values(expires_at=now))
+
+    def expire_session_notices(self, sessions: Iterable[str], now: datetime) -> None:
+        """End every notice about sessions that are over."""
+        n, gone = t.notices, list(sessions)
+        live = or_(n.c.expires_at.is_(None), n.c.expires_at > now)
+        if gone:
+            with self.db.write() as c:
+                c.execute(n.update().where(n.c.session.in_(gone), live).values(expires_at=now))
 
     def delete_notice(self, key: str) -> None:
         """Remove the notice written with ``key``, so that the same key may warn afresh."""

@@ -224,6 +224,9 @@ class NoBook:
     def retiring(self, session: Any, decision: Any, now: datetime) -> None:
         self.reasons[session.user] = decision.reason
 
+    def over(self, sessions: Any, now: datetime) -> None:
+        pass
+
     def warned(self, session: Any, decision: Any, now: datetime) -> None:
         self.warned_at.setdefault(session.user, now)
 

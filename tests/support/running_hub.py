@@ -65,6 +65,7 @@ c.DS01Spawner.inventory_file = state + "/gpus.yaml"
 c.DS01Spawner.policy_file = state + "/policy.yaml"
 {extra}
 configure(c{arguments})
+{after}
 """
 
 GPUS = """
@@ -96,7 +97,7 @@ def free_port() -> int:
 
 
 class RunningHub:
-    """See the module's text. ``extra`` is configuration before ``configure(c)``."""
+    """See the module's text. ``extra`` is configuration before ``configure(c)``, ``after`` after it."""
 
     def __init__(
         self,
@@ -105,6 +106,7 @@ class RunningHub:
         image: str,
         *,
         extra: str = "",
+        after: str = "",
         arguments: str = ", service=False, idle=False",
         policy: str = POLICY,
         gpus: str = GPUS,
@@ -139,6 +141,7 @@ class RunningHub:
                 image=image,
                 hub_id=hub_id,
                 extra=extra,
+                after=after,
                 base_url=base_url,
                 arguments=arguments,
             )

@@ -14,12 +14,12 @@ from typing import Any
 import docker.errors
 import requests
 
+from ... import logtail
 from ...errors import EngineError
 from ...labels import SessionLabels
 from .ledger import SessionRecord
 
 VERIFY_S = 10.0
-LOG_LINES = 40
 
 
 @dataclass(frozen=True)
@@ -93,6 +93,6 @@ def leftovers(
 
 def _tail(client: Any, container: str) -> str:
     try:
-        return str(client.logs(container, tail=LOG_LINES).decode(errors="replace"))
+        return logtail.tail(client.logs(container, tail=logtail.READ_LINES))
     except (docker.errors.DockerException, requests.RequestException):
         return ""

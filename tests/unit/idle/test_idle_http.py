@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 
 import pytest
 from idle_rows import TEN, at
@@ -14,8 +15,9 @@ from tornado.web import Application, RequestHandler
 from ds01spawner.errors import DS01Error
 from ds01spawner.idle.hubapi import HubClient, HubError
 from ds01spawner.idle.lab import LabClient
-from ds01spawner.idle.notices import HookChannel, Notice, Notifier, WebhookChannel
+from ds01spawner.idle.notices import FileChannel, HookChannel, Notice, Notifier, WebhookChannel
 from ds01spawner.idle.wiring import hub_environment, load_hook
+from ds01spawner.idle.workspace import ProjectFolder
 
 
 class Site:
@@ -229,6 +231,21 @@ async def test_mails_are_not_repeated_within_a_while_but_pages_are_always_right(
     notifier.keep_only([])
     await notifier.send(notice(minutes=16))
     assert len(mails) == 3
+
+
+async def test_the_file_keeps_what_was_said_before_and_by_another_session(tmp_path):
+    (tmp_path / "alice/p").mkdir(parents=True)
+
+    def channel():
+        return FileChannel(lambda user, project: ProjectFolder(tmp_path, user, project))
+
+    first = channel()
+    await asyncio.gather(*(first.deliver(replace(notice(), text=f"session {n}")) for n in range(5)))
+    await channel().deliver(notice("retired"))  # the service was started anew
+    await channel().deliver(notice("retired"))
+    lines = (tmp_path / "alice/p/.ds01/notices").read_text().splitlines()
+    assert sorted(line[-9:] for line in lines[:5]) == [f"session {n}" for n in range(5)]
+    assert len(lines) == 6
 
 
 def test_hooks_by_name_and_the_hubs_environment(monkeypatch):

@@ -81,6 +81,17 @@ async def test_a_dismissed_warning_stays_away_and_a_fresh_one_comes(site):
     assert len(site.notices()) == 1
 
 
+@pytest.mark.parametrize("restart", [False, True])
+async def test_a_warning_does_not_outlive_its_session(site, restart):
+    await site.passes(25)
+    assert len(site.notices()) == 1
+    site.up.discard("alice")
+    if restart:
+        site.restart()
+    await site.passes(1)
+    assert site.notices() == []
+
+
 async def test_nobody_is_retired_whose_warning_could_not_be_shown(site):
     (site.root / "alice/p").rename(site.root / "alice/away")  # no file either
     add = site.store.add_notice

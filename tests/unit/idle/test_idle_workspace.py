@@ -102,6 +102,35 @@ def test_a_link_in_place_of_the_notices_is_replaced_not_written_through(project,
     assert (project / ".ds01/notices").read_text() == "again\n"
 
 
+@pytest.mark.parametrize("way", ["link", "hard link", "folder", "pipe", "another's file"])
+def test_only_a_plain_file_of_the_owner_is_read_as_notices(project, folder, tmp_path, way):
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    folder.write_notices("mine\n")
+    assert folder.read_notices() == "mine\n"
+    notices = project / ".ds01/notices"
+    if way == "another's file":
+        os.chown(notices, OTHER, OTHER)
+    else:
+        notices.unlink()
+    if way == "link":
+        notices.symlink_to(victim)
+    elif way == "hard link":
+        os.chown(victim, UID, UID)
+        os.link(victim, notices)
+    elif way == "folder":
+        notices.mkdir()
+    elif way == "pipe":
+        os.mkfifo(notices)
+    assert folder.read_notices() == ""
+
+
+def test_without_a_file_there_are_no_notices(project, folder):
+    assert folder.read_notices() == ""
+    (project / ".ds01").symlink_to(project)
+    assert folder.read_notices() == ""
+
+
 def test_a_link_in_place_of_the_notices_folder_is_refused(project, folder, tmp_path):
     away = tmp_path / "away"
     away.mkdir()
