@@ -1,6 +1,7 @@
-"""The environments one site offers: the catalogue, people's own images, and published courses.
+"""The environments one site offers: the catalogue, people's own images, and courses.
 
-Blocking; call from a thread. The list may be some seconds old; a start resolves its image anew.
+Blocking; call from a thread. The list may be some seconds old; a start resolves its image anew, and is
+refused by the very check whose result stands on the environment's card.
 """
 
 from __future__ import annotations
@@ -8,45 +9,101 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any
 
-from .errors import StoreError
-from .images.catalogue import (
-    Environment,
-    Listed,
-    choose,
-    course_environment,
-    discover,
-    load_catalogue,
-    visible,
-)
-from .images.engine import Images
+from .errors import Refusal, Refused, StoreError
+from .images.catalogue import Environment, Listed, choose, discover, load_catalogue, visible, with_facts
+from .images.course import candidate_environment, course_environments
+from .images.engine import ImageMissing, Images, Resolved, split_reference
 from .images.facts import ImageFacts
+from .images.naming import course_repository
+from .images.preflight import Host, Preflight, check, needs_probe
+from .images.probe import ProbeCache
+from .images.sitebuild import hub_version
 from .policy.resolve import Limits, Person
 from .settings import Settings
 from .store import Store
 
 TTL_S = 5.0
+FACTS_KEPT = 1000
 EVERYTHING = ("*",)
 
 
-class Environments:
-    """See the module's text. ``store`` gives the open store or raises `StoreError`."""
+@dataclass(frozen=True)
+class Shown:
+    """An environment as its card shows it. ``image`` None: not on this machine; ``preflight`` None: not
+    known yet, the first start tells."""
 
-    def __init__(self, settings: Settings, images: Images, store: Callable[[], Store]) -> None:
+    listed: Listed
+    image: ImageFacts | None
+    preflight: Preflight | None
+
+    @property
+    def environment(self) -> Environment:
+        """The environment, with size, date and CUDA where its image is here."""
+        return self.listed.environment
+
+    @property
+    def reason(self) -> str:
+        """Why it cannot be started, or nothing."""
+        if self.listed.reason:
+            return self.listed.reason
+        return self.preflight.reason if self.preflight and not self.preflight.ok else ""
+
+
+class Environments:
+    """See the module's text. ``store`` gives the open store or raises `StoreError`, ``cuda`` the newest
+    CUDA version the driver takes, or nothing."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        images: Images,
+        store: Callable[[], Store],
+        cuda: Callable[[], str] = lambda: "",
+    ) -> None:
         self._settings = settings
         self.images = images
         self._store = store
+        self._cuda = cuda
         self._lock = threading.Lock()
+        self._probing = threading.Lock()
+        self._probes = ProbeCache(images, settings.state_dir / "probes.json")
         self._machine: tuple[float, tuple[ImageFacts, ...]] = (-TTL_S, ())
+        self._facts: dict[str, ImageFacts] = {}
+        self._architecture = ""
+
+    # ------------------------------------------------------------ what there is
 
     def listed(self, person: Person, limits: Limits, fallback: str = "") -> list[Listed]:
         """What a person sees, each startable or with the reason why not."""
         return visible(self.all(person, fallback), person.name, person.groups, _allowed(limits))
 
+    def shown(self, person: Person, limits: Limits, fallback: str = "", *, judge: bool = True) -> list[Shown]:
+        """What a person sees, with what is known of each image. ``judge`` False leaves the check out."""
+        found = []
+        for item in self.listed(person, limits, fallback):
+            facts = self.facts(item.environment.pinned or item.environment.image)
+            if facts is not None:
+                item = replace(item, environment=with_facts(item.environment, facts))
+            found.append(Shown(item, facts, self.known_preflight(facts) if judge and facts else None))
+        return found
+
     def choose(self, person: Person, limits: Limits, wanted: str, fallback: str = "") -> Environment:
         """The environment a start asks for (empty: the default); `Refused` when it may not be had."""
-        return choose(self.all(person, fallback), wanted, person.name, person.groups, _allowed(limits))
+
+        def look() -> Environment:
+            everything = self.all(person, fallback)
+            return choose(everything, wanted, person.name, person.groups, _allowed(limits))
+
+        try:
+            return look()
+        except Refused as refused:
+            if refused.refusal.code != "no-environment":
+                raise
+        self.forget()  # it may have been built a moment ago
+        return look()
 
     def all(self, person: Person, fallback: str = "") -> tuple[Environment, ...]:
         """Every environment that could concern a person; ``fallback`` is the image without a catalogue."""
@@ -62,12 +119,85 @@ class Environments:
         return (Environment("lab", "lab", fallback, title="JupyterLab", default=True),)
 
     def courses(self) -> tuple[Environment, ...]:
-        """Published courses; none while the store is down, since nobody could say who may start them."""
+        """Courses as their roster and staff see them; none while the store is down, since nobody could
+        say who may start them."""
         try:
-            rows = self._store().courses(states=("published",))
+            rows = self._store().courses()
         except StoreError:
             return ()
-        return tuple(_course(row) for row in rows)
+        found = list(course_environments(rows))
+        built = {tag: facts.id for facts in self._images() for tag in facts.tags}
+        for row in rows:
+            candidate = built.get(f"{course_repository(row['id'])}:candidate")
+            if row["state"] == "published" and candidate and candidate != row["data"].get("pinned"):
+                found.append(candidate_environment(row))
+        return tuple(found)
+
+    def course(self, environment: Environment) -> dict[str, Any]:
+        """The document of an environment's course; empty where it is no course's."""
+        if not environment.course:
+            return {}
+        row = self._store().get_course(environment.course)
+        return dict(row["data"]) if row else {}
+
+    # ------------------------------------------------------------ what an image is
+
+    def facts(self, reference: str) -> ImageFacts | None:
+        """What the engine says of an image; None when it is not on this machine."""
+        name, tag = split_reference(reference)
+        tagged = {t: f.id for f in self._images() for t in f.tags}
+        known = reference if reference.startswith("sha256:") else tagged.get(f"{name}:{tag}", "")
+        if known in self._facts:
+            return self._facts[known]
+        try:
+            facts = self.images.inspect(known or reference)
+        except ImageMissing:
+            return None
+        if len(self._facts) >= FACTS_KEPT:
+            self._facts.clear()
+        self._facts[facts.id] = facts
+        return facts
+
+    def known_preflight(self, facts: ImageFacts) -> Preflight | None:
+        """The check of an image as far as it can be told without running it."""
+        probe = None
+        if needs_probe(facts):
+            probe = self._probes.known(facts.id)
+            if probe is None:
+                return None
+        return check(facts, self._host(), probe)
+
+    def preflight(self, facts: ImageFacts) -> Preflight:
+        """The check of an image; one we did not build is run once, locked in, and remembered."""
+        if not needs_probe(facts):
+            return check(facts, self._host())
+        with self._probing:
+            return check(facts, self._host(), self._probes.get(facts.id))
+
+    def refuse_unfit(self, resolved: Resolved, wants_gpu: bool) -> None:
+        """`Refused`, with reason and mend, when a session could not run from this image."""
+        found = self.preflight(resolved.facts)
+        if found.ok and (found.gpu_ok or not wants_gpu):
+            return
+        raise Refused(
+            Refusal(
+                code="environment-unfit",
+                asked=f"the environment {resolved.environment.name!r} cannot be started",
+                limit=found.reason,
+                do="choose another environment",
+                status=409,
+            )
+        )
+
+    def forget(self) -> None:
+        """Read the machine's images anew at the next question."""
+        with self._lock:
+            self._machine = (-TTL_S, ())
+
+    def _host(self) -> Host:
+        if not self._architecture:
+            self._architecture = self.images.engine().architecture
+        return Host(self._architecture, hub_version(), self._cuda())
 
     def _images(self) -> tuple[ImageFacts, ...]:
         with self._lock:
@@ -80,17 +210,3 @@ class Environments:
 
 def _allowed(limits: Limits) -> tuple[str, ...]:
     return EVERYTHING if limits.images.use is None else tuple(limits.images.use)
-
-
-def _course(row: dict[str, Any]) -> Environment:
-    data = row["data"]
-    return course_environment(
-        row["id"],
-        data.get("image", ""),
-        title=data.get("title", row["id"]),
-        roster=(data["roster"],) if isinstance(data.get("roster"), str) else data.get("roster", ()),
-        staff=data.get("staff", ()),
-        pinned=data.get("pinned", ""),
-        description=data.get("description", ""),
-        cuda=data.get("cuda", ""),
-    )

@@ -13,9 +13,9 @@ from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
 from .engines.docker.ledger import LedgerSnapshot
-from .errors import DS01Error, Refusal, Refused
+from .environments import Shown
+from .errors import DS01Error, Refusal, Refused, StoreError
 from .gpu import GpuReading
-from .images.catalogue import Listed
 from .options import MAX_GPU_COUNT, LaunchOptions, from_form, parse_options
 from .pages.inputs import Banner, EnvironmentInfo, ProjectInfo, Quota, Rules
 from .pages.launch import LaunchInputs, launch_view
@@ -84,17 +84,20 @@ async def launch_form(spawner: DS01Spawner) -> str:
     """The form as HTML. Where the machine cannot be read, a form that says so."""
     site, person, now = spawner.site, spawner.person, spawner.clock()
     last, chosen, linked = remembered(spawner)
+    bare = linked and not _asked(spawner, "gpu")
     fallback = spawner.configured_image
     service, key = spawner.service_url, spawner.fragment_key()
 
     def build() -> str:
         try:
             standing = stand(site, person, now)
-            environments = site.environments.listed(person, standing.limits, fallback)
+            judge = spawner.judges_images
+            environments = site.environments.shown(person, standing.limits, fallback, judge=judge)
             projects = site.workspaces.projects(person.name)
         except DS01Error as error:
             return render("ds01/form_unavailable.html", reason=str(error))
-        inputs = gather(standing, environments, projects, last, chosen, linked, service, key)
+        wish = chosen and course_choice(site, chosen, environments, bare)
+        inputs = gather(standing, environments, projects, last, wish, linked, service, key)
         return render("ds01/launch_form.html", view=launch_view(inputs))
 
     return await asyncio.to_thread(build)
@@ -116,6 +119,34 @@ def remembered(spawner: DS01Spawner) -> tuple[LaunchOptions | None, LaunchOption
     return last, linked or (_valid(attempt) if attempt else None), linked is not None
 
 
+def _asked(spawner: DS01Spawner, name: str) -> bool:
+    """Whether the link says something of this option."""
+    arguments = spawner.handler.request.query_arguments
+    return name in arguments or f"opt-{name}" in arguments
+
+
+def course_choice(
+    site: Site, chosen: LaunchOptions, environments: Sequence[Shown], bare: bool
+) -> LaunchOptions:
+    """A link to a course that says nothing of compute gets what the course's file pre-selects."""
+    named = next((s.environment for s in environments if s.environment.id == chosen.environment), None)
+    if not bare or named is None or not named.course:
+        return chosen
+    try:
+        return chosen.model_copy(update=compute_of(site.environments.course(named)))
+    except StoreError:
+        return chosen
+
+
+def compute_of(course: Mapping[str, Any]) -> dict[str, Any]:
+    """A course's ``compute`` as launch options."""
+    compute = course.get("compute") or {}
+    found: dict[str, Any] = {"gpu": compute.get("gpu", "none"), "gpu_count": compute.get("gpu_count", 1)}
+    if text := compute.get("lifetime"):
+        found["lifetime"] = int(text[:-1]) * {"m": 60, "h": 3600, "d": 86400}[text[-1]]
+    return found
+
+
 def _valid(raw: object) -> LaunchOptions | None:
     try:
         return parse_options(raw) if raw else None
@@ -125,7 +156,7 @@ def _valid(raw: object) -> LaunchOptions | None:
 
 def gather(
     standing: Standing,
-    environments: Sequence[Listed],
+    environments: Sequence[Shown],
     projects: Sequence[Any],
     last: LaunchOptions | None,
     chosen: LaunchOptions | None,
@@ -164,8 +195,13 @@ def gather(
     )
 
 
-def _environment(item: Listed) -> EnvironmentInfo:
-    e = item.environment
+def _environment(item: Shown) -> EnvironmentInfo:
+    e, found = item.environment, item.preflight
+    warnings = [e.note] if e.note else []
+    if found is not None and found.ok and not found.gpu_ok:
+        warnings.append(f"With a GPU it cannot start: {found.reason}")
+    if item.image is None and (e.pinned or e.kind != "lab"):
+        warnings.append("Its image is not on this machine")
     return EnvironmentInfo(
         id=e.id,
         title=e.name,
@@ -174,8 +210,10 @@ def _environment(item: Listed) -> EnvironmentInfo:
         size_bytes=e.size,
         cuda=e.cuda,
         built_at=_time(e.created),
+        preflight="unknown" if found is None else "ok" if found.ok else "failed",
         reason=item.reason,
-        warnings=(e.note,) if e.note else (),
+        present=item.image is not None,
+        warnings=tuple(warnings),
     )
 
 

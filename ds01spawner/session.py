@@ -14,9 +14,10 @@ from dataclasses import replace
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
-from traitlets import Callable, Dict, Instance, Integer, Unicode, default
+from traitlets import Callable, Dict, Instance, Integer, List, Unicode, default
 
 from . import messages
+from .asking import ask_url
 from .errors import DS01Error, EngineError, LockError, Refusal, Refused
 from .hub_errors import OpenForm, SessionRefused
 from .options import LaunchOptions, from_form, parse_options
@@ -53,6 +54,7 @@ SETTINGS_TRAITS = {
     "attach": "attach",
     "strategy": "strategy",
     "environments_file": "environments",
+    "data_roots": "data_roots",
     "hub_id": "hub_id",
     "identity": "identity",
     "start_timeout": "start_timeout",
@@ -101,6 +103,11 @@ class SessionMixin(_Spawner):  # type: ignore[misc]
         config=True
     )
     environments_file = Unicode("", help="YAML catalogue of environments.").tag(config=True)
+    data_roots = List(
+        Unicode(),
+        help="""Folders of the server below which a course's data may lie, as this process and the engine
+        see them. They are mounted read-only, and nothing outside them ever is.""",
+    ).tag(config=True)
     hub_id = Unicode("hub", help="Name of this hub, unique among the hubs of one engine.").tag(config=True)
     lock_timeout = Integer(20, help="Seconds to wait for the claim lock; then the start is refused.").tag(
         config=True
@@ -211,7 +218,8 @@ class SessionMixin(_Spawner):  # type: ignore[misc]
             raise
         except Refused as refused:
             await self.discard()
-            raise SessionRefused(await self.or_queued(refused.refusal)) from None
+            answer = await self.or_queued(refused.refusal)
+            raise SessionRefused(answer, ask_url=ask_url(self.service_url, answer)) from None
         except Exception as error:
             self.log.exception("Start of %s failed", self._log_name)
             failure = await self.explain_failure(_why(error, self.lock_timeout))
@@ -252,6 +260,7 @@ class SessionMixin(_Spawner):  # type: ignore[misc]
             raise Refused(messages.workspace_unusable(options.project, str(error))) from error
         await asyncio.to_thread(self.site.give_quota, self.person, self.workspace, self.clock())
         self.progress_log.step("workspace", f"Project {options.project} ready at /workspace")
+        await self.fill_workspace(self.workspace)
         address = await super().start()
         self.progress_log.step("started")
         await self.wait_until_answering(address)
@@ -282,6 +291,9 @@ class SessionMixin(_Spawner):  # type: ignore[misc]
     async def prepare_image(self, options: LaunchOptions) -> None:
         """Find the environment's immutable image, and fetch it where it is missing."""
         raise EngineError("no engine adapter")
+
+    async def fill_workspace(self, workspace: Workspace) -> None:
+        """Put into the project what the environment brings, such as a course's starter files."""
 
     async def join_running(self) -> Any:
         """The address of this very session where it runs and the hub had lost it, else None.

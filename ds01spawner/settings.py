@@ -47,6 +47,9 @@ class Settings(BaseModel):
     environments: Path | None = None
     """YAML catalogue of lab environments, or None for the spawner's image alone."""
     courses_dir: Path | None = None
+    """Where starter files of courses are kept; None means ``courses`` in ``state_dir``."""
+    data_roots: tuple[Path, ...] = ()
+    """Folders of the server below which courses may mount data, read-only."""
     start_timeout: int = 300
     """Seconds a start may take; a container that never came up is removed when it is older."""
     hub_url: str = ""
@@ -60,6 +63,11 @@ class Settings(BaseModel):
     def lock_path(self) -> Path:
         """The file every process locks across read, choose and create."""
         return self.state_dir / "claim.lock"
+
+    @property
+    def courses(self) -> Path:
+        """The folder of the starter files of courses."""
+        return self.courses_dir or self.state_dir / "courses"
 
     @property
     def store(self) -> str:
@@ -94,7 +102,7 @@ def load_settings(**overrides: Any) -> Settings:
         raise DS01Error(f"{path} cannot be read: {error}") from error
     for name in Settings.model_fields:
         value = os.environ.get(f"DS01_{name.upper()}")
-        if value and name != "exempt":
+        if value and name not in ("exempt", "data_roots"):
             data[name] = value
     data |= {k: v for k, v in overrides.items() if v is not None}
     return Settings.model_validate(data)

@@ -108,7 +108,8 @@ class Site:
     @cached_property
     def environments(self) -> Environments:
         """What may be started."""
-        return Environments(self.settings, Images(self.settings.docker_host), self.store)
+        images = Images(self.settings.docker_host)
+        return Environments(self.settings, images, self.store, lambda: self.gpu(60).inventory.cuda)
 
     def gpu(self, max_age: float = GPU_TTL_S) -> GpuReading:
         """A reading of the GPUs, at most ``max_age`` seconds old."""

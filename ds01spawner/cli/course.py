@@ -9,10 +9,12 @@ from typing import Annotated, Any
 import typer
 
 from ..images import course as courses
+from ..images import coursefiles
 from ..images.builds import BuildLimits, BuildRequest
 from ..images.catalogue import Listed, load_catalogue
 from ..images.engine import ImageMissing, Images
 from ..images.naming import course_repository
+from ..images.projectfiles import ProjectFiles
 from ..images.recipe import parse_recipe
 from ..images.sitebuild import base_for
 from ..images.yamlfile import FileProblems
@@ -44,8 +46,22 @@ def apply(
         wanted = courses.load_course(file)
     except FileProblems as problems:
         refuse(str(problems), as_json, problems=[p.as_dict() for p in problems.problems])
-    _, store, _ = _open()
-    changes = courses.apply(store, wanted, by or getpass.getuser(), utcnow(), dry_run=dry_run)
+    settings, store, _ = _open()
+    starter = None
+    if wanted.file.starter and not dry_run:
+        beside = file.resolve().parent
+        owner = beside.stat()  # what they cannot read is not handed out
+        files = ProjectFiles(beside, (), owner.st_uid, owner.st_gid)
+        starter = coursefiles.keep_starter(settings.courses, wanted.id, files, wanted.file.starter)
+    changes = courses.apply(
+        store,
+        wanted,
+        by or getpass.getuser(),
+        utcnow(),
+        dry_run=dry_run,
+        data_roots=settings.data_roots,
+        starter=starter,
+    )
     data = {
         "ok": True,
         "course": wanted.id,

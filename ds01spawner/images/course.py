@@ -182,7 +182,7 @@ def diff(stored: Mapping[str, Any] | None, wanted: Mapping[str, Any]) -> list[Ch
     return [Change(k, before.get(k), wanted.get(k)) for k in keys if before.get(k) != wanted.get(k)]
 
 
-_KEPT = frozenset({"pinned", "former", "starter_files", "prepared"})
+_KEPT = frozenset({"pinned", "former", "starter_files", "prepared", "built"})
 """Keys of the document that the file does not have."""
 
 
@@ -191,27 +191,45 @@ def needs_build(changes: Iterable[Change]) -> bool:
     return any(change.key in ("recipe", "image") for change in changes)
 
 
-def may_manage(stored: Mapping[str, Any] | None, person: str, admin: bool) -> bool:
-    """Whether ``person`` may change, build and publish a course: its staff, its owner, an admin."""
+def may_manage(
+    stored: Mapping[str, Any] | None, person: str, admin: bool, scopes: Iterable[str] = ()
+) -> bool:
+    """Whether ``person`` may change, build and publish a course: its staff, its owner, an admin, or who
+    has the scope for all of its roster."""
     if admin:
         return True
     if stored is None:
         return False
+    if teaches(scopes, stored.get("data", {}).get("roster", ())):
+        return True
     return person == stored.get("owner") or person in stored.get("data", {}).get("staff", ())
 
 
-def staff_may(course: Course, by: str, data_roots: Iterable[str]) -> str:
-    """What an instructor's file may not say, or nothing. An administrator is not asked. Pure.
-
-    Folders of the server and other people's images are not an instructor's to hand out: data comes from
-    below the site's ``data_roots``, an image is the site's or one's own.
-    """
-    roots = tuple(root.rstrip("/") + "/" for root in data_roots)
+def data_may(course: Course, data_roots: Iterable[object]) -> str:
+    """Why a course's data may not be mounted, or nothing. The roots bind administrators too. Pure."""
+    roots = tuple(str(root).rstrip("/") + "/" for root in data_roots)
     for mount in course.file.data:
         if not f"{mount.source}/".startswith(roots):
             allowed = ", ".join(roots) or "a folder for course data"
             return f"the data folder {mount.source} is not below {allowed}"
+    return ""
+
+
+def image_may(course: Course, by: str) -> str:
+    """Why an instructor may not hand out the course's image, or nothing: it is another person's. Pure."""
     return image_reason(by, course.file.image) if course.file.image else ""
+
+
+TEACH_SCOPE = "custom:ds01:course:teach"
+"""The hub's scope that lets a person manage courses; ``!group=…`` limits it to those of a roster."""
+
+
+def teaches(scopes: Iterable[str], roster: Iterable[str]) -> bool:
+    """Whether scopes of the hub let their holder manage a course with this roster. Pure."""
+    given, groups = frozenset(scopes), frozenset(roster)
+    if TEACH_SCOPE in given:
+        return True
+    return bool(groups) and all(f"{TEACH_SCOPE}!group={group}" in given for group in groups)
 
 
 def apply(
@@ -221,16 +239,25 @@ def apply(
     now: datetime,
     *,
     admin: bool = True,
+    scopes: Iterable[str] = (),
     dry_run: bool = False,
-    data_roots: Iterable[str] = (),
+    data_roots: Iterable[object] = (),
+    starter: Mapping[str, Any] | None = None,
 ) -> list[Change]:
-    """Bring the stored course to what the file says; returns what changed. Nothing is published by this."""
+    """Bring the stored course to what the file says; returns what changed. Nothing is published by this.
+
+    Without ``admin``, who is not on a course's staff needs the hub's scope for its roster (``scopes``);
+    so does a course that is new. ``starter`` are starter files that were kept for it, where there are any.
+    """
     known = store.get_course(course.id)
-    if not may_manage(known, by, admin):
+    allowed = teaches(scopes, course.file.roster) if known is None else may_manage(known, by, admin, scopes)
+    if not admin and not allowed:
         raise Refused(_not_staff(course.id))
-    if not admin and (why := staff_may(course, by, data_roots)):
+    if why := data_may(course, data_roots) or ("" if admin else image_may(course, by)):
         raise Refused(_not_theirs(course.id, why))
     wanted = course.as_data()
+    if starter is not None or not course.file.starter:
+        wanted["starter_files"] = dict(starter) if starter else None
     changes = diff(known["data"] if known else None, wanted)
     if dry_run or not changes:
         return changes
@@ -251,10 +278,11 @@ def publish(
     *,
     image: str = "",
     admin: bool = True,
+    scopes: Iterable[str] = (),
 ) -> str:
     """Give students ``image`` (default: what was built last) from the next start on; returns its id."""
     known = _course(store, course_id)
-    if not may_manage(known, by, admin):
+    if not may_manage(known, by, admin, scopes):
         raise Refused(_not_staff(course_id))
     data = known["data"]
     wanted = image or data.get("image") or f"{course_repository(course_id)}:candidate"
@@ -279,19 +307,34 @@ def publish(
 
 
 def step_back(
-    store: Store, images: Images, course_id: str, by: str, now: datetime, *, admin: bool = True
+    store: Store,
+    images: Images,
+    course_id: str,
+    by: str,
+    now: datetime,
+    *,
+    admin: bool = True,
+    scopes: Iterable[str] = (),
 ) -> str:
     """Publish the release before again."""
     former = _course(store, course_id)["data"].get("former", "")
     if not former:
         raise Refused(_nothing_built(course_id, "an earlier release"))
-    return publish(store, images, course_id, by, now, image=former, admin=admin)
+    return publish(store, images, course_id, by, now, image=former, admin=admin, scopes=scopes)
 
 
-def close(store: Store, course_id: str, by: str, now: datetime, *, admin: bool = True) -> None:
+def close(
+    store: Store,
+    course_id: str,
+    by: str,
+    now: datetime,
+    *,
+    admin: bool = True,
+    scopes: Iterable[str] = (),
+) -> None:
     """Take the course's card away; workspaces, images and history stay."""
     known = _course(store, course_id)
-    if not may_manage(known, by, admin):
+    if not may_manage(known, by, admin, scopes):
         raise Refused(_not_staff(course_id))
     store.update_course(course_id, now, lambda row: {"state": "closed"})
 
@@ -316,6 +359,20 @@ def course_environments(rows: Iterable[Mapping[str, Any]]) -> tuple[Environment,
             )
         )
     return tuple(found)
+
+
+def candidate_environment(row: Mapping[str, Any]) -> Environment:
+    """What was built last of a published course, for its staff to try before they publish it. Pure."""
+    data = row["data"]
+    return Environment(
+        id=f"course/{row['id']}:candidate",
+        kind="course",
+        image=f"{course_repository(row['id'])}:candidate",
+        title=f"{data.get('title', row['id'])} (not published)",
+        description="Seen by the course's staff alone: what students get once it is published.",
+        people=frozenset((row.get("owner", ""), *data.get("staff", ()))),
+        course=row["id"],
+    )
 
 
 def _course(store: Store, course_id: str) -> dict[str, Any]:
@@ -347,8 +404,9 @@ def _not_staff(course_id: str) -> Refusal:
     return Refusal(
         code="not-staff",
         asked=f"the course {course_id!r} cannot be changed by you",
-        limit="only its staff and administrators may; a new course is applied by an administrator once",
-        do="ask to be listed under `staff` in its course.yaml",
+        limit="only its staff and administrators may, and who has the hub's scope for its roster",
+        rule=f"the course's staff list, and the scope {TEACH_SCOPE}",
+        do="ask to be listed under `staff` in its course.yaml, or an administrator for that scope",
     )
 
 

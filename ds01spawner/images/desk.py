@@ -6,7 +6,7 @@ thread.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -111,11 +111,17 @@ class Desk:
         )
 
     def build_course(
-        self, person: Person, limits: Limits, listed: list[Listed], course: str, admin: bool
+        self,
+        person: Person,
+        limits: Limits,
+        listed: list[Listed],
+        course: str,
+        admin: bool,
+        scopes: Iterable[str] = (),
     ) -> str:
         """Queue the build of a course's recipe; its staff may, without building rights of their own."""
         row = self.store.get_course(course)
-        if row is None or not courses.may_manage(row, person.name, admin):
+        if row is None or not courses.may_manage(row, person.name, admin, scopes):
             raise Refused(_not_yours("course", course))
         recipe = parse_recipe(row["data"].get("recipe") or {})
         return self.runner.submit(

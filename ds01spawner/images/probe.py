@@ -61,12 +61,18 @@ class ProbeCache:
 
     def get(self, image_id: str) -> Probe:
         """The probe of ``image_id``; runs it the first time. A probe that failed is not kept."""
-        if (known := self._known.get(image_id)) is None:
+        if (known := self.known(image_id)) is None:
             known = probe(self._images, image_id)
             if not known.failed:
                 self._known[image_id] = known
                 self._save()
         return known
+
+    def known(self, image_id: str) -> Probe | None:
+        """The probe of ``image_id`` if it was made before, here or by another process."""
+        if image_id not in self._known:
+            self._known = {**self._load(), **self._known}
+        return self._known.get(image_id)
 
     def _load(self) -> dict[str, Probe]:
         if self._path is None:

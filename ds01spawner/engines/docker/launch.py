@@ -64,6 +64,8 @@ class LaunchRequest:
     """Devices on which this very start has failed already."""
     keys: frozenset[str] = frozenset()
     """What lifts blocks for this person: ``user:…``, ``group:…``, ``ticket:…``."""
+    mounts: tuple[Mapping[str, Any], ...] = ()
+    """Read-only mounts that the environment brings."""
 
 
 @dataclass(frozen=True)
@@ -225,6 +227,7 @@ def _spec(
         hostname=dns_label(request.options.project),
         attach=attach_kwargs(attach.mode, uuids),
         stop_timeout=request.stop_timeout,
+        mounts=request.mounts,
     )
 
 

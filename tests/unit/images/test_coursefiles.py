@@ -1,0 +1,128 @@
+"""Course data and starter files: nothing outside the roots is mounted, nothing of a student's is touched."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from ds01spawner.errors import Refused
+from ds01spawner.images.course import teaches
+from ds01spawner.images.coursefiles import copy_starter, data_mounts, keep_starter
+from ds01spawner.images.projectfiles import ProjectFileError, ProjectFiles
+
+
+@pytest.fixture
+def teacher(tmp_path):
+    folder = tmp_path / "ws" / "prof" / "nlp" / "starter"
+    (folder / "week1").mkdir(parents=True)
+    (folder / "week1" / "task.ipynb").write_text("{}")
+    (folder / "run.sh").write_text("echo")
+    (folder / "run.sh").chmod(0o755)
+    (folder / "way-out").symlink_to("/etc/passwd")
+    return ProjectFiles(tmp_path / "ws", ("prof", "nlp"), os.getuid(), os.getgid())
+
+
+@pytest.fixture
+def student(tmp_path):
+    (tmp_path / "ws" / "alice" / "p").mkdir(parents=True)
+    return ProjectFiles(tmp_path / "ws", ("alice", "p"), os.getuid(), os.getgid())
+
+
+def folder(files: ProjectFiles) -> Path:
+    return files.root.joinpath(*files.parts)
+
+
+def test_starter_files_come_once_into_an_empty_project(tmp_path, teacher, student):
+    kept = keep_starter(tmp_path / "courses", "nlp", teacher, "starter")
+    assert kept == keep_starter(tmp_path / "courses", "nlp", teacher, "starter")
+    assert (kept["count"], kept["left_out"]) == (3, ["way-out"])
+    archive = tmp_path / "courses" / "nlp" / kept["archive"]
+    assert copy_starter(archive, student, "nlp")
+    mine = folder(student)
+    assert (mine / "week1" / "task.ipynb").read_text() == "{}"
+    assert os.access(mine / "run.sh", os.X_OK)
+    assert not (mine / "way-out").is_symlink()
+    (mine / "run.sh").unlink()
+    assert not copy_starter(archive, student, "nlp")
+    assert not (mine / "run.sh").exists()
+
+
+def test_a_project_with_files_is_left_alone(tmp_path, teacher, student):
+    kept = keep_starter(tmp_path / "courses", "nlp", teacher, "starter")
+    (folder(student) / "own.txt").write_text("mine")
+    assert not copy_starter(tmp_path / "courses" / "nlp" / kept["archive"], student, "nlp")
+    assert os.listdir(folder(student)) == ["own.txt"]
+
+
+def test_a_copy_cut_short_goes_on_and_overwrites_nothing(tmp_path, teacher, student):
+    kept = keep_starter(tmp_path / "courses", "nlp", teacher, "starter")
+    student.write_text(".ds01-course-nlp", "copying\n")
+    (folder(student) / "run.sh").write_text("changed")
+    assert copy_starter(tmp_path / "courses" / "nlp" / kept["archive"], student, "nlp")
+    assert (folder(student) / "run.sh").read_text() == "changed"
+    assert (folder(student) / "week1" / "task.ipynb").exists()
+
+
+def test_a_planted_link_is_not_followed(tmp_path, teacher, student):
+    kept = keep_starter(tmp_path / "courses", "nlp", teacher, "starter")
+    (tmp_path / "elsewhere").mkdir()
+    student.write_text(".ds01-course-nlp", "copying\n")
+    (folder(student) / "week1").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(ProjectFileError):
+        copy_starter(tmp_path / "courses" / "nlp" / kept["archive"], student, "nlp")
+    assert os.listdir(tmp_path / "elsewhere") == []
+
+
+def test_no_such_starter_folder(tmp_path, teacher):
+    with pytest.raises(ProjectFileError):
+        keep_starter(tmp_path / "courses", "nlp", teacher, "missing")
+
+
+def test_data_is_mounted_read_only_from_below_the_roots(tmp_path):
+    (tmp_path / "data" / "nlp").mkdir(parents=True)
+    wanted = [{"source": str(tmp_path / "data" / "nlp"), "target": "/data/nlp"}]
+    assert data_mounts(wanted, [tmp_path / "data"], "nlp") == (
+        {
+            "Type": "bind",
+            "Source": str(tmp_path / "data" / "nlp"),
+            "Target": "/data/nlp",
+            "ReadOnly": True,
+        },
+    )
+
+
+@pytest.mark.parametrize("roots", [[], ["data/other"]])
+def test_data_elsewhere_is_refused(tmp_path, roots):
+    (tmp_path / "data" / "nlp").mkdir(parents=True)
+    wanted = [{"source": str(tmp_path / "data" / "nlp"), "target": "/data/nlp"}]
+    with pytest.raises(Refused, match="not below a folder for course data"):
+        data_mounts(wanted, [tmp_path / r for r in roots], "nlp")
+
+
+def test_a_link_that_leads_out_of_the_root_is_refused(tmp_path):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "nlp").symlink_to("/etc")
+    with pytest.raises(Refused, match="not below"):
+        data_mounts([{"source": str(tmp_path / "data/nlp"), "target": "/data"}], [tmp_path / "data"], "nlp")
+
+
+def test_data_that_is_not_there_is_refused(tmp_path):
+    (tmp_path / "data").mkdir()
+    with pytest.raises(Refused, match="not a folder of the server"):
+        data_mounts([{"source": str(tmp_path / "data/x"), "target": "/data"}], [tmp_path / "data"], "nlp")
+
+
+@pytest.mark.parametrize(
+    ("scopes", "roster", "may"),
+    [
+        ((), ("a",), False),
+        (("custom:ds01:course:teach",), ("a", "b"), True),
+        (("custom:ds01:course:teach!group=a",), ("a",), True),
+        (("custom:ds01:course:teach!group=a",), ("a", "b"), False),
+        (("custom:ds01:course:teach!group=a", "custom:ds01:course:teach!group=b"), ("a", "b"), True),
+        (("custom:ds01:course:teach!group=a",), (), False),
+        (("custom:ds01:course:teach!group=ab",), ("a",), False),
+    ],
+)
+def test_who_teaches_a_roster(scopes, roster, may):
+    assert teaches(scopes, roster) is may
