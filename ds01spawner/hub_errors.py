@@ -23,9 +23,10 @@ class SessionRefused(_Base or web.HTTPError):  # type: ignore[misc]
     """A refusal (or a failure already explained) on its way through the hub.
 
     ``log_tail`` are the last lines of the container's log; they are shown escaped below the sentence.
+    ``ask_url`` is where its owner can ask for more; empty where that does not help.
     """
 
-    def __init__(self, refusal: Refusal, *, log_tail: str = "") -> None:
+    def __init__(self, refusal: Refusal, *, log_tail: str = "", ask_url: str = "") -> None:
         self.refusal = refusal
         self.log_tail = log_tail
         message = refusal.sentence
@@ -36,7 +37,7 @@ class SessionRefused(_Base or web.HTTPError):  # type: ignore[misc]
         self.status_code = refusal.status
         self.reason = refusal.code
         self.jupyterhub_message = message
-        self.jupyterhub_html_message = refusal_html(refusal, log_tail)
+        self.jupyterhub_html_message = refusal_html(refusal, log_tail, ask_url)
         self.headers: dict[str, Any] = {}
         if refusal.retry_after:
             self.headers["Retry-After"] = str(refusal.retry_after)
@@ -55,9 +56,11 @@ class OpenForm(web.HTTPError):
         super().__init__(200, "a link opens the form and starts nothing")
 
 
-def refusal_html(refusal: Refusal, log_tail: str = "") -> str:
-    """The refusal as safe HTML: a paragraph, and the log's last lines when there are any."""
+def refusal_html(refusal: Refusal, log_tail: str = "", ask_url: str = "") -> str:
+    """The refusal as safe HTML: a paragraph, where to ask for more, and the log's last lines."""
     html = f"<p class='ds01-refusal'>{escape(refusal.sentence)}</p>"
+    if ask_url:
+        html += f"<p class='ds01-ask'><a href='{escape(ask_url)}'>Ask for more</a></p>"
     if log_tail.strip():
         html += (
             "<details open class='ds01-log'><summary>Last lines of the session's log</summary>"

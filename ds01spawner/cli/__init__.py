@@ -10,6 +10,7 @@ AREAS = (
     "gpus",
     "sessions",
     "limits",
+    "requests",
     "check",
     "simulate",
     "project",

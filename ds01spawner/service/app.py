@@ -37,6 +37,7 @@ MODULES = (
     "metrics",
     "admin",
     "queue",
+    "requests",
     "environments",
     "courses",
     "housekeeping",

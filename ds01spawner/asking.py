@@ -1,0 +1,177 @@
+"""Asking for more than one's limits, and the answer: what pages, REST and the command share.
+
+An approved request is a dated override (`policy.requests`). Every step is an event, and an answer is a
+notice to whoever asked. Functions that take a store block.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Any
+from urllib.parse import urlencode
+
+import yaml
+
+from . import messages
+from .errors import Refusal, Refused
+from .messages import notes
+from .policy.requests import ASKABLE, MAX_DAYS, check_request, read_values
+from .policy.resolve import Limits, show
+from .store import Store
+
+MAX_OPEN = 5
+"""Open requests of one person."""
+MAX_REASON = 1000
+MAX_VALUE = 200
+NOTICE_DAYS = 14
+KEY_OF = {
+    "sessions-max": "session.max",
+    "gpu-profile": "gpu.profiles",
+    "full-gpu": "gpu.full_gpu",
+    "gpu-devices": "gpu.max_devices_per_session",
+    "gpu-quota": "gpu.max_equivalents",
+    "gpu-hours": "gpu.hours.budget",
+    "aggregate-memory": "aggregate.memory",
+    "preemptible": "queue.preemptible",
+    "environment-not-allowed": "images.use",
+    "workspace-full": "storage.quota",
+    "queue-places": "queue.max_tickets",
+    "out-of-memory": "session.memory",
+}
+"""What to ask for after a refusal, by its code; the others no request can mend."""
+
+
+def ask_url(service_url: str, refusal: Refusal) -> str:
+    """Where to ask for more after this refusal; empty where asking does not help. Pure."""
+    key = KEY_OF.get(refusal.code)
+    return f"{service_url}requests?{urlencode({'key': key})}" if key in ASKABLE else ""
+
+
+def parse_value(text: str) -> Any:
+    """A value as the policy file writes it: ``2``, ``72h``, ``[1g.10gb, 2g.20gb]``. `Refused` (400)."""
+    try:
+        if len(text) > MAX_VALUE:
+            raise yaml.YAMLError
+        value = yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError, RecursionError):
+        raise Refused(
+            messages.bad_request("the value cannot be read", "write it as the policy file does")
+        ) from None
+    return value
+
+
+def ask(
+    store: Store,
+    limits: Limits,
+    wanted: Mapping[str, Any],
+    reason: str,
+    until: datetime | None,
+    now: datetime,
+) -> str:
+    """Keep a request of the person the limits are of; returns its id. `Refused` says what to mend."""
+    user = limits.person.name
+    checked = check_request(wanted, reason[:MAX_REASON], until, limits, now)
+    if len(store.requests(user, "asked")) >= MAX_OPEN:
+        raise Refused(
+            messages.bad_request(
+                f"{MAX_OPEN} requests of yours are open already", "wait for the answers, or withdraw one"
+            )
+        )
+    return store.add_request(user, checked, reason.strip()[:MAX_REASON], now, until)
+
+
+def withdraw(store: Store, number: str, user: str, now: datetime) -> None:
+    """Take one's own open request back."""
+    row = _open(store, number)
+    if row["user"] != user or not store.decide_request(number, "withdrawn", user, now):
+        raise Refused(_no_request())
+
+
+def decide(
+    store: Store,
+    number: str,
+    state: str,
+    by: str,
+    now: datetime,
+    *,
+    answer: str = "",
+    wanted: Mapping[str, Any] | None = None,
+    until: datetime | None = None,
+) -> dict[str, Any]:
+    """Approve or deny an open request and tell whoever asked; returns it as answered.
+
+    The approver may grant other values of askable keys, or another end. `Refused` where the request is
+    not open, a value cannot be read, the end is past, or a denial gives no reason.
+    """
+    row = _open(store, number)
+    if state not in ("approved", "denied"):
+        raise Refused(messages.bad_request("it can be approved or denied", "choose one of the two"))
+    answer = answer.strip()[:MAX_REASON]
+    if state == "denied" and not answer:
+        raise Refused(messages.bad_request("a denial without a reason", "say why; the person reads it"))
+    granted = dict(row["wanted"] if wanted is None else wanted)
+    end = until or row["until"]
+    if state == "approved":
+        _check_grant(granted, end, now)
+    done = store.decide_request(
+        number, state, by, now, answer=answer, wanted=granted if wanted is not None else None, until=until
+    )
+    if not done:
+        raise Refused(_no_request())
+    text = notes.request_answered(state, describe(granted), by, answer, end)
+    level = "info" if state == "approved" else "warning"
+    store.add_notice(
+        row["user"],
+        text,
+        now,
+        kind="request",
+        level=level,
+        key=f"request:{number}",
+        expires_at=now + timedelta(days=NOTICE_DAYS),
+    )
+    return {**row, "state": state, "by": by, "answer": answer, "wanted": granted, "until": end}
+
+
+def describe(wanted: Mapping[str, Any]) -> str:
+    """What is asked for, in the units of the policy file."""
+    try:
+        return ", ".join(f"{key}: {show(key, value)}" for key, value in read_values(wanted).items())
+    except ValueError:
+        return ", ".join(f"{key}: {value}" for key, value in wanted.items())
+
+
+def as_json(row: Mapping[str, Any]) -> dict[str, Any]:
+    """One request for REST and ``--json``."""
+    fields = ("id", "user", "state", "wanted", "reason", "until", "created_at", "by", "decided_at", "answer")
+    return {**{f: row.get(f) for f in fields}, "text": describe(row["wanted"])}
+
+
+def _check_grant(granted: Mapping[str, Any], until: datetime | None, now: datetime) -> None:
+    unknown = sorted(set(granted) - ASKABLE)
+    if unknown or not granted:
+        what = f"{unknown[0][:60]!r} cannot be granted so" if unknown else "it grants nothing"
+        raise Refused(messages.bad_request(what, "put it into the policy file instead"))
+    try:
+        read_values(granted)
+    except ValueError as error:
+        raise Refused(messages.bad_request(str(error), "write the value as the policy file does")) from None
+    if until is None or until <= now or until > now + timedelta(days=MAX_DAYS):
+        raise Refused(messages.bad_request("its end is not within the next year", "give it another end"))
+
+
+def _open(store: Store, number: str) -> dict[str, Any]:
+    row = next((r for r in store.requests(state="asked") if r["id"] == number), None)
+    if row is None:
+        raise Refused(_no_request())
+    return row
+
+
+def _no_request() -> Refusal:
+    return Refusal(
+        code="no-request",
+        asked="this request was asked for",
+        limit="there is no such open request, or it is not yours",
+        do="look at the list of requests",
+        status=404,
+    )
