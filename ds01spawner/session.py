@@ -18,7 +18,6 @@ from traitlets import Callable, Dict, Instance, Integer, List, Unicode, default
 
 from . import messages
 from .asking import ask_url
-from .asking import ask_url
 from .errors import DS01Error, EngineError, LockError, Refusal, Refused
 from .hub_errors import OpenForm, SessionRefused
 from .options import LaunchOptions, from_form, parse_options
