@@ -38,7 +38,8 @@ def test_a_first_time_student_works_retires_and_finds_the_work_again(hub, visit,
     alice.in_lab()
     alice.open_console()
     alice.run_cell(
-        "import os; print(open('/workspace/kept.txt').read(), os.path.exists(os.path.expanduser('~/lost.txt')))",
+        "import os; print(open('/workspace/kept.txt').read(), "
+        "os.path.exists(os.path.expanduser('~/lost.txt')))",
         "kept False",
     )
     assert alice.errors == []
