@@ -17,7 +17,8 @@ from .environments import Shown
 from .errors import DS01Error, Refusal, Refused, StoreError
 from .gpu import GpuReading
 from .options import MAX_GPU_COUNT, LaunchOptions, from_form, parse_options
-from .pages.inputs import Banner, EnvironmentInfo, ProjectInfo, Quota, Rules
+from .pages import text
+from .pages.inputs import Banner, EnvironmentInfo, ProjectInfo, QueueHint, Quota, Rules
 from .pages.launch import LaunchInputs, launch_view
 from .pages.render import render
 from .placement.model import Block
@@ -170,6 +171,8 @@ def gather(
     banners = [PREFILLED] if linked else []
     if site.policy.problem and standing.person.admin:
         banners.append(Banner(site.policy.problem, kind="danger", title="The policy file on disk is broken"))
+    if limits.sets_ceiling and (why := site.unenforced_ceiling()):
+        banners.append(Banner(f"The ceiling over all your sessions is not enforced on this machine: {why}."))
     return LaunchInputs(
         person=standing.person.name,
         now=standing.now,
@@ -187,6 +190,8 @@ def gather(
         last=last,
         chosen=chosen,
         banners=banners,
+        can_wait=limits.queue.max_tickets != 0,
+        queue=queue_hints(standing),
         max_gpu_count=min(limits.gpu.max_devices_per_session or 4, MAX_GPU_COUNT),
         show_holders=site.settings.show_holders or standing.person.admin,
         updated=standing.now.isoformat(timespec="seconds"),
@@ -222,6 +227,22 @@ def _time(text: str) -> datetime | None:
         return datetime.fromisoformat(text.replace("Z", "+00:00")) if text else None
     except ValueError:
         return None
+
+
+def queue_hints(standing: Standing) -> dict[str, QueueHint]:
+    """What joining the queue would mean, by GPU choice; empty while the store is down."""
+    try:
+        line = standing.site.store().tickets()
+    except StoreError:
+        return {}
+    waiting = [t for t in line if t["state"] == "waiting" and t["user"] != standing.person.name]
+    hints = {d.profile: QueueHint(0) for d in standing.reading.inventory.devices} | {"auto": QueueHint(0)}
+    for profile in hints:
+        same = [t for t in waiting if t["profile"] in (profile, "auto") or profile == "auto"]
+        last = max((e["p50_s"] for t in same if (e := (t["shown"] or {}).get("estimate"))), default=None)
+        # Whoever joins now comes after the last of them, so their wait is the least that can be said.
+        hints[profile] = QueueHint(len(same), f"at least {text.duration(last)}" if last else "")
+    return hints
 
 
 def rules(limits: Limits) -> Rules:
