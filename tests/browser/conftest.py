@@ -14,6 +14,10 @@ from people import ARGUMENTS, Visitor
 from playwright.sync_api import Browser, sync_playwright
 from support.running_hub import RunningHub, running_hub
 
+from ds01spawner.demo import ACCOUNTS
+
+SEEN = Path(__file__).resolve().parents[2] / ".cache" / "seen"
+
 
 @pytest.fixture(scope="module")
 def browser(chromium: str) -> Iterator[Browser]:
@@ -46,11 +50,11 @@ def hub(
 
 @pytest.fixture
 def visit(
-    browser: Browser, hub: RunningHub, request: pytest.FixtureRequest, tmp_path: Path
+    browser: Browser, hub: RunningHub, request: pytest.FixtureRequest
 ) -> Iterator[Callable[..., Visitor]]:
     """``visit("alice")``: a person with a browser of their own, on the page that follows the log-in.
 
-    A failed test leaves what each of them saw in its temporary folder. Sessions end with the test.
+    Sessions end with the test. A failed one leaves what each visitor saw last in ``.cache/seen``.
     """
     visitors: list[Visitor] = []
 
@@ -58,19 +62,16 @@ def visit(
         visitors.append(Visitor(browser, hub, user, **context))
         return visitors[-1].log_in()
 
+    before = request.session.testsfailed
     yield come
+    failed = request.session.testsfailed > before
     for visitor in visitors:
-        visitor.leave(tmp_path / f"{visitor.user}.png")
-    for user in sorted({v.user for v in visitors}):
-        for server, model in hub.user(user)["servers"].items():
-            if model["ready"] or model["pending"]:
-                hub.wait_for(lambda u=user, s=server: _idle(hub, u, s), 90, f"{user} to have settled")
-                if hub.server(user, server).get("ready"):
-                    hub.retire(user, server)
-
-
-def _idle(hub: RunningHub, user: str, server: str) -> bool:
-    return not hub.server(user, server).get("pending")
+        visitor.leave(SEEN / f"{request.node.name}-{visitor.user}.png" if failed else None)
+    for user in ACCOUNTS:
+        for server in hub.user(user)["servers"]:
+            hub.settle(user, server)
+            if hub.server(user, server).get("ready"):
+                hub.retire(user, server)
 
 
 @pytest.fixture

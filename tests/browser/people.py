@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from playwright.sync_api import Browser, Locator, Page, expect
+from playwright.sync_api import Browser, Error, Locator, Page, expect
 from support.running_hub import PASSWORD, RunningHub
 
 AXE = Path(__file__).resolve().parents[1] / "vendor" / "axe.min.js"
@@ -46,9 +47,11 @@ class Visitor:
         self.page.wait_for_url(re.compile(r"^(?!.*/login)"))
         return self
 
-    def leave(self, picture: Path) -> None:
-        """Close the browser; what was last seen is kept."""
-        self.page.screenshot(path=picture)
+    def leave(self, picture: Path | None) -> None:
+        """Close the browser; what was last seen is kept as a picture where one is wanted."""
+        if picture is not None:
+            with suppress(Error):  # a page that is just going away has no picture
+                self.page.screenshot(path=picture)
         self.context.close()
 
     def go(self, path: str) -> Page:
