@@ -91,7 +91,10 @@ def decide(
     withheld: dict[str, datetime] = {}
     guarded: set[str] = set()
     closed = False
-    for ticket in line_up(tickets, usage, now, rules):
+    line = line_up(tickets, usage, now, rules)
+    choosy = _Choosy(line, pool, now, rules)
+    for ticket in line:
+        choosy.passed(ticket)
         why = entitled(ticket, decision.grants) if entitled else ""
         if why:
             # Over one's own limits: keeps the place, stands in nobody's way.
@@ -100,7 +103,7 @@ def decide(
             continue
         key = pool.key(ticket)
         if not closed and (key not in decision.targets or _bounded(ticket, rules)):
-            devices = pool.find(ticket, _kept_from(ticket, withheld, now))
+            devices = pool.find(ticket, _kept_from(ticket, withheld, now) | choosy.kept_from(ticket))
             if devices is not None:
                 pool.take(ticket, devices)
                 decision.grants.append(Grant(ticket, devices))
@@ -116,6 +119,48 @@ def decide(
         closed = closed or rules.backfill == "none"
     decision.guarded = frozenset(guarded)
     return decision
+
+
+class _Choosy:
+    """Devices that somebody further back needs, and a ticket with more choice could do without.
+
+    Who can use anything leaves the large device to those who can use nothing else, where both have waited
+    about as long (the same step of priority): otherwise small sessions would fill the large devices and
+    those who need them would wait for ever longer.
+    """
+
+    def __init__(self, line: Sequence[Ticket], pool: Pool, now: datetime, rules: Rules) -> None:
+        self._pool, self._now, self._rules = pool, now, rules
+        self._left: dict[tuple[int, frozenset[str]], int] = defaultdict(int)
+        self._on = rules.order == "fair" and rules.backfill == "reserve" and len(line) > 1
+        if self._on:
+            for ticket in line:
+                self._left[self._place(ticket)] += 1
+
+    def passed(self, ticket: Ticket) -> None:
+        """It is this ticket's turn: it is not further back any more."""
+        if self._on:
+            self._left[self._place(ticket)] -= 1
+
+    def kept_from(self, ticket: Ticket) -> frozenset[str]:
+        """What this ticket leaves to others."""
+        if not self._on:
+            return frozenset()
+        rank, mine = self._place(ticket)
+        needed = (
+            devices
+            for (r, devices), n in self._left.items()
+            if n and r == rank and devices and devices < mine
+        )
+        return frozenset().union(*needed)
+
+    def _place(self, ticket: Ticket) -> tuple[int, frozenset[str]]:
+        return aged(ticket, self._now, self._rules), self._pool.eligible(ticket)
+
+
+def aged(ticket: Ticket, now: datetime, rules: Rules) -> int:
+    """The priority with what waiting adds to it."""
+    return ticket.priority + (now - ticket.arrived) // rules.ageing
 
 
 def hold_back(decision: Decision, pool: Pool, room: int, sentence: str) -> None:
@@ -193,10 +238,9 @@ Key = Callable[[Ticket, int], tuple[Any, ...]]
 
 def _fair(usage: Usage, now: datetime, rules: Rules) -> Key:
     def key(ticket: Ticket, turn: int) -> tuple[Any, ...]:
-        aged = ticket.priority + (now - ticket.arrived) // rules.ageing
         group = min((usage.groups.get(g, 0.0) for g in ticket.groups), default=0.0)
         mine = step(usage.users.get(ticket.user, 0.0), rules.fair_unit)
-        return (-aged, turn, mine, step(group, rules.fair_unit))
+        return (-aged(ticket, now, rules), turn, mine, step(group, rules.fair_unit))
 
     return key
 
