@@ -22,7 +22,7 @@ from .images.engine import ImageMissing, Images
 from .images.preflight import Host, check, needs_probe
 from .pages import text
 from .policy.lint import lint
-from .policy.load import load_policy
+from .policy.load import Policy, load_policy
 from .settings import Settings
 from .site import Site
 from .store import Store
@@ -91,7 +91,21 @@ def _engine(settings: Settings) -> Iterator[Finding]:
             )
     for warning in info.get("Warnings") or []:
         yield Finding("warning", str(warning))
+    if why := site.capabilities(info).reasons.get("aggregate", ""):
+        yield Finding(
+            "warning" if _has_ceiling(site.policy.current()) else "ok",
+            f"a ceiling over all sessions of a person (aggregate) is not enforced here: {why}",
+            "several sessions of one person together may take what each may take",
+            "run the hub as root on the machine itself, or mount /sys/fs/cgroup into its container, writable",
+        )
     yield from _networks(site)
+
+
+def _has_ceiling(policy: Policy) -> bool:
+    """Whether any layer of the policy sets a ceiling that a cgroup must hold."""
+    layers = [policy.defaults, *(g.layer for g in policy.groups), *(o.layer for o in policy.users.values())]
+    keys = {f"aggregate.{k}" for k in ("cpus", "memory", "memory_high", "pids")}
+    return any(k in keys and v.value is not None for layer in layers for k, v in layer.items())
 
 
 def _networks(site: Site) -> Iterator[Finding]:

@@ -171,7 +171,7 @@ def gather(
     banners = [PREFILLED] if linked else []
     if site.policy.problem and standing.person.admin:
         banners.append(Banner(site.policy.problem, kind="danger", title="The policy file on disk is broken"))
-    if limits.sets_ceiling and (why := site.unenforced_ceiling()):
+    if limits.aggregate.for_the_kernel and (why := site.unenforced_ceiling()):
         banners.append(Banner(f"The ceiling over all your sessions is not enforced on this machine: {why}."))
     return LaunchInputs(
         person=standing.person.name,

@@ -249,6 +249,13 @@ class Site:
         """What is really enforced on this engine, and why the rest is not."""
         return capabilities(info, self.parents(info).problem())
 
+    def unenforced_ceiling(self) -> str:
+        """Why a ceiling over all sessions is not enforced; empty where it is, or while nobody can tell."""
+        try:
+            return self.capabilities(self.engine_info(self.engine.client)).reasons.get("aggregate", "")
+        except EngineError:
+            return ""
+
     def say_once(self, text: str) -> None:
         """Log a standing defect of the site once in this process."""
         if text not in self._said:

@@ -171,6 +171,11 @@ class Aggregate(Section):
     gpu_equivalents: Weight | None = None
     """Hard ceiling on GPUs; holds for preemptible sessions too."""
 
+    @property
+    def for_the_kernel(self) -> bool:
+        """Whether there is a ceiling that a cgroup must hold; the one on GPUs is held at the claim."""
+        return any(v is not None for v in (self.cpus, self.memory, self.memory_high, self.pids))
+
 
 class KeepAlive(Section):
     """How far a person may put an idle retire off; 0 switches the button and the file off."""

@@ -323,7 +323,6 @@ def _fill(
     session, aggregate, small = limits.session, limits.aggregate, limits.storage.rescue
     lifetime = _least(session.lifetime, options.lifetime, small.lifetime if rescue else None)
     memory = _least(session.memory, aggregate.memory, small.memory if rescue else None)
-    has_aggregate = any(getattr(aggregate, k) is not None for k in ("cpus", "memory", "memory_high", "pids"))
     text = "your workspace is full: this is a small session for deleting files"
     return LaunchPlan(
         user=person.name,
@@ -340,7 +339,7 @@ def _fill(
         lifetime_s=lifetime,
         expires_at=None if lifetime is None else now + timedelta(seconds=lifetime),
         idle=limits.idle,
-        aggregate=aggregate if has_aggregate else None,
+        aggregate=aggregate if aggregate.for_the_kernel else None,
         priority=limits.queue.priority,
         preemptible=options.preemptible,
         wait=options.wait,
