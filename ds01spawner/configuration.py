@@ -14,10 +14,11 @@ from urllib.parse import urlsplit
 
 from traitlets.config import Config
 
+from .images.course import TEACH_SCOPE
 from .pages import template_dirs
 from .pages.hub import template_var
 from .pages.keys import load_secret
-from .settings import Settings
+from .settings import DEFAULT_IMAGE, Settings
 
 SERVICE = "ds01"
 SERVICE_PORT = 10201
@@ -70,9 +71,12 @@ def configure(
     given = {**c.Spawner, **c.SessionMixin, **c.DockerSpawner, **c.DS01Spawner}
     given.setdefault("start_timeout", START_TIMEOUT_S)
     settings = settings_from({n: given[n] if n in given else traits[n].default() for n in SETTINGS_TRAITS})
+    image = given.get("image")
+    settings = settings.model_copy(update={"image": image if isinstance(image, str) else DEFAULT_IMAGE})
     settings.write()
     _append(hub, "template_paths", template_dirs())
     _templates(hub, settings, _service_path(hub))
+    _scopes(hub)
     if service:
         _service(c, settings)
     if idle:
@@ -105,15 +109,20 @@ def _service_path(hub: Config) -> str:
 
 
 def _templates(hub: Config, settings: Settings, service_url: str) -> None:
+    from .noticeboard import NoticeBoard
     from .site import Site
+
+    def clock() -> datetime:
+        return datetime.now(timezone.utc)
 
     site = Site.for_settings(settings.model_dump())
     given = hub.get("template_vars")
     mine = template_var(
         service_url,
         load_secret(settings.state_dir),
-        site.endings.last,
-        lambda: datetime.now(timezone.utc),
+        site.endings.shown,
+        clock,
+        NoticeBoard(site.store, clock).of,
     )
     hub["template_vars"] = {**(given if isinstance(given, Mapping) else {}), "ds01": mine}
 
@@ -123,7 +132,8 @@ def _environment(settings: Settings) -> dict[str, str]:
     return {
         "DS01_STATE_DIR": str(settings.state_dir.resolve()),
         "PATH": os.environ.get("PATH", ""),
-        **{k: v for k, v in os.environ.items() if k.startswith("DOCKER_")},
+        # Where the driver's library is found, on a machine that does not have it in the usual place.
+        **{k: v for k, v in os.environ.items() if k.startswith("DOCKER_") or k == "LD_LIBRARY_PATH"},
     }
 
 
@@ -138,6 +148,7 @@ def _service(c: Config, settings: Settings) -> None:
                 "command": [sys.executable, "-m", "ds01spawner.service"],
                 "environment": _environment(settings),
                 "oauth_no_confirm": True,
+                "oauth_client_allowed_scopes": [TEACH_SCOPE],
                 "display": False,  # our own entry is in the navigation bar
             }
         ],
@@ -150,6 +161,20 @@ def _service(c: Config, settings: Settings) -> None:
             {"name": "user", "scopes": ["self", f"access:services!service={SERVICE}"]},
         ],
     )
+
+
+def _scopes(hub: Config) -> None:
+    """Define the scope for people who teach. Give it by a role, filtered on the group of a roster::
+
+    c.JupyterHub.load_roles = [
+        {"name": "teach-nlp", "users": ["prof.ada"], "scopes": ["custom:ds01:course:teach!group=nlp-s26"]}
+    ]
+    """
+    given = hub.get("custom_scopes")
+    hub["custom_scopes"] = {
+        TEACH_SCOPE: {"description": "Apply, build and publish courses of ds01spawner."},
+        **(given if isinstance(given, Mapping) else {}),
+    }
 
 
 def _idle(c: Config, settings: Settings, arguments: Sequence[str]) -> None:

@@ -106,7 +106,8 @@ class Environments:
         return look()
 
     def all(self, person: Person, fallback: str = "") -> tuple[Environment, ...]:
-        """Every environment that could concern a person; ``fallback`` is the image without a catalogue."""
+        """Every environment that could concern a person; ``fallback`` is the image without a catalogue,
+        the site's where not given."""
         own = discover(self._images(), person.name, person.groups)
         return (*self.lab(fallback), *self.courses(), *own)
 
@@ -114,9 +115,10 @@ class Environments:
         """The site's own environments."""
         if self._settings.environments is not None:
             return load_catalogue(self._settings.environments)
-        if not fallback:
+        image = fallback or self._settings.image
+        if not image:
             return ()
-        return (Environment("lab", "lab", fallback, title="JupyterLab", default=True),)
+        return (Environment("lab", "lab", image, title="JupyterLab", default=True),)
 
     def courses(self) -> tuple[Environment, ...]:
         """Courses as their roster and staff see them; none while the store is down, since nobody could

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict
 from .errors import DS01Error
 
 DEFAULT_STATE_DIR = Path("/var/lib/ds01")
+DEFAULT_IMAGE = "ds01/lab:latest"
 
 
 class Settings(BaseModel):
@@ -44,6 +45,8 @@ class Settings(BaseModel):
     """Containers that may see GPUs without holding them, by name or ``label=value``."""
     docker_host: str = ""
     """Address of the engine; empty means the Docker client's own default."""
+    image: str = ""
+    """Image of sessions on a site without a catalogue; the spawner's own ``image``."""
     environments: Path | None = None
     """YAML catalogue of lab environments, or None for the spawner's image alone."""
     courses_dir: Path | None = None

@@ -35,6 +35,7 @@ from .options import LaunchOptions
 from .policy.plan import SessionUse
 from .policy.units import say_size
 from .session import SessionMixin
+from .settings import DEFAULT_IMAGE, Settings
 from .store import SessionRecord
 from .workspace.projects import Workspace
 
@@ -63,7 +64,7 @@ class DS01Spawner(SessionMixin, DockerSpawner):  # type: ignore[misc]
     resolved_image: Resolved
     course: dict[str, Any]
     course_mounts: tuple[dict[str, Any], ...]
-    _configured_image: str = "ds01/lab:latest"
+    _configured_image: str = DEFAULT_IMAGE
     _create_kwargs: dict[str, Any]
     _avoid: set[str]
 
@@ -72,7 +73,11 @@ class DS01Spawner(SessionMixin, DockerSpawner):  # type: ignore[misc]
 
     @default("image")
     def _default_image(self) -> str:
-        return "ds01/lab:latest"
+        return DEFAULT_IMAGE
+
+    def site_settings(self) -> Settings:
+        """The shared settings, with the image of a site that has no catalogue."""
+        return super().site_settings().model_copy(update={"image": self.configured_image})
 
     @property
     def configured_image(self) -> str:

@@ -4,7 +4,7 @@
 
 - ``ds01/base``: ``DS01_BASE`` if set, else a public slim Python image if the registry answers, else a
   minimal system made here by debootstrap; with this site's certificates and pip settings on top.
-- ``ds01/lab``: the notebook image.
+- ``ds01/lab``: the notebook image: a Python environment with the session layer of every build.
 - ``ds01/test-busybox``: two megabytes for the engine tests.
 
 Each image carries the hash of what it was made from, so a second run does nothing.
@@ -29,6 +29,11 @@ from urllib.parse import urlsplit
 
 import docker
 from docker.errors import APIError, DockerException, ImageNotFound
+
+from ds01spawner.images.dockerfile import plan
+from ds01spawner.images.facts import LAYER_LABEL, SINGLEUSER_LABEL
+from ds01spawner.images.layer import revision
+from ds01spawner.images.recipe import Recipe
 
 ROOT = Path(__file__).resolve().parent.parent
 CACHE = ROOT / ".cache"
@@ -133,7 +138,13 @@ def is_current(client: docker.DockerClient, tag: str, content: str) -> bool:
         return False
 
 
-def build(client: docker.DockerClient, tag: str, files: Mapping[str, bytes], args: Mapping[str, str]) -> None:
+def build(
+    client: docker.DockerClient,
+    tag: str,
+    files: Mapping[str, bytes],
+    args: Mapping[str, str],
+    labels: Mapping[str, str] | None = None,
+) -> None:
     """Build ``tag`` unless it is current; the log is shown when the build fails."""
     content = digest(*(d for f in sorted(files.items()) for d in f), repr(sorted(args.items())))
     if is_current(client, tag, content):
@@ -143,7 +154,7 @@ def build(client: docker.DockerClient, tag: str, files: Mapping[str, bytes], arg
     log: list[str] = []
     stream = client.api.build(
         fileobj=context(files), custom_context=True, tag=tag, rm=True, forcerm=True, decode=True,
-        buildargs=build_args, labels={CONTENT: content},
+        buildargs=build_args, labels={**(labels or {}), CONTENT: content},
     )  # fmt: skip
     for event in stream:
         text = event.get("stream") or event.get("error") or ""
@@ -276,12 +287,14 @@ def import_tree(
 
 
 def build_lab(client: docker.DockerClient) -> None:
-    """Make ``ds01/lab:latest``, with the JupyterHub release that runs here."""
+    """Make ``ds01/lab:latest``: a Python for people, and the session layer that every build adds."""
     base = build_base(client)
-    build(
-        client, "ds01/lab:latest", folder(IMAGES / "lab"),
-        {"BASE": base, "JUPYTERHUB_VERSION": version("jupyterhub")},
-    )  # fmt: skip
+    build(client, "ds01/lab-python:latest", folder(IMAGES / "lab"), {"BASE": base})
+    python = str(client.images.get("ds01/lab-python:latest").id)
+    hub = version("jupyterhub")
+    made = plan(Recipe(), python, hub)
+    labels = {SINGLEUSER_LABEL: hub, LAYER_LABEL: revision(hub)}
+    build(client, "ds01/lab:latest", {"Dockerfile": made.dockerfile.encode(), **made.files}, {}, labels)
 
 
 def build_busybox(client: docker.DockerClient) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import secrets
+import signal
 from collections.abc import Iterable
 from contextlib import suppress
 from importlib import import_module
@@ -127,8 +128,11 @@ async def serve(env: dict[str, str]) -> None:
     for area in app.settings["ds01_areas"]:
         if hasattr(area, "start"):
             await area.start(context)
+    over = asyncio.Event()
+    for signal_number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(signal_number, over.set)
     try:
-        await asyncio.Event().wait()
+        await over.wait()
     finally:
         for area in app.settings["ds01_areas"]:
             if hasattr(area, "stop"):

@@ -11,9 +11,12 @@ from jupyterhub.services.auth import HubOAuthenticated
 from tornado import web
 
 from ..errors import DS01Error, EngineError, Refusal, Refused, StoreError
+from ..images.projectfiles import ProjectFileError
+from ..images.yamlfile import FileProblems
 from ..pages import keys
 from ..policy.resolve import Limits, Person
 from ..settings import Settings
+from ..workspace.projects import WorkspaceError
 from .context import Context
 from .hubapi import HubError
 
@@ -213,6 +216,10 @@ def explain(error: BaseException | None, status: int) -> tuple[int, dict[str, An
     if isinstance(error, HubError):
         status = error.status if error.status in (400, 403, 404, 409, 429, 503) else 502
         return status, {"status": status, "message": str(error)}
+    if isinstance(error, FileProblems):
+        return 400, {"status": 400, "message": str(error), "problems": [p.as_dict() for p in error.problems]}
+    if isinstance(error, (ProjectFileError, WorkspaceError)):
+        return 400, {"status": 400, "message": str(error)}
     if isinstance(error, (StoreError, EngineError)):
         return 503, {"status": 503, "message": str(error)}
     if isinstance(error, DS01Error):

@@ -133,7 +133,7 @@ def start_lab(client: Any, image: str, hub: str, root: Path, user: str, **labels
         **labels,
     )
     command = (
-        f"exec /opt/jupyter/bin/jupyter-lab --ip=0.0.0.0 --port={PORT} "
+        f"exec /opt/ds01/bin/jupyter-lab --ip=0.0.0.0 --port={PORT} "
         f"--no-browser --IdentityProvider.token={TOKEN} --ServerApp.base_url=/user/{user}/ "
         "--ServerApp.root_dir=/workspace"
     )

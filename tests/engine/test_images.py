@@ -23,7 +23,7 @@ def run(engine: docker.DockerClient, image: str, hub_id: str, command: str, **op
         ("command -v python", "/opt/venv/bin/python\n"),
         ("touch /workspace/a ~/b && echo written", "written\n"),
         ("git --version | cut -d' ' -f1", "git\n"),
-        ("test -w /opt/jupyter || echo protected", "protected\n"),
+        ("test -w /opt/ds01/bin || echo protected", "protected\n"),
     ],
 )
 def test_lab_image_serves_any_user(engine, lab_image, hub_id, command, expected):

@@ -96,8 +96,9 @@ def main(user_python: str) -> None:
             (LAST / command).symlink_to(f"../bin/{command}")
     count = link_kernel(LAYER / "kernel")
     kernelspec(user_python)
-    settings = LAYER / "etc" / "jupyter" / "jupyter_server_config.d"
+    settings = LAYER / "share" / "jupyter" / "lab" / "settings"
     settings.mkdir(parents=True, exist_ok=True)
+    shutil.copy(HERE / "overrides.json", settings / "overrides.json")
     (HERE / "user_python").write_text(user_python + "\n")
     print(f"ds01: {count} entries of the kernel linked")
 
