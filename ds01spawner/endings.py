@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections import OrderedDict
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, TimeoutError
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -20,6 +20,7 @@ from .store import SessionRecord, Store
 
 log = logging.getLogger(__name__)
 MAX_KEPT = 2000
+SHOWN_WAIT_S = 0.2
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,7 @@ class Endings:
         self._store = store
         self._last: OrderedDict[tuple[str, str], Ending] = OrderedDict()
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="ds01-endings")
+        self._reader = ThreadPoolExecutor(2, thread_name_prefix="ds01-endings-read")
 
     def started(self, record: SessionRecord) -> None:
         """A session began: the former ending of its server is no longer news."""
@@ -79,6 +81,16 @@ class Endings:
     def last(self, user: str, server: str) -> Ending | None:
         """The last ending this process knows of a server, without blocking."""
         return self._last.get((user, server))
+
+    def shown(self, user: str, server: str, wait: float = SHOWN_WAIT_S) -> Ending | None:
+        """The last ending for a page that is being rendered: from the store only where it answers soon."""
+        known = self.last(user, server)
+        if known:
+            return known
+        try:
+            return self._reader.submit(self.recall, user, server).result(wait)
+        except TimeoutError:
+            return None
 
     def recall(self, user: str, server: str) -> Ending | None:
         """The last ending of a server, from the store where memory has none. Blocking."""

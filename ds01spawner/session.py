@@ -274,6 +274,9 @@ class SessionMixin(_Spawner):  # type: ignore[misc]
 
         def check() -> LaunchPlan | Refusal:
             limits = site.limits(person, now)
+            closed = site.maintenance.refusal(now, limits.idle.lifetime_lead)
+            if closed is not None:
+                return closed
             usage = site.usage_of(person, site.holdings(), now, limits)
             return plan(person, limits, options, usage, now, server=self.name)
 

@@ -31,6 +31,7 @@ from .environments import Environments
 from .errors import EngineError, Refused, StoreError
 from .gpu import GpuReading, read_gpu
 from .images.engine import Images
+from .maintenance import Maintenance
 from .names import folder_name
 from .placement import merge_blocks
 from .placement.model import Block, Inventory
@@ -70,6 +71,7 @@ class Site:
         self.policy = PolicyWatcher(settings.policy)
         self.workspaces = Workspaces(settings.workspace_root, settings.identity)
         self.endings = Endings(self.store)
+        self.maintenance = Maintenance(self.store)
         self._lock = threading.RLock()
         self._gpu_lock = threading.Lock()
         self._reading: tuple[float, GpuReading] | None = None

@@ -20,10 +20,15 @@ class HubContext:
     key: str
     """Signed key of the live fragments; empty for somebody not logged in."""
     endings: Callable[[str], Any]
+    board: Callable[[], list[Any]] = list
 
     def ending(self, server: str) -> Any:
         """How the person's last session on ``server`` ended (an `endings.Ending`), or None."""
         return self.endings(server) if self.key else None
+
+    def notices(self) -> list[Any]:
+        """What the person should read (rows of the store), most urgent first."""
+        return self.board() if self.key else []
 
 
 def template_var(
@@ -31,15 +36,16 @@ def template_var(
     secret: bytes,
     last_ending: Callable[[str, str], Any],
     clock: Callable[[], datetime],
+    notices: Callable[[str], list[Any]] = lambda user: [],
 ) -> Callable[[Any], HubContext]:
     """The callable to set as ``JupyterHub.template_vars["ds01"]``.
 
-    ``last_ending(user, server)`` must answer from memory: it is called while a page renders.
+    ``last_ending(user, server)`` and ``notices(user)`` are called while a page renders: they must not wait.
     """
 
     def context(user: Any) -> HubContext:
         name = getattr(user, "name", "")
         key = keys.sign(secret, name, clock()) if name else ""
-        return HubContext(service, key, lambda server: last_ending(name, server))
+        return HubContext(service, key, lambda server: last_ending(name, server), lambda: notices(name))
 
     return context

@@ -14,6 +14,7 @@ from jinja2 import ChoiceLoader, Environment, FileSystemLoader, PrefixLoader
 from jupyterhub._data import DATA_FILES_PATH
 
 from ..idle.state import IdleFiles
+from ..noticeboard import NoticeBoard
 from ..pages import keys, template_dirs
 from ..pages.hub import HubContext
 from ..pages.render import install_filters
@@ -65,12 +66,14 @@ class Context:
     nav: tuple[tuple[str, str], ...] = ()
     """(path below the service, title) of the pages."""
     decisions: Decisions = field(init=False)
+    board: NoticeBoard = field(init=False)
     extra: dict[str, Any] = field(default_factory=dict)
     """What handler modules keep for themselves, by their own name."""
 
     def __post_init__(self) -> None:
         """The idle service writes its decisions beside the settings."""
         self.decisions = Decisions(IdleFiles(self.site.settings.state_dir))
+        self.board = NoticeBoard(self.site.store, self.clock)
 
     @property
     def settings(self) -> Settings:
@@ -92,7 +95,8 @@ class Context:
 
     def hub_context(self, person: str) -> HubContext:
         """``ds01`` for templates that the hub and the service share."""
-        return HubContext(self.urls.service, self.key(person) if person else "", lambda server: None)
+        key = self.key(person) if person else ""
+        return HubContext(self.urls.service, key, lambda server: None, lambda: self.board.of(person))
 
 
 def make_templates(extra_dirs: tuple[str, ...] = ()) -> Environment:

@@ -8,6 +8,7 @@ from typing import Any
 
 from ..errors import StoreError
 from ..idle.model import Decision
+from ..idle.notices import banner
 from ..pages import text
 from ..pages.cards import SessionCard
 from ..pages.inputs import KeepAlive, Series
@@ -87,7 +88,7 @@ async def notices(context: Context, person: Person, now: datetime) -> list[dict[
     """What the person should read; nothing while the store is down."""
 
     def read(store: Store) -> list[dict[str, Any]]:
-        found = store.notices(person.name, now)
+        found = banner(store, person.name, now)
         for notice in found:
             if not notice["seen_at"]:
                 store.see_notice(notice["id"], person.name, now)

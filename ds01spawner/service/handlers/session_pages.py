@@ -1,11 +1,14 @@
-"""Pages that act on one session: retire it, keep it alive. Both ask first and work without JavaScript."""
+"""Pages about one's sessions: retire, keep alive, notices. They ask first and work without JavaScript."""
 
 from __future__ import annotations
 
 from typing import Any
 from urllib.parse import urlencode
 
-from ...errors import Refused
+from tornado import web
+
+from ...errors import Refused, StoreError
+from ...idle.notices import banner
 from ...pages import text
 from .. import actions, views
 from ..base import PageHandler
@@ -96,6 +99,29 @@ class KeepAlive(PageHandler):
         await self.show(result=grant.sentence, server=server)
 
 
+class Notices(PageHandler):
+    """What the person should read, with a button to dismiss each: the banner's page without scripts."""
+
+    async def get(self) -> None:
+        """Most urgent first."""
+        now, problem = self.ctx.clock(), ""
+        found: list[dict[str, Any]] = []
+        try:
+            found = await self.ctx.store(lambda store: banner(store, self.person.name, now))
+        except StoreError as error:
+            problem = str(error)
+        self.page("notices.html", notices=found, problem=problem)
+
+    async def post(self) -> None:
+        """Dismiss one; dismissed means dismissed."""
+        raw = self.get_body_argument("number", "")
+        if not raw.isascii() or not raw.isdigit() or len(raw) > 15:
+            raise web.HTTPError(400, "number is the number of a notice")
+        now = self.ctx.clock()
+        await self.ctx.store(lambda store: store.dismiss_notice(int(raw), self.person.name, now))
+        self.redirect(f"{self.ctx.urls.service}notices")
+
+
 def routes() -> list[tuple[str, Any]]:
     """Paths below the service's prefix."""
-    return [(r"retire", Retire), (r"keep-alive", KeepAlive)]
+    return [(r"retire", Retire), (r"keep-alive", KeepAlive), (r"notices", Notices)]

@@ -87,7 +87,8 @@ def test_session_cards_and_notices(name):
         environment_title=name,
     )
     html = render("ds01/sessions.html", cards=[card], dialogs=True)
-    html += render("ds01/notices.html", notices=[{"id": 1, "level": name, "text": name}], service_url="/s/")
+    notice = {"id": 1, "level": name, "text": name, "kind": "idle", "session": name, "server": name}
+    html += render("ds01/notices.html", notices=[notice], service_url="/s/")
     check_harmless(html, scripts=0)
     assert name in BeautifulSoup(html, "html.parser").get_text()
 
