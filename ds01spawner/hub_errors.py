@@ -64,6 +64,6 @@ def refusal_html(refusal: Refusal, log_tail: str = "", ask_url: str = "") -> str
     if log_tail.strip():
         html += (
             "<details open class='ds01-log'><summary>Last lines of the session's log</summary>"
-            f"<pre>{escape(log_tail)}</pre></details>"
+            f"<pre tabindex='0'>{escape(log_tail)}</pre></details>"
         )
     return html

@@ -2,21 +2,33 @@
 
 from __future__ import annotations
 
+import io
 import os
+import tarfile
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import docker
+import jupyterhub
 import pytest
-from people import ARGUMENTS, Visitor
 from playwright.sync_api import Browser, sync_playwright
+from support.people import ARGUMENTS, Visitor
 from support.running_hub import RunningHub, running_hub
 
 from ds01spawner.demo import ACCOUNTS
 
 SEEN = Path(__file__).resolve().parents[2] / ".cache" / "seen"
+
+
+SINGLEUSER = f"""#!/bin/sh
+case "$1" in --version) echo {jupyterhub.__version__}; exit;; esac
+if [ -e /hangs ]; then exec sleep 600; fi
+echo "ImportError: no module named <script>alert(1)</script>" >&2
+echo "last words & farewell" >&2
+exit 3
+"""
 
 
 @pytest.fixture(scope="module")
@@ -83,3 +95,49 @@ def sessions_of(engine: docker.DockerClient, hub: RunningHub) -> Callable[[str],
         return engine.containers.list(all=True, filters={"label": labels}, ignore_removed=True)
 
     return find
+
+
+@pytest.fixture(scope="module")
+def odd_images(engine: docker.DockerClient, busybox_image: str) -> Iterator[dict[str, str]]:
+    """Two images that look like environments: one ends with an error, one never answers."""
+    made = {}
+    for name, line in (("breaks", ""), ("hangs", "RUN touch /hangs")):
+        recipe = f"FROM {busybox_image}\nCOPY jupyterhub-singleuser /bin/\n{line}\n"
+        tag = f"ds01/test-{name}-{uuid.uuid4().hex[:8]}:latest"
+        engine.images.build(
+            fileobj=_context({"Dockerfile": recipe, "jupyterhub-singleuser": SINGLEUSER}),
+            custom_context=True,
+            tag=tag,
+            rm=True,
+        )
+        made[name] = tag
+    yield made
+    for tag in made.values():
+        engine.images.remove(tag, force=True)
+
+
+@pytest.fixture(scope="module")
+def odd_catalogue(
+    odd_images: dict[str, str], lab_image: str, tmp_path_factory: pytest.TempPathFactory
+) -> str:
+    """Configuration for a hub that offers ``lab``, ``breaks`` and ``hangs``."""
+    catalogue = tmp_path_factory.mktemp("catalogue") / "environments.yaml"
+    catalogue.write_text(
+        "version: 1\nenvironments:\n"
+        f"  lab: {{image: '{lab_image}', title: JupyterLab, default: true}}\n"
+        f"  breaks: {{image: '{odd_images['breaks']}', title: It breaks}}\n"
+        f"  hangs: {{image: '{odd_images['hangs']}', title: It hangs}}\n"
+    )
+    return f"c.DS01Spawner.environments_file = {str(catalogue)!r}"
+
+
+def _context(files: dict[str, str]) -> io.BytesIO:
+    """A build context."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as tar:
+        for name, text in files.items():
+            info = tarfile.TarInfo(name)
+            info.size, info.mode = len(text.encode()), 0o755
+            tar.addfile(info, io.BytesIO(text.encode()))
+    buffer.seek(0)
+    return buffer

@@ -2,71 +2,16 @@
 
 from __future__ import annotations
 
-import io
-import tarfile
-import uuid
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-import docker
-import jupyterhub
 import pytest
 from playwright.sync_api import expect
 
-SINGLEUSER = f"""#!/bin/sh
-case "$1" in --version) echo {jupyterhub.__version__}; exit;; esac
-if [ -e /hangs ]; then exec sleep 600; fi
-echo "ImportError: no module named <script>alert(1)</script>" >&2
-echo "last words & farewell" >&2
-exit 3
-"""
-
 
 @pytest.fixture(scope="module")
-def images(engine: docker.DockerClient, busybox_image: str) -> Iterator[dict[str, str]]:
-    """Two images that look like environments: one ends with an error, one never answers."""
-    made = {}
-    for name, line in (("breaks", ""), ("hangs", "RUN touch /hangs")):
-        recipe = f"FROM {busybox_image}\nCOPY jupyterhub-singleuser /bin/\n{line}\n"
-        tag = f"ds01/test-{name}-{uuid.uuid4().hex[:8]}:latest"
-        engine.images.build(
-            fileobj=context({"Dockerfile": recipe, "jupyterhub-singleuser": SINGLEUSER}),
-            custom_context=True,
-            tag=tag,
-            rm=True,
-        )
-        made[name] = tag
-    yield made
-    for tag in made.values():
-        engine.images.remove(tag, force=True)
-
-
-def context(files: dict[str, str]) -> io.BytesIO:
-    """A build context."""
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w") as tar:
-        for name, text in files.items():
-            info = tarfile.TarInfo(name)
-            info.size, info.mode = len(text.encode()), 0o755
-            tar.addfile(info, io.BytesIO(text.encode()))
-    buffer.seek(0)
-    return buffer
-
-
-@pytest.fixture(scope="module")
-def hub_options(
-    images: dict[str, str], lab_image: str, tmp_path_factory: pytest.TempPathFactory
-) -> dict[str, Any]:
-    """A catalogue with the good environment and the two bad ones."""
-    catalogue: Path = tmp_path_factory.mktemp("catalogue") / "environments.yaml"
-    catalogue.write_text(
-        "version: 1\nenvironments:\n"
-        f"  lab: {{image: '{lab_image}', title: JupyterLab, default: true}}\n"
-        f"  breaks: {{image: '{images['breaks']}', title: It breaks}}\n"
-        f"  hangs: {{image: '{images['hangs']}', title: It hangs}}\n"
-    )
-    return {"extra": f"c.DS01Spawner.environments_file = {str(catalogue)!r}"}
+def hub_options(odd_catalogue: str) -> dict[str, Any]:
+    """One environment that works, one that breaks and one that hangs."""
+    return {"extra": odd_catalogue}
 
 
 def test_a_crash_shows_the_last_lines_of_the_log_as_text(hub, visit, sessions_of):
