@@ -164,6 +164,10 @@ class Desk:
 
     # ------------------------------------------------------------ images
 
+    def get(self, person: Person, environment: str) -> Mapping[str, Any]:
+        """An own environment as the store keeps it."""
+        return self._own(person, environment)
+
     def rollback(self, person: Person, environment: str, to: str = "") -> str:
         """Go back to a former image of an own environment."""
         self._own(person, environment)
@@ -239,9 +243,15 @@ class Desk:
 
     def _own_build(self, person: Person, build: str) -> Mapping[str, Any]:
         row = self.store.get_build(build)
-        if row is None or row["owner"] != person.name:
+        if row is None or (row["owner"] != person.name and not self._staff_of(person, row)):
             raise Refused(_not_yours("build", build))
         return row
+
+    def _staff_of(self, person: Person, build: Mapping[str, Any]) -> bool:
+        """Whether a build is a course's that the person teaches: its staff share their builds."""
+        course = build["data"].get("course", "")
+        row = self.store.get_course(course) if course else None
+        return row is not None and courses.may_manage(row, person.name, person.admin)
 
 
 def as_card(listed: Listed) -> dict[str, Any]:

@@ -1,0 +1,244 @@
+"""Courses for who teaches them: rights, applying a file, the class as it is now."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from ..errors import EngineError, Refusal, Refused
+from ..images import course as courses
+from ..images import coursefiles, yamlfile
+from ..images.course import Change, Course
+from ..images.engine import ImageMissing
+from ..images.naming import course_repository
+from ..options import is_project_name
+from ..pages import text
+from ..policy.resolve import Person
+from ..settings import Settings
+from ..store import Store
+from . import building
+from .context import Context
+from .views import session_info
+
+COURSE_FILE = "course.yaml"
+SHOWN = 20
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """Who asks, with the hub's scopes that came with the request."""
+
+    person: Person
+    scopes: frozenset[str]
+
+    @property
+    def may_begin(self) -> bool:
+        """Whether the person may apply a course that is new, for some roster at least."""
+        return self.person.admin or any(s.partition("!")[0] == courses.TEACH_SCOPE for s in self.scopes)
+
+    def manages(self, row: Mapping[str, Any]) -> bool:
+        """Whether a stored course is theirs to change."""
+        return courses.may_manage(row, self.person.name, self.person.admin, self.scopes)
+
+
+def own_course(store: Store, teacher: Teacher, course: str) -> dict[str, Any]:
+    """A course the person manages. Others learn nothing, not even whether it is there."""
+    row = store.get_course(course)
+    if row is None or not teacher.manages(row):
+        raise Refused(
+            Refusal(
+                code="no-course",
+                asked=f"the course {course[:60]!r} is not one that you teach",
+                limit="it does not exist, or its staff are others",
+                do="ask to be listed under `staff` in its course.yaml",
+                status=404,
+            )
+        )
+    return row
+
+
+async def apply(
+    context: Context, teacher: Teacher, source: str, project: str, dry_run: bool
+) -> tuple[Course, list[Change]]:
+    """Apply a course's file: the given text, else that of the project. Starter files are the project's."""
+    settings, now = context.settings, context.clock()
+    desk = await building.desk(context)
+
+    def work(store: Store) -> tuple[Course, list[Change]]:
+        files = desk.files(teacher.person, project) if is_project_name(project) else None
+        given = source if source.strip() else (files.read_text(COURSE_FILE) if files else None)
+        if not given:
+            raise Refused(_nothing_given(project))
+        course = courses.parse_course(yamlfile.parse(given, COURSE_FILE))
+        options: dict[str, Any] = {
+            "admin": teacher.person.admin,
+            "scopes": teacher.scopes,
+            "data_roots": settings.data_roots,
+        }
+        by = teacher.person.name
+        # Asked first without a change, so that nobody's files are kept for a course that is not theirs.
+        changes = courses.apply(store, course, by, now, dry_run=True, **options)
+        starter = None
+        if files is not None and course.file.starter:
+            starter = coursefiles.keep_starter(settings.courses, course.id, files, course.file.starter)
+            changes = courses.apply(store, course, by, now, dry_run=True, starter=starter, **options)
+        if not dry_run:
+            changes = courses.apply(store, course, by, now, starter=starter, **options)
+        return course, changes
+
+    done = await context.store(work)
+    context.site.environments.forget()
+    return done
+
+
+async def publish(context: Context, teacher: Teacher, course: str, back: bool = False) -> str:
+    """Give students what was built last, or the release before; returns the image's id.
+
+    What could not run as a session is refused here, where staff read why.
+    """
+    row = await context.store(lambda s: own_course(s, teacher, course))
+    images, now = context.site.environments.images, context.clock()
+    wanted = row["data"].get("image") or f"{course_repository(course)}:candidate"
+
+    def work(store: Store) -> str:
+        rights: dict[str, Any] = {"admin": teacher.person.admin, "scopes": teacher.scopes}
+        if back:
+            return courses.step_back(store, images, course, teacher.person.name, now, **rights)
+        try:
+            facts = images.inspect(wanted)
+        except ImageMissing:
+            facts = None  # said by `publish` in its own words
+        if facts and not (found := context.site.environments.preflight(facts)).ok:
+            raise Refused(_unfit(course, found.reason))
+        return courses.publish(store, images, course, teacher.person.name, now, **rights)
+
+    image = await context.store(work)
+    context.site.environments.forget()
+    return image
+
+
+async def build(context: Context, teacher: Teacher, course: str) -> str:
+    """Build the course's recipe; returns the build's id."""
+    await context.store(lambda s: own_course(s, teacher, course))
+    limits = await context.limits(teacher.person)
+    listed = await building.listed(context, teacher.person, limits)
+    desk = await building.desk(context)
+    admin = teacher.person.admin
+    return await asyncio.to_thread(
+        desk.build_course, teacher.person, limits, listed, course, admin, teacher.scopes
+    )
+
+
+async def prepull(context: Context, teacher: Teacher, course: str) -> dict[str, Any]:
+    """Fetch the image of a course without a recipe; says how far it is. Asking again asks how far."""
+    row = await context.store(lambda s: own_course(s, teacher, course))
+    reference = row["data"].get("image", "")
+    images = context.site.environments.images
+    pulls: dict[str, dict[str, Any]] = context.extra.setdefault("courses.pulls", {})
+    if not reference:
+        raise Refused(_has_recipe(course))
+    pull = pulls.get(course)
+    if pull is not None and pull["state"] == "pulling":
+        return pull
+    try:
+        facts = await images.run(images.inspect, reference)
+    except ImageMissing:
+        pull = pulls[course] = {"state": "pulling", "image": reference, "progress": "", "reason": ""}
+        task = asyncio.create_task(_pull(context, pull, reference))
+        context.extra.setdefault("courses.tasks", set()).add(task)
+        task.add_done_callback(context.extra["courses.tasks"].discard)
+        return pull
+    return {"state": "ready", "image": reference, "image_id": facts.id, "progress": "", "reason": ""}
+
+
+async def _pull(context: Context, pull: dict[str, Any], reference: str) -> None:
+    images = context.site.environments.images
+
+    def tell(line: str) -> None:
+        pull["progress"] = line[:200]
+
+    try:
+        facts = await asyncio.to_thread(images.pull, reference, tell)
+    except (EngineError, ImageMissing) as error:
+        pull |= {"state": "failed", "reason": str(error)[:300]}
+    else:
+        pull |= {"state": "ready", "image_id": facts.id}
+        context.site.environments.forget()
+
+
+def standing(row: Mapping[str, Any], candidate: str, builds: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """How far a course is: what students get, what was built last, and the next step in words. Pure."""
+    data = row["data"]
+    pinned = data.get("pinned", "")
+    busy = bool(builds) and builds[0]["state"] in ("queued", "building", "checking")
+    if row["state"] == "closed":
+        step = "It is closed: nobody sees its card. Apply its file again to open it."
+    elif busy:
+        step = "Its environment is being built."
+    elif not candidate:
+        step = "Build its environment." if data.get("recipe") else "Fetch its image."
+    elif candidate != pinned:
+        step = "Start it once to test it, then publish it."
+    else:
+        step = "Students get what was built last."
+    return {"candidate": candidate, "pinned": pinned, "former": data.get("former", ""), "step": step}
+
+
+async def roster(context: Context, row: Mapping[str, Any], now: datetime) -> list[dict[str, Any]]:
+    """Members of the roster with their sessions of this course, those who work first."""
+    groups = frozenset(row["data"].get("roster", ()))
+    members = set()
+    for state in ("active", "inactive"):
+        async for model in context.hub.users(state):
+            if groups & frozenset(model.get("groups") or ()):
+                members.add(model["name"])
+    snapshot = await context.snapshots.get()
+    running: dict[str, list[Any]] = {}
+    for record in snapshot.ledger.sessions:
+        if record.labels.environment.partition(":")[0] == f"course/{row['id']}":
+            running.setdefault(record.labels.user, []).append(record)
+    rows = []
+    for name in sorted(members | set(running), key=lambda n: (n not in running, n)):
+        for record in running.get(name, [None]):
+            info = session_info(record, snapshot) if record else None
+            up = text.duration(now - info.started_at) if info and info.started_at else ""
+            rows.append({"user": name, "info": info, "up": up, "member": name in members})
+    return rows
+
+
+def data_roots(settings: Settings) -> str:
+    """The roots as people read them."""
+    return ", ".join(str(r) for r in settings.data_roots) or "none"
+
+
+def _nothing_given(project: str) -> Refusal:
+    return Refusal(
+        code="no-course-file",
+        asked="no course was applied",
+        limit=f"there is no {COURSE_FILE} in the project {project!r}" if project else "no file was given",
+        do=f"paste the text, upload the file, or choose a project that has a {COURSE_FILE}",
+        status=400,
+    )
+
+
+def _unfit(course: str, reason: str) -> Refusal:
+    return Refusal(
+        code="environment-unfit",
+        asked=f"the course {course!r} cannot be published",
+        limit=reason,
+        do="mend its image, then publish it",
+        status=409,
+    )
+
+
+def _has_recipe(course: str) -> Refusal:
+    return Refusal(
+        code="has-recipe",
+        asked=f"there is nothing to fetch for the course {course!r}",
+        limit="it is built from its recipe",
+        do="build it",
+        status=409,
+    )
