@@ -13,6 +13,7 @@ STEPS: dict[str, tuple[int, str]] = {
     "image": (25, "Environment image"),
     "device": (45, "Compute reserved"),
     "container": (60, "Container created"),
+    "turn": (63, "Its turn has come"),
     "started": (70, "Container started"),
     "jupyter": (90, "JupyterLab is answering"),
 }

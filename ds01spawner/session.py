@@ -26,11 +26,13 @@ from .policy.plan import LaunchPlan, plan
 from .policy.resolve import Person
 from .progress import Progress
 from .queue.api import instead_of
+from .queue.turns import Turn
 from .settings import Settings
 from .site import Site
 from .workspace.projects import Workspace, WorkspaceError
 
-START_TIMEOUT_S = 300
+START_TIMEOUT_S = 900
+BOOT_TIMEOUT_S = 300
 DISCARD_MARGIN_S = 5
 """Seconds of the hub's start limit kept back for cleaning up and saying what went wrong."""
 
@@ -112,6 +114,18 @@ class SessionMixin(_Spawner):  # type: ignore[misc]
     lock_timeout = Integer(20, help="Seconds to wait for the claim lock; then the start is refused.").tag(
         config=True
     )
+    boot_timeout = Integer(
+        BOOT_TIMEOUT_S,
+        min=1,
+        help="""Seconds that a start's own work may take, the fetching of its image included. Waiting for its
+        turn while others boot does not count; ``start_timeout`` bounds all of it together.""",
+    ).tag(config=True)
+    boots_at_once = Integer(
+        0,
+        min=0,
+        help="""How many sessions boot at a time; the others wait for their turn in the order in which they
+        were asked for. 0 goes by the machine's processors and by how long starts take.""",
+    ).tag(config=True)
     extra_settings = Dict(help="Further fields of `ds01spawner.settings.Settings`.").tag(config=True)
     clock = Callable(lambda: datetime.now(timezone.utc), help="Returns the time, with a zone. For tests.")
 
@@ -120,6 +134,7 @@ class SessionMixin(_Spawner):  # type: ignore[misc]
     session_id = Unicode()
 
     _site: Site | None = None
+    _turn: Turn | None = None
     _discarding: asyncio.Task[None] | None = None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -134,7 +149,7 @@ class SessionMixin(_Spawner):  # type: ignore[misc]
 
     @default("start_timeout")
     def _default_start_timeout(self) -> int:
-        return START_TIMEOUT_S  # the first fetch of a large image is part of a start
+        return START_TIMEOUT_S  # a whole class may be before this start
 
     @property
     def site(self) -> Site:
@@ -198,13 +213,13 @@ class SessionMixin(_Spawner):  # type: ignore[misc]
         self.progress_log = Progress()
         self.session_id = uuid.uuid4().hex
         LAST_ATTEMPT[self.user.name] = dict(self.user_options or {})
-        limit = max(self.start_timeout - DISCARD_MARGIN_S, self.start_timeout * 0.8)
+        turn = self._turn = self.site.turns(self.boots_at_once).draw(self._tell_turn)
         launch = asyncio.ensure_future(self._launch())
         try:
-            done, _ = await asyncio.wait([launch], timeout=limit)
-            if not done:
+            late = await self._in_time(launch, turn)
+            if late is not None:
                 launch.cancel()
-                raise await self.explain_failure(messages.start_timeout(round(limit)))
+                raise await self.explain_failure(late)
             result = launch.result()
         except asyncio.CancelledError:
             # The hub gives a cancelled start one second, so the clean-up must not be awaited here.
@@ -227,9 +242,37 @@ class SessionMixin(_Spawner):  # type: ignore[misc]
             self.ended(failure.refusal.sentence, "failed", log_tail=failure.log_tail)
             raise failure from error
         finally:
+            turn.end(answered=launch.done() and not launch.cancelled() and launch.exception() is None)
             self.progress_log.done = True
         LAST_ATTEMPT.pop(self.user.name, None)
         return result
+
+    async def _in_time(self, launch: asyncio.Future[Any], turn: Turn) -> Refusal | None:
+        """Wait for the launch; why it must end, when its own work or all of it takes too long."""
+        clock = asyncio.get_running_loop().time
+        total = max(self.start_timeout - DISCARD_MARGIN_S, self.start_timeout * 0.8)
+        own, began = min(self.boot_timeout, total), clock()
+        while not launch.done():
+            spent = clock() - began
+            if spent >= total and turn.waiting:
+                return messages.turn_never_came(round(spent))
+            if spent >= min(total, own + turn.waited):
+                return messages.start_timeout(round(spent - turn.waited))
+            # Time passes for the turn too, so a look that came too early only looks again.
+            await asyncio.wait([launch], timeout=min(total, own + turn.waited) - spent)
+        return None
+
+    async def come_to_turn(self) -> None:
+        """Return when it is this start's turn to boot. Call it with the claim made and nothing running."""
+        if self._turn is not None:
+            await self._turn.come()
+            if self._turn.waited > 1:
+                self.progress_log.step("turn")
+
+    def _tell_turn(self, before: int) -> None:
+        many = "1 start is" if before == 1 else f"{before} starts are"
+        message = f"{many} before yours: the machine boots a few sessions at a time"
+        self.progress_log.step("turn", message, finished=False, fraction=1 / (1 + before))
 
     async def or_queued(self, refusal: Refusal) -> Refusal:
         """A refusal, or the answer that its owner has a place in the queue instead."""

@@ -53,7 +53,7 @@ class Settings(BaseModel):
     """Where starter files of courses are kept; None means ``courses`` in ``state_dir``."""
     data_roots: tuple[Path, ...] = ()
     """Folders of the server below which courses may mount data, read-only."""
-    start_timeout: int = 300
+    start_timeout: int = 900
     """Seconds a start may take; a container that never came up is removed when it is older."""
     hub_url: str = ""
     """Public address of the hub, for links in mails and messages."""

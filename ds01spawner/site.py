@@ -7,6 +7,7 @@ CLI. Methods named without ``async`` block; call them from a thread in a process
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 from collections.abc import Iterable, Mapping
@@ -40,6 +41,7 @@ from .policy.plan import LaunchPlan, SessionUse, Usage
 from .policy.requests import overrides_from
 from .policy.resolve import Limits, Person, resolve
 from .policy.storage import quota_command
+from .queue.turns import Turns, pace_for
 from .settings import Settings
 from .store import Store
 from .store.accounting import falls_below
@@ -83,6 +85,7 @@ class Site:
         self._said: set[str] = set()
         self.used_space = UsedSpace()
         self.quotas = Quotas(self.store)
+        self._turns: Turns | None = None
 
     @classmethod
     def for_settings(cls, fields: Mapping[str, Any]) -> Site:
@@ -228,6 +231,15 @@ class Site:
         except QuotaError as error:
             log.error("The quota of %s could not be set: %s", person.name, error)
             raise Refused(messages.quota_not_set(str(error))) from error
+
+    def turns(self, fixed: int = 0) -> Turns:
+        """The line in which this process's starts boot. Of the event loop; never blocks.
+
+        ``fixed`` boots at once where it is above 0, else by the processors of the engine's machine.
+        """
+        if self._turns is None:
+            self._turns = Turns(pace_for(int(self._info[1].get("NCPU") or os.cpu_count() or 1), fixed))
+        return self._turns
 
     def parents(self, info: Mapping[str, Any]) -> Parents:
         """The cgroups that carry the ceilings of people over all their sessions."""

@@ -8,6 +8,7 @@ create happen in one piece under the claim lock, in `engines.docker.launch`.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable
 from functools import partial
 from typing import Any
@@ -42,6 +43,8 @@ from .workspace.projects import Workspace
 MAX_DEVICES_TRIED = 3
 RETIRED_BY_OWNER = "it was retired by its owner"
 SIGKILLED = 137
+ENDED_LOOK_S = 0.5
+"""Seconds between looks whether a session that boots has ended instead."""
 ENGINE_FAILURES = (docker.errors.DockerException, requests.exceptions.RequestException, OSError)
 
 
@@ -162,7 +165,11 @@ class DS01Spawner(SessionMixin, DockerSpawner):  # type: ignore[misc]
         return {"Id": claimed.container}
 
     async def start_object(self) -> None:
-        """Put the user's account into the container and start it; on a bad device, try the next one."""
+        """Put the user's account into the container and start it; on a bad device, try the next one.
+
+        Before, it waits until it is this start's turn to boot.
+        """
+        await self.come_to_turn()
         while True:
             account = partial(launch.prepare, container=self.container_id, spec=self.claimed.spec)
             try:
@@ -302,9 +309,10 @@ class DS01Spawner(SessionMixin, DockerSpawner):  # type: ignore[misc]
         ip, port = address
         url = f"http://{ip}:{port}{self.server.base_url}api"
         client = AsyncHTTPClient()
-        looks = 0
+        looked = time.monotonic()
         while True:
             try:
+                await self._listens(ip, port)  # costs a tenth of a request
                 await client.fetch(url, request_timeout=5, connect_timeout=1, follow_redirects=False)
                 return
             except HTTPClientError as error:
@@ -312,10 +320,21 @@ class DS01Spawner(SessionMixin, DockerSpawner):  # type: ignore[misc]
                     return  # it speaks HTTP; what it says is the hub's to judge
             except OSError:
                 pass
-            looks += 1
-            if looks % 10 == 0 and (ended := await self.ended_early()) is not None:
-                raise await self.explain_failure(ended)
-            await asyncio.sleep(self.answer_interval)
+            if time.monotonic() - looked > ENDED_LOOK_S:
+                if (ended := await self.ended_early()) is not None:
+                    raise await self.explain_failure(ended)
+                looked = time.monotonic()
+            # Looking costs the hub time that those who boot could use.
+            await asyncio.sleep(self.answer_interval * max(1, self.site.turns().booting))
+
+    @staticmethod
+    async def _listens(ip: str, port: int) -> None:
+        """Return when something accepts connections there; OSError as long as nothing does."""
+        try:
+            _, writer = await asyncio.wait_for(asyncio.open_connection(ip, port), 1)
+        except asyncio.TimeoutError as error:
+            raise OSError("no answer") from error
+        writer.close()
 
     def started(self) -> None:
         """The session answers: history begins, at the time of its claim."""

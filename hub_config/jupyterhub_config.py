@@ -55,7 +55,6 @@ c.JupyterHub.load_groups = {
 # --- sessions -------------------------------------------------------------------------------------
 c.DockerSpawner.image = os.environ.get("DS01_IMAGE", "ds01/lab:latest")
 c.DockerSpawner.pull_policy = "never" if c.DockerSpawner.image.startswith("ds01/") else "ifnotpresent"
-c.Spawner.start_timeout = 300
 c.Spawner.http_timeout = 120
 
 c.DS01Spawner.state_dir = str(state)

@@ -40,6 +40,7 @@ from .machine import (
     start_timeout,
     still_running,
     too_many_tickets,
+    turn_never_came,
 )
 
 __all__ = [
@@ -78,6 +79,7 @@ __all__ = [
     "too_many_devices",
     "too_many_sessions",
     "too_many_tickets",
+    "turn_never_came",
     "workspace_full",
     "workspace_unusable",
 ]

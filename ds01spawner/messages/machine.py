@@ -83,6 +83,20 @@ def engine_down(why: str = "the engine does not answer") -> Refusal:
     )
 
 
+@example(seconds=890)
+def turn_never_came(seconds: int) -> Refusal:
+    """Too many others started at the same time, and this start was not let through."""
+    return Refusal(
+        code="start-crowded",
+        asked="the session was started",
+        limit=f"so many others were starting that its turn did not come within {seconds} seconds",
+        when="nothing is held by it and your files are untouched",
+        do="start again in a few minutes, when the others are done",
+        status=503,
+        retry_after=60,
+    )
+
+
 @example(seconds=110)
 def start_timeout(seconds: int) -> Refusal:
     """The session did not answer in time and was removed."""

@@ -1,0 +1,141 @@
+"""Starts take turns: a machine boots a few sessions at a time, in the order in which people asked.
+
+Sixty sessions that boot side by side are all ready at the end; a few at a time, the first is ready at once
+and the last no later. A start holds its turn from before its container runs until its server answers. It has
+its devices already then: whoever cannot get one is told at once, and nobody overtakes by booting faster.
+
+Lives on the hub's event loop; nothing here blocks or may be called from a thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from bisect import insort
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from itertools import count
+
+from .pace import Pace
+
+PER_CPU = 1.5
+"""Boots at once for each processor: it computes most of the time, and waits for disk the rest."""
+MOST_PER_CPU = 3
+
+
+def pace_for(cpus: int, fixed: int = 0) -> Pace:
+    """The pace of a machine with ``cpus`` processors; ``fixed`` above 0 is exactly so many boots at once."""
+    if fixed > 0:
+        return Pace(fixed, least=fixed, most=fixed)
+    cpus = max(1, cpus)
+    return Pace(max(2, math.ceil(cpus * PER_CPU)), least=max(2, cpus), most=max(3, cpus * MOST_PER_CPU))
+
+
+@dataclass(order=True)
+class Turn:
+    """One start's place. ``waited`` seconds were spent before its turn came (0 while it never waited)."""
+
+    number: int
+    _turns: Turns = field(compare=False, repr=False)
+    _tell: Callable[[int], None] = field(compare=False, repr=False)
+    _came: asyncio.Future[None] | None = field(default=None, compare=False, repr=False)
+    _asked_at: float | None = field(default=None, compare=False)
+    _came_at: float | None = field(default=None, compare=False)
+    _told: int = field(default=0, compare=False)
+    _over: bool = field(default=False, compare=False)
+
+    @property
+    def waited(self) -> float:
+        """Seconds waited so far for the turn to come."""
+        if self._asked_at is None:
+            return 0.0
+        until = self._came_at if self._came_at is not None else self._turns.clock()
+        return until - self._asked_at
+
+    @property
+    def waiting(self) -> bool:
+        """Whether it was asked for and has not come yet."""
+        return self._asked_at is not None and self._came_at is None
+
+    async def come(self) -> None:
+        """Return when the turn has come; at once when it has already. Cancelling gives the place up."""
+        await self._turns._enter(self)
+
+    def end(self, *, answered: bool = False) -> None:
+        """Let the next one go. Idempotent, also for a turn that never came; ``answered`` teaches the pace."""
+        self._turns._leave(self, answered)
+
+    def tell(self, before: int) -> None:
+        """Say how many starts are before this one, where that has changed."""
+        if before != self._told:
+            self._told = before
+            self._tell(before)
+
+
+class Turns:
+    """The line of one hub's starts; see the module's text."""
+
+    def __init__(self, pace: Pace, clock: Callable[[], float] | None = None) -> None:
+        """``clock`` counts seconds; the running loop's own by default."""
+        self.pace = pace
+        self._clock = clock
+        self._numbers = count()
+        self._waiting: list[Turn] = []
+        self._booting: set[int] = set()
+
+    def clock(self) -> float:
+        """Seconds, monotonic."""
+        return self._clock() if self._clock else asyncio.get_running_loop().time()
+
+    @property
+    def booting(self) -> int:
+        """Starts whose turn it is."""
+        return len(self._booting)
+
+    @property
+    def waiting(self) -> int:
+        """Starts that wait for their turn."""
+        return len(self._waiting)
+
+    def draw(self, tell: Callable[[int], None] = lambda before: None) -> Turn:
+        """A number, drawn when a start is asked for: the order is that of asking, whoever prepares faster.
+
+        ``tell`` is called with the number of starts before this one while it waits, whenever that changes.
+        """
+        return Turn(next(self._numbers), self, tell)
+
+    async def _enter(self, turn: Turn) -> None:
+        if turn._over or turn._came_at is not None:
+            return
+        turn._asked_at = self.clock()
+        turn._came = asyncio.get_running_loop().create_future()
+        insort(self._waiting, turn)
+        self._call()
+        try:
+            await turn._came
+        except asyncio.CancelledError:
+            self._leave(turn, False)
+            raise
+
+    def _leave(self, turn: Turn, answered: bool) -> None:
+        if turn._over:
+            return
+        turn._over = True
+        if turn in self._waiting:
+            self._waiting.remove(turn)
+        if turn.number in self._booting:
+            self._booting.discard(turn.number)
+            if answered and turn._came_at is not None:
+                self.pace.started(self.clock() - turn._came_at)
+        self._call()
+
+    def _call(self) -> None:
+        """Let through whose turn it is, and tell the others how many are before them."""
+        while self._waiting and self.pace.free(len(self._booting)):
+            turn = self._waiting.pop(0)
+            self._booting.add(turn.number)
+            turn._came_at = self.clock()
+            if turn._came is not None and not turn._came.done():
+                turn._came.set_result(None)
+        for before, turn in enumerate(self._waiting, start=1):
+            turn.tell(before)

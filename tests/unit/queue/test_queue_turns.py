@@ -1,0 +1,160 @@
+"""Starts take turns: in the order of asking, a few at a time, whoever gives up or fails."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ds01spawner.queue.pace import Pace
+from ds01spawner.queue.turns import Turns, pace_for
+
+
+@pytest.mark.parametrize(
+    ("cpus", "fixed", "expected"),
+    [
+        (1, 0, (2, 2, 3)),
+        (2, 0, (3, 2, 6)),
+        (4, 0, (6, 4, 12)),
+        (64, 0, (96, 64, 192)),
+        (0, 0, (2, 2, 3)),
+        (64, 5, (5, 5, 5)),
+    ],
+)
+def test_the_pace_follows_the_processors_unless_the_site_says(cpus, fixed, expected):
+    pace = pace_for(cpus, fixed)
+    assert (pace.width, pace.least, pace.most) == expected
+
+
+def fixed(width: int) -> Turns:
+    return Turns(pace_for(1, width), clock=lambda: 0.0)
+
+
+async def settle() -> None:
+    for _ in range(3):
+        await asyncio.sleep(0)
+
+
+async def test_the_order_is_that_of_asking_not_of_being_ready():
+    turns, came = fixed(1), []
+    first, second, third = turns.draw(), turns.draw(), turns.draw()
+    await first.come()
+
+    async def run(turn, name):
+        await turn.come()
+        came.append(name)
+        turn.end()
+
+    tasks = [asyncio.create_task(run(third, "third"))]
+    await settle()
+    tasks.append(asyncio.create_task(run(second, "second")))
+    await settle()
+    assert (came, turns.booting, turns.waiting) == ([], 1, 2)
+    first.end()
+    await asyncio.gather(*tasks)
+    assert came == ["second", "third"]
+    assert (turns.booting, turns.waiting) == (0, 0)
+
+
+async def test_each_is_told_how_many_are_before_it_once_for_each_change():
+    turns, told = fixed(2), []
+    running = [turns.draw() for _ in range(2)]
+    for turn in running:
+        await turn.come()
+    waiting = [turns.draw(lambda n, i=i: told.append((i, n))) for i in range(3)]
+    tasks = [asyncio.create_task(t.come()) for t in waiting]
+    await settle()
+    assert told == [(0, 1), (1, 2), (2, 3)]
+    running[0].end()
+    assert told[3:] == [(1, 1), (2, 2)]
+    running[0].end()
+    assert told[5:] == []
+    running[1].end()
+    for turn in waiting:
+        turn.end()
+    await asyncio.gather(*tasks)
+
+
+@pytest.mark.parametrize("let_through", [False, True])
+async def test_a_cancelled_start_gives_its_place_up(let_through):
+    turns = fixed(1)
+    first, second, third = turns.draw(), turns.draw(), turns.draw()
+    await first.come()
+    gone = asyncio.create_task(second.come())
+    last = asyncio.create_task(third.come())
+    await settle()
+    if let_through:
+        first.end()  # its turn has come, and it is cancelled before it knows
+    gone.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await gone
+    first.end()
+    await asyncio.wait_for(last, 1)
+    assert (turns.booting, turns.waiting) == (1, 0)
+
+
+async def test_waiting_is_counted_and_booting_is_not():
+    now = [10.0]
+    turns = Turns(pace_for(1, 1), clock=lambda: now[0])
+    first, second = turns.draw(), turns.draw()
+    await first.come()
+    assert (first.waited, second.waited, second.waiting) == (0.0, 0.0, False)
+    task = asyncio.create_task(second.come())
+    await settle()
+    now[0] = 14.0
+    assert (second.waited, second.waiting) == (4.0, True)
+    first.end()
+    await task
+    now[0] = 20.0
+    assert (second.waited, second.waiting) == (4.0, False)
+
+
+async def test_boots_that_take_long_slow_the_pace_and_failures_teach_nothing():
+    now = [0.0]
+    turns = Turns(Pace(3, least=2, most=6), clock=lambda: now[0])
+
+    async def boot(seconds, answered=True):
+        turn = turns.draw()
+        await turn.come()
+        now[0] += seconds
+        turn.end(answered=answered)
+
+    for _ in range(3):
+        await boot(3)
+    assert turns.pace.width == 4
+    await boot(100, answered=False)
+    assert turns.pace.width == 4
+    for _ in range(8):
+        await boot(30)
+    assert turns.pace.width == 2
+
+
+@given(st.lists(st.sampled_from(["ask", "end", "cancel"]), max_size=60), st.integers(1, 4))
+def test_never_more_than_the_width_and_nobody_is_left_behind(steps, width):
+    async def play():
+        turns, waiting, running = fixed(width), [], []
+        for step in steps:
+            if step == "ask":
+                turn = turns.draw()
+                waiting.append((turn, asyncio.create_task(turn.come())))
+            elif step == "end" and running:
+                running.pop(0)[0].end()
+            elif step == "cancel" and waiting:
+                waiting.pop()[1].cancel()
+            await settle()
+            running += [w for w in waiting if w[1].done() and not w[1].cancelled()]
+            waiting = [w for w in waiting if not w[1].done()]
+            assert turns.booting == len(running) <= width
+            assert not waiting or len(running) == width
+            assert [t.number for t, _ in waiting] == sorted(t.number for t, _ in waiting)
+        while running or waiting:
+            for turn, _ in running:
+                turn.end()
+            await settle()
+            running = [w for w in waiting if w[1].done()]
+            waiting = [w for w in waiting if not w[1].done()]
+        assert (turns.booting, turns.waiting) == (0, 0)
+
+    asyncio.run(play())
