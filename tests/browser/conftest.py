@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import sys
 import tarfile
 import uuid
 from collections.abc import Callable, Iterator
@@ -66,7 +67,8 @@ def visit(
 ) -> Iterator[Callable[..., Visitor]]:
     """``visit("alice")``: a person with a browser of their own, on the page that follows the log-in.
 
-    Sessions end with the test. A failed one leaves what each visitor saw last in ``.cache/seen``.
+    Sessions end with the test. A failed one prints the hub's log and leaves what each visitor
+    saw last in ``.cache/seen``.
     """
     visitors: list[Visitor] = []
 
@@ -77,6 +79,8 @@ def visit(
     before = request.session.testsfailed
     yield come
     failed = request.session.testsfailed > before
+    if failed:
+        print(hub.tail(150), file=sys.stderr)
     for visitor in visitors:
         visitor.leave(SEEN / f"{request.node.name}-{visitor.user}.png" if failed else None)
     for user in ACCOUNTS:
