@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from datetime import datetime, timezone
 from pathlib import Path
 
 import pytest
@@ -68,6 +69,19 @@ async def test_every_limit_is_in_force_in_the_kernels_files(ceiling, engine):
     assert found.hard["nofile"] == 1024
     assert in_session(engine, one, "ulimit -Sn")[1].strip() == "512"
     assert in_session(engine, one, "df -m /dev/shm | tail -1")[1].split()[1] == "8"
+
+
+async def test_the_start_says_when_the_session_ends_at_the_latest(spawner, engine, tmp_path):
+    (tmp_path / "policy.yaml").write_text("version: 1\ndefaults: {session: {memory: 64m, lifetime: 90m}}\n")
+    clock = datetime(2026, 3, 2, 12, tzinfo=timezone.utc)
+    one = spawner("alice", lifetime=3600)
+    one.clock = lambda: clock
+    await one.start()
+    said = [e["message"] for e in one.progress_log.events if e["step"] == "container"]
+    assert said == [
+        "Container created; it ends at 2026-03-02 13:00 UTC at the latest, and you are warned before"
+    ]
+    assert engine.containers.get(one.object_id).labels["ds01.expires_at"] == "2026-03-02T13:00:00+00:00"
 
 
 async def test_a_session_whose_limits_are_not_in_force_is_removed(ceiling, engine, hub_id, monkeypatch):
