@@ -17,7 +17,7 @@ from ..policy.resolve import Limits, Person
 from . import course as courses
 from . import environments, logtext, snapshot
 from .builds import BuildRequest, BuildRunner, limits_from
-from .catalogue import Listed
+from .catalogue import GROUPS_LABEL, OWNER_LABEL, REPRODUCIBLE_LABEL, Listed
 from .naming import checked_tag, course_repository, user_image
 from .projectfiles import ProjectFileError, ProjectFiles
 from .recipe import FILE_NAME, Recipe, load_recipe, parse_recipe
@@ -209,6 +209,28 @@ class Desk:
         self.files(person, project).write_text(FILE_NAME, recipe.as_yaml())
         return recipe
 
+    def save(self, person: Person, limits: Limits, project: str, container: str) -> str:
+        """Save a session as an image of its project, where the policy allows it; returns its name.
+
+        It is marked: nobody can build it again. The caller has checked whose session it is.
+        """
+        if not limits.images.commit:
+            raise Refused(_may_not_save(limits))
+        tag = f"saved-{self.clock().strftime('%Y%m%d-%H%M%S')}"
+        reference = user_image(person.name, project, tag)
+        self._may_build(person, limits, reference)
+        labels = {OWNER_LABEL: person.name, REPRODUCIBLE_LABEL: "false", GROUPS_LABEL: ""}
+        snapshot.commit(self.images, container, reference, labels)
+        current = self.images.inspect(reference)
+        data: dict[str, Any] = {
+            "reference": reference,
+            "current": current.id,
+            "previous": [],
+            "size": current.size,
+        }
+        self.store.put_environment(reference, person.name, "mine", "ready", data, self.clock())
+        return reference
+
     # ------------------------------------------------------------ rights
 
     def _may_build(self, person: Person, limits: Limits, reference: str) -> None:
@@ -259,6 +281,16 @@ def as_card(listed: Listed) -> dict[str, Any]:
     data = asdict(listed.environment)
     data |= {"groups": sorted(listed.environment.groups), "people": sorted(listed.environment.people)}
     return {**data, "name": listed.environment.name, "allowed": listed.allowed, "reason": listed.reason}
+
+
+def _may_not_save(limits: Limits) -> Refusal:
+    return Refusal(
+        code="may-not-save",
+        asked="the session was not saved as an image",
+        limit="your limits do not let you save sessions as images",
+        rule=limits.source("images.commit"),
+        do="keep its packages in the recipe instead",
+    )
 
 
 def _not_yours(what: str, name: str) -> Refusal:

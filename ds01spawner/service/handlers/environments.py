@@ -18,7 +18,7 @@ from ...images.recipe import Recipe, parse_recipe
 from ...images.yamlfile import FileProblems
 from ...options import is_project_name
 from ...policy.resolve import Person
-from .. import building, recipes
+from .. import actions, building, keeping, recipes
 from ..base import ApiHandler, FragmentHandler, PageHandler
 from ..context import Context
 from ..environment_views import STATES, limit_lines, project_of
@@ -33,6 +33,7 @@ SAID = {
     "back": "The former image is the current one again, from the next start on.",
     "tagged": "The environment is kept under the further tag.",
     "cancelled": "The build is being stopped.",
+    "saved": "The session is retired and saved as an image. Nobody can build it again from a recipe.",
     "kept": "The session is retired; its new packages are in your project's recipe. Build it to have them.",
 }
 
@@ -381,6 +382,35 @@ class ProjectsApi(ApiHandler):
         self.json({"projects": await asyncio.to_thread(_projects, desk, self.person)})
 
 
+class PackagesApi(ApiHandler):
+    """What a running session has that its image has not."""
+
+    openapi: ClassVar[dict[str, Any]] = {
+        "get": operation("New and changed packages of one's own session", "The difference"),
+        "post": operation("Write them into the recipe of the session's project", "The difference"),
+    }
+
+    async def record(self, session: str) -> Any:
+        """The session, if it is one's own."""
+        snapshot = await self.ctx.snapshots.get()
+        record = actions.find(snapshot, self.ctx.settings.hub_id, session=session)
+        if record.labels.user != self.person.name:
+            actions.allow(Person(self.person.name), record.labels.user)
+        return record
+
+    async def get(self, session: str) -> None:
+        """Read."""
+        found = await keeping.packages(self.ctx, await self.record(session))
+        if found.diff is None:
+            raise web.HTTPError(503, found.problem)
+        self.json(found.diff.as_dict())
+
+    async def post(self, session: str) -> None:
+        """Write."""
+        diff = await keeping.keep(self.ctx, self.person, await self.record(session))
+        self.json({"ok": True, **diff.as_dict()})
+
+
 def _projects(desk: Desk, person: Person) -> list[dict[str, Any]]:
     found = []
     for project in desk.site.workspaces.projects(person.name):
@@ -444,4 +474,5 @@ def routes() -> list[tuple[str, Any]]:
         (r"api/builds", BuildsApi),
         (rf"api/builds/{BUILD}", BuildApi),
         (r"api/projects", ProjectsApi),
+        (r"api/sessions/([A-Za-z0-9_-]{1,64})/packages", PackagesApi),
     ]

@@ -10,7 +10,7 @@ from tornado import web
 from ...errors import Refused, StoreError
 from ...idle.notices import banner
 from ...pages import text
-from .. import actions, views
+from .. import actions, keeping, views
 from ..base import PageHandler
 
 DEFAULT_KEEP_S = 3600
@@ -22,7 +22,7 @@ class Retire(PageHandler):
 
     async def get(self) -> None:
         """Ask. A server that is still starting has no session yet and can be cancelled all the same."""
-        server, project = self.get_query_argument("server", ""), ""
+        server, project, found = self.get_query_argument("server", ""), "", None
         snapshot = await self.ctx.snapshots.get()
         try:
             hub = self.ctx.settings.hub_id
@@ -31,7 +31,14 @@ class Retire(PageHandler):
         except Refused:
             options = await actions.last_options(self.ctx, self.person.name, server)
             project = str(options.get("project", "default"))
-        self.page("retire.html", server=server, project=project, then=self.get_query_argument("then", "")[:8])
+        else:
+            found = await keeping.packages(self.ctx, record)
+        limits = await self.limits()
+        then = self.get_query_argument("then", "")[:8]
+        self.page(
+            "retire.html", server=server, project=project, then=then, packages=found,
+            may_save=limits.images.commit,
+        )  # fmt: skip
 
     async def post(self) -> None:
         """Retire, then go home, or to the launch page with CPU chosen."""
@@ -39,20 +46,26 @@ class Retire(PageHandler):
         name = self.person.name
         options = await actions.last_options(self.ctx, name, server)
         snapshot = await self.ctx.snapshots.get(max_age=0)
-        session = next(
-            (
-                r.labels.session
-                for r in views.own_sessions(snapshot, name, self.ctx.settings.hub_id)
-                if r.labels.server == server
-            ),
-            "",
-        )
+        own = views.own_sessions(snapshot, name, self.ctx.settings.hub_id)
+        record = next((r for r in own if r.labels.server == server), None)
+        session = record.labels.session if record else ""
+        keep = self.get_body_argument("keep", "")
+        if record and keep == "packages":
+            await keeping.keep(self.ctx, self.person, record)
+        elif record and keep == "image":
+            await keeping.save(self.ctx, self.person, record)
         await actions.retire(self.ctx, self.person, name, server, session, "")
         await actions.wait_gone(self.ctx, name, server)
         if self.get_body_argument("then", "") == "cpu":
             kept = {k: options[k] for k in ("project", "environment") if options.get(k)}
             query = urlencode({f"opt-{k}": v for k, v in {**kept, "gpu": "none"}.items()})
             self.redirect(f"{self.ctx.urls.spawn(name, server)}?{query}")
+            return
+        if record and keep in ("packages", "image"):
+            query = urlencode(
+                {"said": "kept" if keep == "packages" else "saved", "project": record.labels.project}
+            )
+            self.redirect(f"{self.ctx.urls.service}environments?{query}")
             return
         self.redirect(f"{self.ctx.urls.hub}home")
 

@@ -1,0 +1,64 @@
+"""What a session has that its image has not, and keeping it: into the recipe, or as an image."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+from ..engines.docker.ledger import SessionRecord
+from ..errors import DS01Error, Refusal, Refused
+from ..images.snapshot import PackageDiff
+from ..policy.resolve import Person
+from . import building
+from .context import Context
+
+PATIENCE_S = 20
+
+
+@dataclass(frozen=True)
+class Found:
+    """The difference, or why it is not known."""
+
+    diff: PackageDiff | None
+    problem: str = ""
+
+
+async def packages(context: Context, record: SessionRecord) -> Found:
+    """Ask a running session for its packages. Not knowing is no reason against retiring it."""
+    try:
+        desk = await building.desk(context)
+        work = asyncio.to_thread(desk.new_packages, record.container, record.labels.image)
+        return Found(await asyncio.wait_for(work, PATIENCE_S))
+    except asyncio.TimeoutError:  # not the built-in before Python 3.11
+        return Found(None, "the session did not answer in time")
+    except DS01Error as error:
+        return Found(None, str(error))
+
+
+async def keep(context: Context, person: Person, record: SessionRecord) -> PackageDiff:
+    """Write a session's new packages into its project's recipe. `Refused` when they cannot be read."""
+    found = await packages(context, record)
+    if found.diff is None:
+        raise Refused(_unknown(found.problem))
+    desk, labels = await building.desk(context), record.labels
+    await asyncio.to_thread(desk.keep_packages, person, labels.project, labels.environment, found.diff)
+    return found.diff
+
+
+async def save(context: Context, person: Person, record: SessionRecord) -> str:
+    """Save a session as an image of its project, where the policy lets the person; returns its name."""
+    desk, labels = await building.desk(context), record.labels
+    limits = await context.limits(person)
+    name = await asyncio.to_thread(desk.save, person, limits, labels.project, record.container)
+    context.site.environments.forget()
+    return name
+
+
+def _unknown(problem: str) -> Refusal:
+    return Refusal(
+        code="packages-unknown",
+        asked="the session's packages could not be kept, and the session goes on",
+        limit=problem,
+        do="try again, or retire it without keeping them",
+        status=503,
+    )
