@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import fcntl
 import logging
+import os
 import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from itertools import count
+from pathlib import Path
 
 from ..errors import DS01Error
+from ..parent import until_orphaned
 from ..settings import load_settings
 from .service import IdleService
 from .wiring import build, hub_environment
+
+log = logging.getLogger(__name__)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -29,19 +39,42 @@ def main(argv: list[str] | None = None) -> int:
 
 
 async def _run(args: argparse.Namespace, url: str, token: str) -> None:
-    service: IdleService = build(
-        load_settings(),
-        url,
-        token,
-        poll=args.poll,
-        window=args.window,
-        port=args.port,
-        parallel=args.parallel,
-        hooks=args.hook,
-        webhooks=args.webhook,
-        dry_run=args.dry_run,
-    )
-    await service.run()
+    settings = load_settings()
+    with only_one(settings.state_dir / "idle.lock") if not args.dry_run else nullcontext():
+        service: IdleService = build(  # reads the memory, so not before it is ours
+            settings,
+            url,
+            token,
+            poll=args.poll,
+            window=args.window,
+            port=args.port,
+            parallel=args.parallel,
+            hooks=args.hook,
+            webhooks=args.webhook,
+            dry_run=args.dry_run,
+        )
+        running = asyncio.ensure_future(service.run())
+        orphaned = asyncio.ensure_future(until_orphaned(os.environ))
+        await asyncio.wait([running, orphaned], return_when=asyncio.FIRST_COMPLETED)
+        if orphaned.done():
+            log.warning("The hub that started the idle service is gone, so the service ends")
+        for task in (running, orphaned):
+            task.cancel()
+
+
+@contextmanager
+def only_one(path: Path) -> Iterator[None]:
+    """Wait until no other process does this for the same site: two would both warn and both forget."""
+    with path.open("a") as file:
+        for attempt in count():
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if attempt == 0:
+                    log.warning("Another idle service of this site runs; this one waits for its end")
+                time.sleep(1)
+        yield
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -21,6 +21,7 @@ from tornado import web
 from tornado.httpserver import HTTPServer
 
 from ..pages.keys import load_secret
+from ..parent import until_orphaned
 from ..settings import Settings, load_settings
 from ..site import Site
 from .base import ApiHandler
@@ -131,9 +132,12 @@ async def serve(env: dict[str, str]) -> None:
     over = asyncio.Event()
     for signal_number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(signal_number, over.set)
+    orphaned = asyncio.create_task(until_orphaned(env))
+    orphaned.add_done_callback(lambda _: over.set())
     try:
         await over.wait()
     finally:
+        orphaned.cancel()
         for area in app.settings["ds01_areas"]:
             if hasattr(area, "stop"):
                 await area.stop(context)
