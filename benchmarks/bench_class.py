@@ -67,9 +67,17 @@ def servers(hub: RunningHub) -> dict[str, dict[str, Any]]:
     return {u["name"]: u["servers"].get("", {}) for u in found}
 
 
+def cpu_seconds(pid: int) -> float:
+    """Processor time a process has used."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def start_all(hub: RunningHub, names: list[str], options: dict[str, str]) -> dict[str, Any]:
     """Start for everybody at once and wait for all; seconds to ready by name, and the answers' codes."""
     with ThreadPoolExecutor(len(names)) as pool, health(hub) as took:
+        assert hub.process is not None
+        computed = cpu_seconds(hub.process.pid)
         began = time.perf_counter()
         posts = [pool.submit(hub.launch, name, options) for name in names]
         ready: dict[str, float] = {}
@@ -82,6 +90,7 @@ def start_all(hub: RunningHub, names: list[str], options: dict[str, str]) -> dic
                     ready.setdefault(name, time.perf_counter() - began)
             refused = [p.done() and p.result().status_code >= 400 for p in posts]
             failed = {n for n, no in zip(names, refused, strict=True) if no and n not in ready}
+        computed = cpu_seconds(hub.process.pid) - computed
         codes = [p.result().status_code for p in posts]
     times = sorted(ready.values())
     order = sorted(ready, key=lambda n: ready[n])
@@ -93,6 +102,7 @@ def start_all(hub: RunningHub, names: list[str], options: dict[str, str]) -> dic
         "health_p99": sorted(took)[int(len(took) * 0.99)],
         "health_max": max(took),
         "codes": {str(c): codes.count(c) for c in sorted(set(codes))},
+        "hub_cpu": computed,
         "order": order,
     }
 
@@ -148,6 +158,7 @@ def main() -> int:
             print(
                 f"{case}: {r['ready']}/{n} ready, first {r['first']:.1f} s, median {r['median']:.1f} s, "
                 f"last {r['last']:.1f} s; health p99 {r['health_p99']:.0f} ms (most {r['health_max']:.0f}); "
+                f"hub's processor time {r['hub_cpu']:.1f} s; "
                 f"answers {r['codes']}, 5xx in the log {r['5xx_in_log']}; retires {r['retire']:.1f} s"
             )
         for what, ratio in ratios.items():

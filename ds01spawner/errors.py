@@ -32,6 +32,8 @@ class Refusal:
     status: int = 403
     retry_after: int | None = None
     """Seconds after which trying again makes sense, or None where time does not help."""
+    ticket: str = ""
+    """The place in the queue that was given instead, where there is one."""
 
     @property
     def sentence(self) -> str:

@@ -6,6 +6,7 @@ which would show log text to people; so every attribute any of its pages reads i
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from html import escape
 from typing import Any
 
@@ -23,10 +24,18 @@ class SessionRefused(_Base or web.HTTPError):  # type: ignore[misc]
     """A refusal (or a failure already explained) on its way through the hub.
 
     ``log_tail`` are the last lines of the container's log; they are shown escaped below the sentence.
-    ``ask_url`` is where its owner can ask for more; empty where that does not help.
+    ``ask_url`` is where its owner can ask for more; empty where that does not help. ``headers`` are sent
+    with the answer.
     """
 
-    def __init__(self, refusal: Refusal, *, log_tail: str = "", ask_url: str = "") -> None:
+    def __init__(
+        self,
+        refusal: Refusal,
+        *,
+        log_tail: str = "",
+        ask_url: str = "",
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
         self.refusal = refusal
         self.log_tail = log_tail
         message = refusal.sentence
@@ -38,7 +47,7 @@ class SessionRefused(_Base or web.HTTPError):  # type: ignore[misc]
         self.reason = refusal.code
         self.jupyterhub_message = message
         self.jupyterhub_html_message = refusal_html(refusal, log_tail, ask_url)
-        self.headers: dict[str, Any] = {}
+        self.headers: dict[str, Any] = dict(headers or {})
         if refusal.retry_after:
             self.headers["Retry-After"] = str(refusal.retry_after)
 

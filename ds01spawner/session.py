@@ -25,7 +25,7 @@ from .pages.keys import load_secret, sign
 from .policy.plan import LaunchPlan, plan
 from .policy.resolve import Person
 from .progress import Progress
-from .queue.api import instead_of
+from .queue.api import addresses, instead_of
 from .queue.turns import Turn
 from .settings import Settings
 from .site import Site
@@ -234,7 +234,9 @@ class SessionMixin(_Spawner):  # type: ignore[misc]
         except Refused as refused:
             await self.discard()
             answer = await self.or_queued(refused.refusal)
-            raise SessionRefused(answer, ask_url=ask_url(self.service_url, answer)) from None
+            headers = addresses(answer, self.service_url)
+            ask = ask_url(self.service_url, answer)
+            raise SessionRefused(answer, ask_url=ask, headers=headers) from None
         except Exception as error:
             self.log.exception("Start of %s failed", self._log_name)
             failure = await self.explain_failure(_why(error, self.lock_timeout))

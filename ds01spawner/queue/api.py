@@ -52,16 +52,28 @@ def join(
 
 
 def queued(row: Mapping[str, Any], url: str = "") -> Refusal:
-    """What a start answers that became a place in the queue: not a failure, and where to look."""
-    at = f" at {url}" if url else ""
+    """What a start answers that became a place in the queue: accepted, not failed, and where to look.
+
+    ``url`` is the queue page. 202, because 5xx answers count towards limits on failures.
+    """
+    at = f" at {url}?ticket={row['id']}" if url else ""
     return Refusal(
         code="queued",
         asked=f"{row['count']} × {row['profile']} was asked for",
         limit="nothing that fits is free, so you have a place in the queue",
         do=f"you need do nothing: the session starts by itself when it is your turn; see the queue page{at}",
-        status=503,
+        status=202,
         retry_after=60,
+        ticket=row["id"],
     )
+
+
+def addresses(refusal: Refusal, service_url: str) -> dict[str, str]:
+    """HTTP headers of an answer with a place in the queue: its address, and the page a browser goes to."""
+    if not refusal.ticket:
+        return {}
+    page = f"{service_url}queue?ticket={refusal.ticket}"
+    return {"Location": f"{service_url}api/queue/{refusal.ticket}", "Refresh": f"0; url={page}"}
 
 
 CURED_BY_WAITING = ("gpus-full", "gpus-unavailable", "gpus-drained", "gpu-quota", "sessions-max")
