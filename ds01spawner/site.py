@@ -108,7 +108,9 @@ class Site:
     @cached_property
     def ledger(self) -> Ledger:
         """Who holds what, read from every container of the engine."""
-        return Ledger(lambda: self.engine.client, exempt=self.settings.exempt)
+        return Ledger(
+            lambda: self.engine.client, self.settings.exempt, inspect_client=lambda: self.engine.quick
+        )
 
     @cached_property
     def environments(self) -> Environments:

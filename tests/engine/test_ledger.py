@@ -167,10 +167,11 @@ class Broken:
         raise self.error
 
 
-@pytest.mark.parametrize("at", ["list", "inspect"])
-@pytest.mark.parametrize(
-    "error", [requests.ConnectionError("down"), requests.ReadTimeout("slow"), docker.errors.APIError("500")]
-)
+LIST = [requests.ConnectionError("down"), requests.ReadTimeout("slow"), docker.errors.APIError("500")]
+INSPECT = [requests.ConnectionError("down"), docker.errors.APIError("500")]
+
+
+@pytest.mark.parametrize(("at", "error"), [*(("list", e) for e in LIST), *(("inspect", e) for e in INSPECT)])
 def test_an_engine_that_does_not_answer_grants_nothing(api, make, at, error, tmp_path):
     make()
     ledger = Ledger(lambda: Broken(api, at, error))
@@ -185,6 +186,27 @@ def test_an_engine_that_does_not_answer_grants_nothing(api, make, at, error, tmp
             lambda p: created.append(p) or "x",
         )
     assert created == []
+
+
+def test_a_container_the_engine_does_not_tell_about_holds_everything_until_it_does(api, make, hub_id):
+    """As while an image is made of it: the engine keeps it locked, and inspect does not return."""
+    locked = make()
+    answers = {"locked": True}
+
+    class Slow:
+        def inspect_container(self, ident):
+            if answers["locked"] and ident == locked:
+                raise requests.ReadTimeout("slow")
+            return api.inspect_container(ident)
+
+    ledger = Ledger(lambda: api, inspect_client=Slow)
+
+    def held():
+        return {h.uuid for h in ledger.read(FOUR_CARDS).holdings if h.container == locked}
+
+    assert held() == {d.uuid for d in FOUR_CARDS.devices}
+    answers["locked"] = False
+    assert held() == set()
 
 
 def test_no_engine_at_all():

@@ -23,6 +23,7 @@ from docker.utils import kwargs_from_env
 from ...errors import EngineError
 
 T = TypeVar("T")
+QUICK_S = 4
 STOP_METHODS = frozenset({"stop", "kill", "remove_container", "wait"})
 READ_METHODS = frozenset({"inspect_container", "inspect_image", "logs", "info", "version", "images"})
 
@@ -87,12 +88,22 @@ class DockerEngine:
         The first one asks the engine for its API version, which blocks: see `ready`.
         """
         if not hasattr(self._local, "client"):
-            client = docker.APIClient(version=self._version, **self._kwargs)
-            if client.base_url.startswith("http+docker://"):
-                client.trust_env = False  # no web proxy on a socket; looking for one costs 0.4 ms a call
-            self._version = client._version
-            self._local.client = client
+            self._local.client = self._connect()
         return self._local.client
+
+    @property
+    def quick(self) -> docker.APIClient:
+        """The calling thread's client for questions that must not wait long."""
+        if not hasattr(self._local, "quick"):
+            self._local.quick = self._connect(timeout=QUICK_S)
+        return self._local.quick
+
+    def _connect(self, **options: Any) -> docker.APIClient:
+        client = docker.APIClient(version=self._version, **{**self._kwargs, **options})
+        if client.base_url.startswith("http+docker://"):
+            client.trust_env = False  # no web proxy on a socket; looking for one costs 0.4 ms a call
+        self._version = client._version
+        return client
 
     async def ready(self) -> None:
         """Learn the engine's API version in a thread, so that `client` never blocks the event loop.

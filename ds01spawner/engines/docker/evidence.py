@@ -61,6 +61,12 @@ def evidence_of(inspect: Mapping[str, Any]) -> Evidence:
     )
 
 
+def unknown_evidence(container: str, labels: Mapping[str, str] | None) -> Evidence:
+    """What a container counts as while the engine does not tell about it: it could touch everything."""
+    known = {str(k): str(v) for k, v in (labels or {}).items()}
+    return Evidence(container, (ALL,), known, SessionLabels.from_labels(known))
+
+
 def named(name: str) -> Iterator[Token]:
     """The token for a device as NVIDIA's tools take it: ``all``, an index, ``gpu0``, ``1:0`` or a UUID."""
     name = name.strip()

@@ -23,7 +23,7 @@ from ...labels import SessionLabels
 from ...placement.model import Holding, Inventory
 from . import pids
 from .claims import ContainerState, Process, Resolver, container_holdings, is_exempt, process_holdings
-from .evidence import Evidence, evidence_of
+from .evidence import Evidence, evidence_of, unknown_evidence
 
 INSPECT_THREADS = 4
 INSPECT_IN_PARALLEL_FROM = 16
@@ -63,16 +63,26 @@ class _Seen:
     evidence: Evidence
     state: str
     started_at: str
+    certain: bool = True
 
 
 class Ledger:
     """Reads one engine; thread-safe. ``client_factory`` gives a docker-py low-level client for the thread.
 
     ``exempt`` names infrastructure that may see GPUs without holding them, by name or ``label=value``.
+    ``inspect_client`` gives a client with a short time limit for looking at single containers: the engine
+    locks a container for as long as it makes an image of it, which is seconds to minutes in a build. Such
+    a container counts as holding every device until the engine tells, and nobody's page waits for it.
     """
 
-    def __init__(self, client_factory: Callable[[], docker.APIClient], exempt: Iterable[str] = ()) -> None:
+    def __init__(
+        self,
+        client_factory: Callable[[], docker.APIClient],
+        exempt: Iterable[str] = (),
+        inspect_client: Callable[[], docker.APIClient] | None = None,
+    ) -> None:
         self._client = client_factory
+        self._inspect_client = inspect_client or client_factory
         self._exempt = tuple(exempt)
         self._seen: dict[str, _Seen] = {}
         self._lock = threading.Lock()
@@ -121,15 +131,18 @@ class Ledger:
         current = {c["Id"] for c in listed} - gone
         seen = {i: s for i, s in {**known, **fresh}.items() if i in current}
         with self._lock:
-            self._seen = seen
+            self._seen = {i: s for i, s in seen.items() if s.certain}
         return seen
 
     def _inspect(self, listed: dict[str, Any]) -> _Seen | None:
         """One container's evidence, or None when it was removed since the list."""
         try:
-            inspect = self._client().inspect_container(listed["Id"])
+            inspect = self._inspect_client().inspect_container(listed["Id"])
         except NotFound:
             return None
+        except requests.ReadTimeout:
+            unknown = unknown_evidence(listed["Id"], listed.get("Labels"))
+            return _Seen(unknown, str(listed.get("State") or ""), "", certain=False)
         except (DockerException, requests.RequestException, OSError, ValueError) as error:
             name = _name(listed) or listed["Id"][:12]
             raise EngineError(f"the Docker engine does not tell about container {name}: {error}") from error
