@@ -1,0 +1,171 @@
+"""The queue on a real hub and engine: a class for few devices, with a crash and with people who leave.
+
+The sessions are a tiny web server, so that a whole class passes in a minute; hub, service, store, engine and
+devices on hold are the real ones.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.running_hub import RunningHub
+from support.service_api import MAY_MAKE_TOKENS, ServiceApi
+
+from ds01spawner.store import Store
+
+TINY = """
+c.DS01Spawner.cmd = ["httpd", "-f", "-p", "8888"]
+c.DS01Spawner.retire_grace = 1
+"""
+GPUS = """
+version: 1
+cards:
+  - {uuid: "GPU-{uuid}", name: Simulated A100, memory: 80g, mig: [%s]}
+"""
+POLICY = """
+version: 1
+defaults:
+  gpu: {max_equivalents: 0.5, profiles: [1g.10gb]}
+  session: {max: 3, cpus: 1, memory: 64m, shm: 16m, pids: 64, lifetime: 12h}
+  queue: {max_wait: 1h, max_tickets: 2, claim_window: 3m}
+  storage: {minimum_free: {workspace: 10m, host: 10m, engine: 10m}}
+"""
+WISH = {"project": "practical", "gpu": "1g.10gb", "wait": True}
+SEED = 8
+"""Of which sessions end when; a failure is played again by the same ends."""
+
+
+class Class:
+    """Students who want one device each; the test watches the engine between all that it does."""
+
+    def __init__(self, make: Any, image: str, students: int, devices: int) -> None:
+        self.names = [f"s{i:02d}" for i in range(students)]
+        gpus = GPUS.replace("%s", ", ".join(["1g.10gb"] * devices))
+        self.hub: RunningHub = make(
+            image=image,
+            extra=MAY_MAKE_TOKENS + TINY,
+            arguments=", idle=False",
+            policy=POLICY,
+            gpus=gpus,
+            users=set(self.names),
+        )
+        self.store = Store.open(f"sqlite:///{self.hub.state / 'ds01.sqlite'}")
+        self.random, self.tickets, self.ended = random.Random(SEED), {}, []
+        self.held: Counter[tuple[str, str]] = Counter()
+
+    def arrive(self) -> None:
+        """Everybody asks, one after the other; those who must wait get a place with an address."""
+        for name in self.names:
+            answer = self.hub.launch(name, WISH)
+            assert answer.status_code in (201, 202), f"{answer.status_code} {answer.text}"
+            if place := re.search(r"/api/queue/([0-9a-f]+)$", answer.headers.get("Location", "")):
+                assert place[1] in answer.json()["message"]
+                self.tickets[name] = place[1]
+
+    def ready(self) -> list[str]:
+        """Those with a session now."""
+        models = self.hub.http.get("/users", params={"limit": 200}).json()
+        return sorted(m["name"] for m in models if (m["servers"].get("") or {}).get("ready"))
+
+    def one_ends(self, and_then: Any = None) -> None:
+        """A running session, drawn by lot, is retired."""
+        self.hub.wait_for(self.ready, 120, "somebody to have a session")
+        name = self.random.choice(self.ready())
+        self.hub.retire(name)
+        self.ended.append(name)
+        if and_then is not None:
+            and_then()
+
+    def crash(self) -> None:
+        """The hub dies while it starts the session of somebody whose turn has come."""
+        self.hub.wait_for(lambda: self.store.tickets(["starting"]), 60, "a start from the queue")
+        self.hub.kill()
+        self.hub.start()
+
+    def look(self, sessions_of: Any) -> None:
+        """No device has two holders at this moment."""
+        held = [(c.labels["ds01.gpu.uuids"], c.labels["ds01.user"]) for c in sessions_of(self.hub)]
+        devices = [device for device, _ in held]
+        assert len(set(devices)) == len(devices), f"a device is held twice: {held}"
+        self.held.update(set(held))
+
+    def events(self, action: str) -> list[dict[str, Any]]:
+        """Events of tickets, in the order in which they were written."""
+        found = self.store.events(topic="ticket", limit=10_000)
+        return [e for e in found if e["action"] == action]
+
+
+def serve(make: Any, image: str, sessions_of: Any, students: int, devices: int) -> Class:
+    """All arrive, two leave, sessions end by lot, the hub is killed, all others are served."""
+    room = Class(make, image, students, devices)
+    room.arrive()
+    waiting = room.names[devices:]
+    assert list(room.tickets) == waiting
+    assert len(room.ready()) == devices
+    leaves, deleted = waiting[1], waiting[-1]
+    ServiceApi(room.hub, leaves).http.delete(f"/queue/{room.tickets[leaves]}").raise_for_status()
+    assert room.hub.http.delete(f"/users/{deleted}").status_code == 204
+    served = [n for n in room.names if n not in (leaves, deleted)]
+    while len(room.ended) < len(served):
+        room.look(sessions_of)
+        room.one_ends(and_then=room.crash if len(room.ended) == students // 4 else None)
+    assert sorted(room.ended) == sorted(served)
+    return room
+
+
+def judge(room: Class, devices: int) -> None:
+    """What the log must say."""
+    waited = [n for n in room.names[devices:] if n in room.ended]
+    firsts = list(dict.fromkeys(e["user"] for e in room.events("granted")))
+    assert firsts == waited, "not granted in the order of arrival"
+    assert Counter(e["user"] for e in room.events("started")) == Counter(waited), "lost, or started twice"
+    assert room.events("expired") == room.events("failed") == []
+    gone = {e["user"] for e in room.events("cancelled")}
+    assert gone == set(room.names) - set(room.ended)
+    assert room.store.tickets() == []
+    sessions = Counter(s["user"] for s in room.store.sessions(limit=1000))
+    assert sessions == Counter(room.ended), "somebody had two sessions"
+
+
+def report(room: Class, path: Path) -> None:
+    """The log of the queue, for whoever wants to read it."""
+    lines = [
+        f"{e['at']:%H:%M:%S.%f} {e['action']:<9} {e['user']} {','.join(e['data'].get('devices', ()))}"
+        for e in room.store.events(topic="ticket", limit=10_000)
+    ]
+    path.write_text("\n".join([*lines, f"ended: {' '.join(room.ended)}", ""]))
+
+
+def test_a_class_for_two_devices_is_served_in_order_though_the_hub_is_killed(
+    own_hub, busybox_image, sessions_of, tmp_path
+):
+    room = serve(own_hub, busybox_image, sessions_of, students=8, devices=2)
+    report(room, tmp_path / "queue.log")
+    judge(room, devices=2)
+
+
+@pytest.mark.nightly
+@pytest.mark.timeout(1200)
+def test_thirty_students_for_six_devices(own_hub, busybox_image, sessions_of, tmp_path):
+    room = serve(own_hub, busybox_image, sessions_of, students=30, devices=6)
+    report(room, tmp_path / "queue.log")
+    judge(room, devices=6)
+
+
+def test_a_place_is_given_up_by_the_command(own_hub, busybox_image):
+    room = Class(own_hub, busybox_image, students=2, devices=1)
+    room.arrive()
+    command = [Path(sys.executable).with_name("ds01"), "queue", "--cancel", room.tickets["s01"], "--json"]
+    env = {"DS01_STATE_DIR": str(room.hub.state)}
+    done = subprocess.run(command, capture_output=True, text=True, env=env)
+    assert done.returncode == 0, done.stderr
+    assert room.store.tickets() == []
+    room.hub.retire("s00")
+    assert room.events("granted") == []
