@@ -16,6 +16,7 @@ import httpx
 import pytest
 from bs4 import BeautifulSoup
 from support.browse import log_in
+from support.doors import Door
 from support.idle import command, decisions, ds01, events_of, page_of
 from support.running_hub import RunningHub, running_hub
 
@@ -32,15 +33,24 @@ defaults:
 
 
 @pytest.fixture(scope="module")
+def door(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Door]:
+    """The only way to the engine for the hub and its services."""
+    made = Door(tmp_path_factory.mktemp("door") / "docker.sock")
+    yield made
+    made.shut()
+
+
+@pytest.fixture(scope="module")
 def hub(
-    tmp_path_factory: pytest.TempPathFactory, engine: docker.DockerClient, lab_image: str
+    tmp_path_factory: pytest.TempPathFactory, engine: docker.DockerClient, lab_image: str, door: Door
 ) -> Iterator[RunningHub]:
-    """A hub with both services and an engine's address that the tests can take away."""
+    """A hub with both services, and the engine behind a door."""
     with running_hub(
         tmp_path_factory.mktemp("hub"),
         f"test-{os.getpid()}-people",
         lab_image,
-        extra="c.Spawner.poll_interval = 3",
+        extra="c.Spawner.poll_interval = 3\n"
+        f'c.DS01Spawner.extra_settings = {{"docker_host": "unix://{door.path}"}}',
         arguments=f', idle_arguments=("--poll", "{POLL}", "--window", "{2 * POLL}")',
         policy=POLICY,
     ) as running:
@@ -227,3 +237,19 @@ def test_a_hub_that_hangs_and_dies_in_the_middle_retires_nobody_without_a_fresh_
     events = [e for e in events_of(hub, "alice") if at(e) > back]
     assert [e["action"] for e in events] == ["warned", "retiring", "ended"], events
     assert (at(events[1]) - at(events[0])).total_seconds() >= LEAD
+
+
+def test_an_engine_away_in_the_middle_retires_nobody_without_a_fresh_warning(hub, door, sessions_of):
+    hub.start_session("alice", {"project": "thesis"})
+    wait_state(hub, "alice", "warned")
+    (before,) = (c.labels["ds01.session"] for c in sessions_of(hub))
+    door.shut()
+    time.sleep(LEAD + 3 * POLL + 2)
+    assert hub.server("alice")["ready"], "the hub must not take a silent engine for a dead session"
+    back = datetime.now(timezone.utc)
+    door.open()
+    wait_gone(hub, "alice")
+    events = [e for e in events_of(hub, "alice") if at(e) > back]
+    assert [e["action"] for e in events] == ["warned", "retiring", "ended"], events
+    assert (at(events[1]) - at(events[0])).total_seconds() >= LEAD
+    assert {e["session"] for e in events} == {before}

@@ -216,3 +216,20 @@ def test_the_notices_in_the_workspace_tell_the_warning_and_the_end(hub, retired)
     lines = (hub.workspaces / "alice/thesis/.ds01/notices").read_text().splitlines()
     assert "This session is retired at" in lines[-2]
     assert "Retired after" in lines[-1]
+
+
+def test_a_driver_away_in_the_middle_retires_nobody_without_a_fresh_warning(hub, machine, retired):
+    hub.start_session("dave", {"project": "thesis", "gpu": "2g.20gb"})
+    hub.wait_for(lambda: decisions(hub).get("dave", {}).get("state") == "warned", 90, "dave to be warned")
+    machine.line("init 9").write()
+    hub.wait_for(
+        lambda: "could not be measured" in decisions(hub)["dave"]["reason"], 30, "the driver to fail"
+    )
+    time.sleep(LEAD + 3 * POLL)
+    assert hub.server("dave")["ready"]
+    back = datetime.now().astimezone()
+    drivers(machine, busy=1 - retired["mine"])
+    hub.wait_for(lambda: not hub.server("dave").get("ready"), 90, "dave to be retired")
+    events = [e for e in events_of(hub, "dave") if datetime.fromisoformat(e["at"]) > back]
+    at = {e["action"]: datetime.fromisoformat(e["at"]) for e in events}
+    assert (at["retiring"] - at["warned"]).total_seconds() >= LEAD
