@@ -94,6 +94,9 @@ async def launch_form(spawner: DS01Spawner) -> str:
             standing = stand(site, person, now)
             judge = spawner.judges_images
             environments = site.environments.shown(person, standing.limits, fallback, judge=judge)
+            if chosen and chosen.environment not in {"", *(e.environment.id for e in environments)}:
+                site.environments.forget()  # a link to what was built a moment ago
+                environments = site.environments.shown(person, standing.limits, fallback, judge=judge)
             projects = site.workspaces.projects(person.name)
         except DS01Error as error:
             return render("ds01/form_unavailable.html", reason=str(error))
