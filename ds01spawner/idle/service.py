@@ -13,6 +13,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -92,7 +94,11 @@ class IdleService:
     def __init__(self, parts: Parts, settled: Settled | None = None) -> None:
         self.parts, self.settled = parts, settled or Settled()
         self.memory: dict[str, Memory] = parts.files.load()
-        self.passes = self.failures = self.retired = 0
+        self.passes = self.failures = 0
+        self.retired: Counter[str] = Counter()
+        """Sessions stopped, by cause."""
+        self.seconds = 0.0
+        """What the last look took."""
         self._stops = asyncio.Semaphore(self.settled.parallel)
         self._stopping: dict[str, asyncio.Task[None]] = {}
 
@@ -120,7 +126,7 @@ class IdleService:
 
     async def observe(self) -> list[Case]:
         """Look at every session, decide, and deliver warnings. Nothing is stopped."""
-        parts = self.parts
+        parts, began = self.parts, time.monotonic()
         running, servers = await asyncio.gather(asyncio.to_thread(parts.running), parts.hub.servers())
         ours = [r for r in running if _ours(r, servers)]
         ids = [r.labels.session for r in ours]
@@ -133,6 +139,7 @@ class IdleService:
         self.memory = {c.session.id: c.decision.memory for c in cases}
         await asyncio.gather(*(self._tell(c, before.get(c.session.id)) for c in cases))
         await self._let_go([m for s, m in before.items() if s not in self.memory])
+        self.seconds = time.monotonic() - began
         await self._keep(now, cases, ids)
         return cases
 
@@ -242,7 +249,16 @@ class IdleService:
         if not self.settled.dry_run:
             # Before anything is stopped: a crash then repeats a retire, never forgets a warning.
             await asyncio.to_thread(parts.files.save, list(self.memory.values()))
-            await asyncio.to_thread(parts.files.publish, now, self.settled.poll, decided)
+            await asyncio.to_thread(parts.files.publish, now, self.settled.poll, decided, self.counters())
+
+    def counters(self) -> dict[str, Any]:
+        """What Prometheus is told."""
+        return {
+            "passes": self.passes,
+            "failures": self.failures,
+            "retired": dict(self.retired),
+            "pass_seconds": round(self.seconds, 3),
+        }
 
     # --- retiring -------------------------------------------------------------------------------
 
@@ -284,7 +300,8 @@ class IdleService:
             except Exception:
                 log.exception("%s is not retired now", session.address)
                 return
-        self.retired += outcome != "gone"
+        if outcome != "gone":
+            self.retired[decision.cause or "idle"] += 1
         notice = _notice("retired", f"{session.id}:retired", session, decision.reason, parts.clock())
         await parts.notifier.send(notice)
 

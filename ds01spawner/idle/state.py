@@ -57,9 +57,16 @@ class IdleFiles:
         """Write the memory."""
         _write(self.memory_path, {"version": VERSION, "sessions": [m.as_dict() for m in memories]}, 0o600)
 
-    def publish(self, now: datetime, poll: float, decisions: Sequence[Mapping[str, Any]]) -> None:
-        """Write what was decided at ``now``."""
+    def publish(
+        self,
+        now: datetime,
+        poll: float,
+        decisions: Sequence[Mapping[str, Any]],
+        counters: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Write what was decided at ``now``; ``counters`` since the service began, for Prometheus."""
         document = {"version": VERSION, "at": now.isoformat(), "poll": poll, "sessions": decisions}
+        document["counters"] = dict(counters or {})
         _write(self.decisions_path, document, 0o640)
 
     def published(self, now: datetime) -> dict[str, Any] | None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections import Counter
+import asyncio
+import collections
+from collections.abc import Mapping
 from typing import Any
 
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, generate_latest
 
+from ...idle.state import IdleFiles
 from ..base import ApiHandler
 from ..snapshot import Snapshot
 
@@ -19,8 +22,11 @@ class Metrics(ApiHandler):
     async def get(self) -> None:
         """The state of the machine now."""
         snapshot = await self.ctx.snapshots.get()
+        found = registry(snapshot, self.ctx.snapshots.age or 0.0)
+        files = IdleFiles(self.ctx.settings.state_dir)
+        add_idle(found, await asyncio.to_thread(files.published, self.ctx.clock()))
         self.set_header("Content-Type", CONTENT_TYPE_LATEST)
-        self.finish(generate_latest(registry(snapshot, self.ctx.snapshots.age or 0.0)))
+        self.finish(generate_latest(found))
 
 
 def registry(snapshot: Snapshot, age: float) -> CollectorRegistry:
@@ -28,16 +34,39 @@ def registry(snapshot: Snapshot, age: float) -> CollectorRegistry:
     found = CollectorRegistry()
     devices = Gauge("ds01_devices", "Devices by profile and state", ["profile", "state"], registry=found)
     statuses = snapshot.statuses()
-    for (profile, state), count in Counter((s.profile, s.state) for s in statuses).items():
+    for (profile, state), count in collections.Counter((s.profile, s.state) for s in statuses).items():
         devices.labels(profile, state).set(count)
     held = Gauge("ds01_gpu_equivalents_held", "GPU-equivalents not free", registry=found)
     held.set(sum(s.equivalents for s in statuses if s.state in ("held", "foreign")))
     sessions = Gauge("ds01_sessions", "Sessions by state of their container", ["state"], registry=found)
-    for word, number in Counter(r.state for r in snapshot.ledger.sessions).items():
+    for word, number in collections.Counter(r.state for r in snapshot.ledger.sessions).items():
         sessions.labels(word).set(number)
     Gauge("ds01_reading_age_seconds", "Age of the reading these come from", registry=found).set(age)
     Gauge("ds01_reading_ok", "1 when GPUs and engine could be read", registry=found).set(not snapshot.problem)
     return found
+
+
+def add_idle(found: CollectorRegistry, published: Mapping[str, Any] | None) -> None:
+    """What the idle service last published; nothing before it first did."""
+    if published is None:
+        return
+    counters = published.get("counters") or {}
+    about = {
+        "passes": "Looks at all sessions since the idle service began",
+        "failures": "Looks that failed; their time counts for nobody",
+    }
+    for name, text in about.items():
+        Counter(f"ds01_idle_{name}", text, registry=found).inc(counters.get(name, 0))
+    retired = Counter("ds01_idle_retired", "Sessions stopped by the idle service", ["cause"], registry=found)
+    for cause in ("idle", "lifetime", "deadline"):
+        retired.labels(cause).inc((counters.get("retired") or {}).get(cause, 0))
+    states = Gauge("ds01_idle_sessions", "Sessions by the last idle decision", ["state"], registry=found)
+    for state in ("active", "idle", "warned", "retire"):
+        states.labels(state).set(sum(s.get("state") == state for s in published["sessions"]))
+    seconds = Gauge("ds01_idle_pass_seconds", "What the last look took", registry=found)
+    seconds.set(counters.get("pass_seconds", 0))
+    age = Gauge("ds01_idle_age_seconds", "Time since the last look that did not fail", registry=found)
+    age.set(published["age"])
 
 
 def routes() -> list[tuple[str, Any]]:

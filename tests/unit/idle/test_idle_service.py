@@ -197,7 +197,7 @@ async def test_a_stop_that_fails_is_tried_again(site):
     site.hub.answer = "pending"
     await site.passes(1)
     assert site.log[-1] == "stop alice"
-    assert site.service.retired == 1
+    assert site.service.counters()["retired"] == {"idle": 1}
 
 
 async def test_a_server_that_already_stops_is_left_alone(site):
@@ -306,6 +306,8 @@ async def test_decisions_are_published_for_pages_and_commands(site):
     )
     names = [g["name"] for g in shown["why"]]
     assert names == ["kernels", "terminals", "saved", "cpu", "network", "gpu", "hub"]
+    counters = document["counters"]
+    assert (counters["passes"], counters["failures"], counters["retired"]) == (4, 0, {})  # before the fifth
     assert site.service.parts.files.published(site.clock.now)["stale"] is False
     assert site.service.parts.files.published(site.clock.now + timedelta(minutes=10))["stale"] is True
 

@@ -440,6 +440,21 @@ async def test_metrics_for_prometheus(call, world):
     assert answer.code == 200
     assert 'ds01_devices{profile="3g.40gb",state="held"} 1.0' in answer.text
     assert "ds01_reading_ok 1.0" in answer.text
+    assert "ds01_idle_" not in answer.text, "nothing is made up before the idle service looked"
+    counters = {"passes": 7, "failures": 2, "retired": {"lifetime": 3}, "pass_seconds": 0.25}
+    decided = [{"session": "s1", "state": "warned"}]
+    IdleFiles(world.site.settings.state_dir).publish(NOW - timedelta(seconds=9), 60.0, decided, counters)
+    told = (await call("metrics", who="prometheus")).text.splitlines()
+    for line in (
+        "ds01_idle_passes_total 7.0",
+        "ds01_idle_failures_total 2.0",
+        'ds01_idle_retired_total{cause="lifetime"} 3.0',
+        'ds01_idle_retired_total{cause="idle"} 0.0',
+        'ds01_idle_sessions{state="warned"} 1.0',
+        "ds01_idle_pass_seconds 0.25",
+        "ds01_idle_age_seconds 9.0",
+    ):
+        assert line in told, line
     assert (await call("api/sessions", who="prometheus")).code == 403, "a service is nobody's account"
 
 
