@@ -153,7 +153,7 @@ class DS01Spawner(SessionMixin, DockerSpawner):  # type: ignore[misc]
             clock=self.clock,
             lock_timeout=self.lock_timeout,
             avoid=frozenset(self._avoid),
-            keys=frozenset({f"user:{self.user.name}", *(f"group:{g}" for g in self.person.groups)}),
+            keys=self.claim_keys,
             mounts=self.course_mounts,
         )
         claimed = await self.site.engine.run(
@@ -163,6 +163,14 @@ class DS01Spawner(SessionMixin, DockerSpawner):  # type: ignore[misc]
         self.progress_log.step("device", claimed.sentence)
         self.progress_log.step("container", notes.ends_at(claimed.plan.expires_at))
         return {"Id": claimed.container}
+
+    @property
+    def claim_keys(self) -> frozenset[str]:
+        """What lifts blocks on devices for this start: the person, their groups, and the course they start."""
+        course = self.resolved_image.environment.course
+        who = {f"user:{self.user.name}", *(f"group:{g}" for g in self.person.groups)}
+        # Whoever may start a course's environment is on its roster, whatever its group is called.
+        return frozenset(who | {f"course:{course}"} if course else who)
 
     async def start_object(self) -> None:
         """Put the user's account into the container and start it; on a bad device, try the next one.
