@@ -166,7 +166,7 @@ class DS01Spawner(SessionMixin, DockerSpawner):  # type: ignore[misc]
 
     @property
     def claim_keys(self) -> frozenset[str]:
-        """What lifts blocks on devices for this start: the person, their groups, and the course they start."""
+        """What lifts blocks on devices for this start: the person, their groups, the course they start."""
         course = self.resolved_image.environment.course
         who = {f"user:{self.user.name}", *(f"group:{g}" for g in self.person.groups)}
         # Whoever may start a course's environment is on its roster, whatever its group is called.
