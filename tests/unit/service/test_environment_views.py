@@ -1,0 +1,227 @@
+"""The pages of environments and courses: what a card says, what the form makes, what hostile texts do."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime, timezone
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from bs4 import BeautifulSoup
+
+from ds01spawner.environments import Shown
+from ds01spawner.images.catalogue import Environment, Listed, with_facts
+from ds01spawner.images.facts import ImageFacts
+from ds01spawner.images.logtext import to_html
+from ds01spawner.images.preflight import Finding, Preflight
+from ds01spawner.images.recipe import parse_recipe
+from ds01spawner.images.yamlfile import FileProblems
+from ds01spawner.policy.load import parse_policy
+from ds01spawner.policy.resolve import Person, resolve
+from ds01spawner.service import recipes
+from ds01spawner.service.context import make_templates
+from ds01spawner.service.environment_views import build_line, card, limit_lines, project_of
+from ds01spawner.service.teaching import Teacher, standing
+
+NOW = datetime(2026, 3, 1, 12, tzinfo=timezone.utc)
+MINE = Environment("ds01-alice/thesis:latest", "mine", "ds01-alice/thesis:latest", owner="alice")
+COURSE = Environment("course/nlp", "course", "x", title="Language", course="nlp")
+FACTS = ImageFacts("sha256:" + "a" * 64, created="2026-03-01T10:00:00Z", size=2_000_000_000)
+OK = Preflight(FACTS.id, (Finding("singleuser", "ok", "jupyterhub-singleuser 6.1"),))
+NASTY = "<script>alert(1)</script>{{ 7 * 7 }}"
+
+
+def shown(environment=MINE, image=FACTS, preflight=OK, reason=""):
+    environment = with_facts(environment, image) if image else environment
+    return Shown(Listed(environment, not reason, reason), image, preflight)
+
+
+@pytest.mark.parametrize(
+    ("what", "check", "reason"),
+    [
+        (shown(), "checked", ""),
+        (shown(preflight=None), "checked at its first start", ""),
+        (shown(image=None, preflight=None), "not on this machine", "its image is not here yet"),
+        (
+            shown(
+                preflight=Preflight(
+                    "x", (Finding("uid", "refuse", "it runs only as its own user", "mend it"),)
+                )
+            ),
+            "cannot start",
+            "it runs only as its own user: mend it",
+        ),
+        (
+            shown(preflight=Preflight("x", (Finding("cuda", "gpu", "it needs CUDA 12.8", "older"),))),
+            "without a GPU only",
+            "",
+        ),
+        (shown(reason="your limits allow: lab"), "checked", "your limits allow: lab"),
+    ],
+)
+def test_a_card_says_whether_it_can_start(what, check, reason):
+    found = card(what, NOW, person="alice", projects=["thesis"])
+    assert (found.check, found.reason) == (check, reason)
+
+
+def test_a_card_of_ones_own_knows_its_project_and_what_is_outdated():
+    row = {"data": {"previous": ["sha256:" + "b" * 64]}}
+    found = card(
+        shown(), NOW, person="alice", projects=["x", "thesis"], row=row, running=[FACTS.id, "sha256:old"]
+    )
+    assert (found.project, found.running, found.outdated) == ("thesis", 2, 1)
+    assert [f.short for f in found.former] == ["b" * 12]
+    assert found.start_url == "start?environment=ds01-alice%2Fthesis%3Alatest&project=thesis"
+    assert found.facts == ("2.0 GB", "built 2 h ago", "image aaaaaaaaaaaa")
+
+
+def test_a_course_starts_in_a_project_of_its_name():
+    assert card(shown(COURSE), NOW, person="a").start_url == "start?environment=course%2Fnlp&project=nlp"
+
+
+def test_a_renewed_base_is_an_update():
+    assert "Update available" in card(shown(), NOW, person="alice", newer_base=True).notes[0]
+
+
+@pytest.mark.parametrize(
+    ("reference", "project"),
+    [("ds01-alice/thesis:v2", "thesis"), ("ds01-bob/thesis:latest", ""), ("ds01-alice/gone:latest", "")],
+)
+def test_project_of(reference, project):
+    assert project_of(reference, "alice", ["other", "thesis"]) == project
+
+
+def test_a_waiting_build_says_how_many_are_before_it():
+    row = {"id": "b-1", "environment": "e", "state": "queued", "data": {}, "position": 2, "created_at": NOW}
+    line = build_line(row, "p", "/s/")
+    assert (line.word, line.detail, line.url, line.active) == (
+        "waiting",
+        "2 before it",
+        "/s/builds/b-1",
+        True,
+    )
+
+
+def limits(text):
+    return resolve(
+        parse_policy(f"version: 1\ndefaults: {{images: {text}}}\n", Path("p.yaml")), Person("a"), NOW
+    )
+
+
+def test_limits_are_said_with_what_they_allow():
+    lines = limit_lines(limits("{max: 3, builds: {time: 20m, memory: 2g, context: 100m}}"), 2, 1)
+    assert lines[0] == "You have 2 of 3 environments."
+    assert "20 min at most, memory 2 GB" in lines[1]
+    assert lines[2] == "1 build waiting or under way here."
+    assert "do not let you build" in limit_lines(limits("{build: false}"), 0, 0)[0]
+
+
+# --------------------------------------------------------------------------------------- the form
+
+
+def form(**fields):
+    return recipes.read(lambda name: fields.get(name, ""))
+
+
+def test_the_form_makes_a_recipe_and_a_recipe_fills_the_form():
+    filled = form(project="p", project_new="q", base="lab", pip="numpy  # for x\n\n torch>=2 \n", apt="git")
+    assert filled.project == "q"
+    recipe = recipes.recipe_of(filled)
+    assert recipe == parse_recipe({"base": "lab", "pip": ["numpy", "torch>=2"], "apt": ["git"]})
+    assert recipes.recipe_of(recipes.filled_from(recipe, "q")) == recipe
+
+
+def test_with_a_dockerfile_packages_are_not_asked():
+    filled = form(project="p", way="dockerfile", base="lab", pip="numpy", title="T")
+    assert recipes.recipe_of(filled) == parse_recipe({"title": "T", "dockerfile": "Dockerfile"})
+
+
+@pytest.mark.parametrize(
+    "pip", ["; rm -rf /", "--index-url http://x", "-e git+http://x", "sіx", "a @ http://x"]
+)
+def test_hostile_packages_are_problems(pip):
+    with pytest.raises(FileProblems):
+        recipes.recipe_of(form(project="p", pip=pip))
+
+
+# ---------------------------------------------------------------------------------------- courses
+
+
+@pytest.mark.parametrize(
+    ("row", "candidate", "builds", "step"),
+    [
+        ({"state": "draft", "data": {"recipe": {"pip": ["x"]}}}, "", [], "Build its environment."),
+        ({"state": "draft", "data": {"image": "x"}}, "", [], "Fetch its image."),
+        ({"state": "draft", "data": {"recipe": {}}}, "", [{"state": "building"}], "being built"),
+        ({"state": "draft", "data": {}}, "sha256:a", [{"state": "ready"}], "Start it once to test it"),
+        ({"state": "published", "data": {"pinned": "sha256:a"}}, "sha256:a", [], "Students get"),
+        ({"state": "closed", "data": {"pinned": "sha256:a"}}, "sha256:a", [], "closed"),
+    ],
+)
+def test_a_course_says_its_next_step(row, candidate, builds, step):
+    assert step in standing(row, candidate, builds)["step"]
+
+
+@pytest.mark.parametrize(
+    ("person", "scopes", "begins", "manages"),
+    [
+        (Person("prof"), (), False, True),
+        (Person("eve"), (), False, False),
+        (Person("root", admin=True), (), True, True),
+        (Person("eve"), ("custom:ds01:course:teach!group=nlp",), True, True),
+        (Person("eve"), ("custom:ds01:course:teach!group=other",), True, False),
+    ],
+)
+def test_who_teaches(person, scopes, begins, manages):
+    row = {"owner": "root2", "data": {"staff": ["prof"], "roster": ["nlp"]}}
+    teacher = Teacher(person, frozenset(scopes))
+    assert (teacher.may_begin, teacher.manages(row)) == (begins, manages)
+
+
+# ---------------------------------------------------------------------------------- hostile texts
+
+
+def page(template, **context):
+    values = {
+        "base_url": "/hub/", "prefix": "/", "service_url": "/services/ds01/", "user": None, "nav": (),
+        "here": "",
+        "no_spawner_check": True, "login_url": "", "logout_url": "", "services": [], "parsed_scopes": {},
+        "static_url": lambda path, **_: path, "xsrf_token": "t", "person": Person("alice"),
+        "ds01": SimpleNamespace(service="/services/ds01/", key="k"),
+    }  # fmt: skip
+    return make_templates().get_template(f"ds01/service/{template}").render(**values | context)
+
+
+def harmless(html):
+    soup = BeautifulSoup(html, "html.parser")
+    assert not [s for s in soup.find_all("script") if "alert(1)" in s.text]
+    assert "{{ 7 * 7 }}" in html
+    return soup
+
+
+def test_nothing_hostile_gets_into_the_pages():
+    environment = replace(MINE, title=NASTY, description=NASTY, note=NASTY)
+    build = build_line(
+        {"id": "b-1", "environment": NASTY, "state": "failed", "data": {"reason": NASTY}, "created_at": NOW},
+        "",
+        "",
+    )
+    cards = {"mine": [card(shown(environment), NOW, person="alice", projects=["thesis"], build=build)]}
+    cards |= {"course": [], "shared": [], "lab": []}
+    listed = {"cards": cards, "builds": [build], "limit_lines": (), "may_build": True}
+    harmless(page("environments.html", said=NASTY, project=NASTY, teaches=True, **listed))
+    filled = recipes.Filled(NASTY, NASTY, values={"pip": NASTY, "base": NASTY}, problems=(NASTY,))
+    harmless(page("environment.html", form=filled, bases=[environment], projects=[NASTY], limit_lines=()))
+
+
+def test_a_log_keeps_its_colours_and_nothing_else():
+    from markupsafe import Markup
+
+    html = page(
+        "build.html", build="b-1", state="failed", word="failed", reason=NASTY, final=True, after=1, key="k",
+        lines=[Markup(to_html(f"\x1b[31m{NASTY}\x1b[0m"))], environment=NASTY, project=NASTY, course="",
+        position=None,
+    )  # fmt: skip
+    soup = harmless(html)
+    assert soup.select_one(".ds01-build-log .ds01-ansi-31").text == NASTY
