@@ -19,6 +19,8 @@ from .model import Kernels, Reading, failed, known, unsupported
 
 MAX_BODY = 2 * 2**20
 MAX_KERNELS = 500
+NOTIFY_PATH = "/jupyterlab-notifications-extension/ingest"
+"""Where that extension takes a notice for every open tab of the server."""
 _IDLE_STATES = frozenset({"idle", "starting", "dead"})
 """``starting`` is what a kernel says for ever when no page ever connected to it."""
 
@@ -63,6 +65,37 @@ class LabClient:
             except (OSError, ValueError, TypeError, AttributeError) as error:
                 answer = failed(f"its server could not be asked: {error or type(error).__name__}")
         return answer
+
+    async def notify(self, addresses: Sequence[str], port: int, path: str, text: str, level: str) -> bool:
+        """Show ``text`` inside JupyterLab, where its image has ``jupyterlab-notifications-extension``.
+
+        False where it has not, or the server does not answer. ``level`` is ``info`` or ``warning``.
+        """
+        body = json.dumps({"message": text, "type": level, "autoClose": False, "immediate": True})
+        for address in addresses:
+            host = f"[{address}]" if ":" in address else address
+            try:
+                await self._client.fetch(
+                    HTTPRequest(
+                        f"http://{host}:{port}{path.rstrip('/')}{NOTIFY_PATH}",
+                        method="POST",
+                        headers={
+                            "Authorization": f"token {self._token}",
+                            "Content-Type": "application/json",
+                        },
+                        body=body,
+                        connect_timeout=self._timeout,
+                        request_timeout=self._timeout,
+                        follow_redirects=False,
+                    )
+                )
+                return True
+            except HTTPClientError as error:
+                if error.code != 599:
+                    return False
+            except OSError:
+                continue
+        return False
 
     async def _ask(self, base: str) -> Reading[Kernels]:
         try:

@@ -122,6 +122,20 @@ class _Lock:
         self.held = threading.Lock()
 
 
+class LabChannel:
+    """Inside an open JupyterLab, where its image can. No place to see: a closed tab shows nothing."""
+
+    name, shows, every = "lab", False, True
+
+    def __init__(self, show: Callable[[str, str, str], Awaitable[bool]]) -> None:
+        self._show = show
+
+    async def deliver(self, notice: Notice) -> None:
+        """Ask the session's own server; one that cannot is no failure."""
+        if notice.kind != "retired":
+            await self._show(notice.session, notice.text, "warning" if notice.kind == "warning" else "info")
+
+
 class HookChannel:
     """A function of the site's own, plain or async: mail, chat, pager. A plain one runs in a thread."""
 
@@ -175,6 +189,8 @@ class Notifier:
         return any(ok and channel.shows for ok, channel in zip(results, due, strict=True))
 
     def _may_send(self, channel: Channel, notice: Notice) -> bool:
+        if getattr(channel, "every", False):
+            return True
         if notice.kind in ("withdrawn", "kept"):
             return False
         last = self._sent.get((channel.name, notice.session, notice.kind))

@@ -68,6 +68,7 @@ class Observer:
         self._sensors = sensors
         self._meter = Meter(window)
         self._gpu_looks: dict[str, gpusignal.GpuLook] = {}
+        self._where: dict[str, tuple[tuple[str, ...], str]] = {}
         self._threads = ThreadPoolExecutor(16, thread_name_prefix="ds01-idle")
 
     def close(self) -> None:
@@ -86,6 +87,9 @@ class Observer:
         )
         typing = await asyncio.gather(*(self._typing(r, servers, counters) for r in running))
         looks = {}
+        for r in running:
+            if server := servers.get((r.labels.user, r.labels.server)):
+                self._where[r.labels.session] = (r.addresses, server.path)
         for r, kernel, (saved, keep), typed in zip(running, kernels, folders, typing, strict=True):
             signals = self._signals(r, counters, reading, kernel, saved)
             hub = servers.get((r.labels.user, r.labels.server))
@@ -95,10 +99,16 @@ class Observer:
             looks[r.labels.session] = Look(signals, keep.value)
         return looks
 
+    async def show_in_lab(self, session: str, text: str, level: str) -> bool:
+        """Show a notice in the session's open JupyterLab; False where that cannot be done."""
+        addresses, path = self._where.get(session, ((), ""))
+        return await self._sensors.lab.notify(addresses, self._sensors.port, path, text, level)
+
     def keep_only(self, sessions: Iterable[str]) -> None:
         """Forget sessions that are gone."""
         alive = set(sessions)
         self._meter.keep_only(alive)
+        self._where = {s: where for s, where in self._where.items() if s in alive}
         self._gpu_looks = {s: look for s, look in self._gpu_looks.items() if s in alive}
 
     def _signals(

@@ -22,7 +22,7 @@ from .engine import EngineReader, Running
 from .hubapi import HubClient, HubServer
 from .lab import LabClient
 from .model import IdleRules
-from .notices import BannerChannel, Channel, FileChannel, HookChannel, Notifier, WebhookChannel
+from .notices import BannerChannel, Channel, FileChannel, HookChannel, LabChannel, Notifier, WebhookChannel
 from .observe import Observer, Sensors
 from .procs import HostSampler
 from .rules import from_policy
@@ -61,12 +61,13 @@ def build(
         folder=folder,
         port=port,
     )
-    channels: list[Channel] = [BannerChannel(site.store), FileChannel(folder)]
+    eyes = Observer(sensors, window)
+    channels: list[Channel] = [BannerChannel(site.store), FileChannel(folder), LabChannel(eyes.show_in_lab)]
     channels += [HookChannel(load_hook(h), h) for h in hooks]
     channels += [WebhookChannel(url) for url in webhooks]
     parts = Parts(
         hub=HubClient(api_url, token),
-        eyes=Observer(sensors, window),
+        eyes=eyes,
         running=engine.running,
         rules=lambda server, now: rules_for(site, server, now, poll),
         book=Book(site.store),

@@ -6,6 +6,7 @@ import http.server
 import os
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from typing import Any
@@ -28,6 +29,7 @@ defaults:
   idle: {{timeout: {TIMEOUT}s, start_grace: 1s, warn_lead: {LEAD}s, lifetime_lead: {LEAD}s}}
 """
 PEOPLE = {"carol", "dave", "erin", "frank", "grace"}
+TAIL = uuid.uuid4().hex[:12]
 STAY = ("bob", "carol", "erin", "frank", "grace")
 
 
@@ -37,6 +39,11 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Machine:
     return drivers(Machine(tmp_path_factory.mktemp("machine") / "inventory"))
 
 
+def own(text: str) -> str:
+    """UUIDs of this run: another one may use this engine at the same time."""
+    return text.replace("0123456789ab", TAIL)
+
+
 def drivers(machine: Machine, *, busy: int | None = None, held: str = "") -> Machine:
     """Write the machine: whole card ``busy`` computes, ``held`` is a line about a process."""
     machine.clear()
@@ -44,7 +51,10 @@ def drivers(machine: Machine, *, busy: int | None = None, held: str = "") -> Mac
         machine.gpu(index, H100, mig=0, util=80 if index == busy else 0, used_mib=900)
     machine.gpu(2, H100, mig=1, gpm=1).slices(2, "1g.10gb", util=40, used_mib=70)
     machine.gpu(3, A100, mig=1).slices(3, "2g.20gb", used_mib=500)
-    return (machine.line(held) if held else machine).write()
+    if held:
+        machine.line(held)
+    machine.lines[:] = map(own, machine.lines)
+    return machine.write()
 
 
 @pytest.fixture(scope="module")
@@ -121,7 +131,7 @@ def scene(
 
     alice = start("alice", "full")
     pid = engine.containers.get(f"{hub.hub_id}--alice").attrs["State"]["Pid"]
-    mine = [card_uuid(0), card_uuid(1)].index(held["alice"][0])
+    mine = [own(card_uuid(0)), own(card_uuid(1))].index(held["alice"][0])
     drivers(machine, busy=1 - mine, held=f"proc {card_uuid(mine)} {pid} 900")
     # A finished notebook in an open tab that still holds its GPU memory.
     alice.execute(alice.notebook(), "x = 1 + 1")
@@ -208,7 +218,7 @@ def test_its_owner_reads_when_why_and_what_was_kept(hub, retired):
 def test_its_device_is_free_again(hub, retired):
     states = {d["uuid"]: d["state"] for d in command(hub, "gpus")["devices"]}
     assert states[retired["held"]["alice"][0]] == "free"
-    assert states[slice_uuid(3, 0)] == "free"
+    assert states[own(slice_uuid(3, 0))] == "free"
     assert states[retired["held"]["bob"][0]] == "held"
 
 

@@ -15,7 +15,7 @@ from tornado.web import Application, RequestHandler
 from ds01spawner.errors import DS01Error
 from ds01spawner.idle.hubapi import HubClient, HubError
 from ds01spawner.idle.lab import LabClient
-from ds01spawner.idle.notices import FileChannel, HookChannel, Notice, Notifier, WebhookChannel
+from ds01spawner.idle.notices import FileChannel, HookChannel, LabChannel, Notice, Notifier, WebhookChannel
 from ds01spawner.idle.wiring import hub_environment, load_hook
 from ds01spawner.idle.workspace import ProjectFolder
 
@@ -231,6 +231,33 @@ async def test_mails_are_not_repeated_within_a_while_but_pages_are_always_right(
     notifier.keep_only([])
     await notifier.send(notice(minutes=16))
     assert len(mails) == 3
+
+
+async def test_an_open_lab_shows_every_notice_but_the_end(site):
+    got = []
+
+    async def take(handler):
+        got.append((handler.request.headers["Authorization"], json.loads(handler.request.body)))
+        return 200, "{}"
+
+    site.answers["POST", "/user/alice/jupyterlab-notifications-extension/ingest"] = take
+    lab, port = LabClient("secret"), int(site.url.rpartition(":")[2])
+
+    async def show(session, text, level):
+        return await lab.notify(("127.0.0.1",), port, "/user/alice/", f"{session} {text}", level)
+
+    notifier = Notifier([LabChannel(show)])
+    for kind in ("warning", "withdrawn", "warning", "kept", "retired"):
+        assert await notifier.send(notice(kind)) is False  # a closed tab shows nothing, so it is no warning
+    assert [body["type"] for _, body in got] == ["warning", "info", "warning", "info"]
+    assert got[0] == (
+        "token secret",
+        {"message": "s1 text", "type": "warning", "autoClose": False, "immediate": True},
+    )
+    assert await lab.notify(("127.0.0.1",), port, "/user/bob/", "x", "info") is False  # has no extension
+    assert await lab.notify(("127.0.0.1",), 1, "/user/alice/", "x", "info") is False  # does not answer
+    assert await lab.notify((), port, "/user/alice/", "x", "info") is False
+    lab.close()
 
 
 async def test_the_file_keeps_what_was_said_before_and_by_another_session(tmp_path):
