@@ -7,7 +7,7 @@ PY := .venv/bin/python
 # Tools that were installed for this checkout come first.
 RUN := . scripts/lib.sh &&
 
-.PHONY: help hub test unit lint format types check screenshots bench images venv engine proxy browser \
+.PHONY: help hub test test-hub5 unit lint format types check screenshots bench images venv engine proxy browser \
 	compose-up compose-down clean clean-sessions
 
 help: ## Show this list
@@ -19,6 +19,13 @@ hub: engine proxy ## Run the hub at http://127.0.0.1:8000 (or PORT=...), with de
 
 test: engine proxy browser images ## Run all tests; PYTEST_ARGS="-k name" chooses
 	@$(RUN) python -m pytest tests $(PYTEST_ARGS)
+
+test-hub5: engine proxy browser images ## Run the tests of a session against JupyterHub 5.5 too
+	@scripts/setup-hub5
+	@$(RUN) export DS01_LAB_IMAGE=ds01/lab-hub5:latest DS01_TEST_HUB_PYTHON=$$ROOT/.cache/hub5/bin/python && \
+	    $$DS01_TEST_HUB_PYTHON scripts/build_images.py lab && \
+	    python -m pytest tests/hub/test_session.py tests/hub/test_refusals.py tests/browser/test_journeys.py \
+	    $(PYTEST_ARGS)
 
 unit: venv ## Run the tests that need nothing but Python
 	@$(RUN) python -m pytest tests/unit $(PYTEST_ARGS)
@@ -63,7 +70,7 @@ compose-down: ## Stop those containers; sessions and workspaces stay
 
 clean: ## Remove what was built here, except the demo's workspaces and accounts
 	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
-	rm -rf .cache/node .cache/browsers .cache/chromium .cache/log.*
+	rm -rf .cache/node .cache/hub5 .cache/browsers .cache/chromium .cache/log.*
 
 clean-sessions: ## Remove the demo's session containers (workspaces stay)
 	@$(RUN) python scripts/clean_sessions.py

@@ -31,8 +31,7 @@ SERVICE_SCOPES = [
     "read:users:activity",
     "read:servers",
     "admin:server_state",
-    "start:servers",
-    "servers",
+    "servers",  # includes start:servers, a scope that hub 5 does not know by its own name
     "delete:servers",
     "read:hub",
 ]

@@ -287,14 +287,18 @@ def import_tree(
 
 
 def build_lab(client: docker.DockerClient) -> None:
-    """Make ``ds01/lab:latest``: a Python for people, and the session layer that every build adds."""
+    """Make ``ds01/lab:latest``: a Python for people, and the session layer that every build adds.
+
+    The layer is for the JupyterHub beside this Python; ``DS01_LAB_IMAGE`` names another image for another one.
+    """
+    tag = os.environ.get("DS01_LAB_IMAGE") or "ds01/lab:latest"
     base = build_base(client)
     build(client, "ds01/lab-python:latest", folder(IMAGES / "lab"), {"BASE": base})
     python = str(client.images.get("ds01/lab-python:latest").id)
     hub = version("jupyterhub")
     made = plan(Recipe(), python, hub)
     labels = {SINGLEUSER_LABEL: hub, LAYER_LABEL: revision(hub)}
-    build(client, "ds01/lab:latest", {"Dockerfile": made.dockerfile.encode(), **made.files}, {}, labels)
+    build(client, tag, {"Dockerfile": made.dockerfile.encode(), **made.files}, {}, labels)
 
 
 def build_busybox(client: docker.DockerClient) -> None:

@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parent.parent
 HUB_LABEL = "ds01.hub"
 RUN_PREFIX = f"test-{os.getpid()}-"
 TIERS = ("engine", "hub", "browser")
-LAB_IMAGE = "ds01/lab:latest"
+LAB_IMAGE = os.environ.get("DS01_LAB_IMAGE") or "ds01/lab:latest"
 BUSYBOX_IMAGE = "ds01/test-busybox:latest"
 
 # Tools that `make` installed for this checkout (configurable-http-proxy).

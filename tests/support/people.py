@@ -77,7 +77,9 @@ class Visitor:
         if project:
             self.page.fill("#ds01-project-new", project)
         if gpu:
-            self.page.check(f'input[name="gpu"][value="{gpu}"]')
+            # By keyboard: a choice that is refused now can still be made, but Playwright clicks none.
+            self.page.locator(f'input[name="gpu"][value="{gpu}"]').focus()
+            self.page.keyboard.press("Space")
         if environment:
             self.page.check(f'input[name="environment"][value="{environment}"]')
 

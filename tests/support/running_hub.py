@@ -13,6 +13,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ from ds01spawner.demo import ACCOUNTS
 ROOT = Path(__file__).resolve().parents[2]
 NETWORK = "ds01-test"
 PASSWORD = "a password of the tests"
+HUB_PYTHON = os.environ.get("DS01_TEST_HUB_PYTHON") or sys.executable
+"""The Python whose JupyterHub is tested; it has this package too. ``make test-hub5`` names an older one."""
 
 CONFIG = """
 import os
@@ -112,7 +115,7 @@ class RunningHub:
         gpus: str = GPUS,
         base_url: str = "/",
         users: set[str] | None = None,
-        hub: str = sys.executable,
+        hub: str = HUB_PYTHON,
     ) -> None:
         self.state = folder / "state"
         self.workspaces = folder / "workspaces"
@@ -203,8 +206,9 @@ class RunningHub:
                 os.kill(int(pid_file.read_text().split()[0]), signal.SIGKILL)
 
     def tail(self, lines: int = 80) -> str:
-        """The end of the hub's log."""
-        return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
+        """The end of the hub's log, without our own polling."""
+        text = self.log.read_text(errors="replace").splitlines()
+        return "\n".join([t for t in text if " 200 GET " not in t][-lines:])
 
     # --- the API ----------------------------------------------------------------------------------
 
@@ -214,8 +218,15 @@ class RunningHub:
 
     def launch(self, user: str, options: Any = None, server: str = "") -> httpx.Response:
         """POST a start; returns when it is ready, pending or refused."""
-        body = {"user_options": options} if options is not None else {}
+        body: Any = {"user_options": options} if options is not None else {}
+        if options is not None and self.version < 6:
+            body = options  # hub 5 takes the body itself for the options
         return self.http.post(self.server_path(user, server), json=body)
+
+    @cached_property
+    def version(self) -> int:
+        """The hub's major version."""
+        return int(self.http.get("/").json()["version"].split(".")[0])
 
     def start_session(self, user: str, options: Any = None, server: str = "") -> dict[str, Any]:
         """Start a session and wait until it is ready; returns the server's model."""
