@@ -59,6 +59,12 @@ class Settings(BaseModel):
     """Public address of the hub, for links in mails and messages."""
     identity: str = "range"
     """Identity mapping of sessions: ``range[:FIRST-LAST]``, ``system`` or ``UID:GID``."""
+    notice_hooks: tuple[str, ...] = ()
+    """``module:function`` called with each notice of the queue: mail, chat, pager."""
+    notice_webhooks: tuple[str, ...] = ()
+    """Addresses to which each notice of the queue is POSTed as JSON."""
+    event_handlers: tuple[str, ...] = ()
+    """``module:function`` that returns a ``logging.Handler`` for the site's events; see `jupyter_events`."""
     show_holders: bool = False
     """Whether people see the names of others who hold a device."""
 
@@ -105,7 +111,7 @@ def load_settings(**overrides: Any) -> Settings:
         raise DS01Error(f"{path} cannot be read: {error}") from error
     for name in Settings.model_fields:
         value = os.environ.get(f"DS01_{name.upper()}")
-        if value and name not in ("exempt", "data_roots"):
+        if value and not isinstance(Settings.model_fields[name].default, tuple):
             data[name] = value
     data |= {k: v for k, v in overrides.items() if v is not None}
     return Settings.model_validate(data)

@@ -64,6 +64,8 @@ class Pass:
     granted: list[dict[str, Any]] = field(default_factory=list)
     waiting: int = 0
     decision: Decision = field(default_factory=Decision)
+    pool: PlacementPool | None = None
+    """What the pass decided on; None where nobody waited."""
 
 
 def run_pass(
@@ -100,7 +102,7 @@ def run_pass(
     line = [p.ticket for p in prepared.values()]
     decision = decide(line, pool, experience.usage, now, rules, entitled)
     hold_back(decision, pool, room, PACED)
-    done = Pass(waiting=len(decision.waiting), decision=decision)
+    done = Pass(waiting=len(decision.waiting), decision=decision, pool=pool)
     for grant in decision.grants:
         row = _grant(store, waiting[grant.ticket.id], grant, prepared[grant.ticket.id].claim_window, now)
         if row is not None:
@@ -118,9 +120,12 @@ def read_experience(store: Store, now: datetime) -> Experience:
     return learn(store.durations(now), served(past, kinds), FairUsage(users, groups))
 
 
-def keep_reservations(store: Store, reading: Reading, ends: Mapping[str, datetime]) -> None:
-    """Keep the devices of reservations that hold, give back those nobody came for."""
-    now = reading.now
+def keep_reservations(store: Store, reading: Reading, ends: Mapping[str, datetime]) -> dict[str, datetime]:
+    """Keep the devices of reservations that hold, give back those nobody came for.
+
+    Returns the devices kept, with the time from which only those they are for could take them.
+    """
+    now, keeping = reading.now, dict[str, datetime]()
     for row in store.reservations():
         reservation = reservations.from_row(row)
         owner = f"reservation:{reservation.id}"
@@ -137,10 +142,12 @@ def keep_reservations(store: Store, reading: Reading, ends: Mapping[str, datetim
             continue
         taken = frozenset(b["uuid"] for b in live if b["owner"] != owner and b["kind"] != "guard")
         wanted = reservations.choose(reservation, reading.inventory, holdings, taken, ends, kept)
+        keeping |= dict.fromkeys(wanted, occurrence.start - reservations.LEAD)
         if set(wanted) != set(kept):
             title = reservation.title or reservation.subject
             reason = f"reserved for {title} until {occurrence.end:%H:%M} UTC"
             store.reserve_devices(reservation.id, wanted, reason, now, occurrence.end, reservation.exempt)
+    return keeping
 
 
 def warn_collisions(store: Store, reading: Reading, horizon: timedelta) -> int:

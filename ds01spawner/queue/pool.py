@@ -46,6 +46,10 @@ class PlacementPool:
             return ()
         return self._place(ticket, self.holdings, withheld)
 
+    def fits(self, ticket: Ticket, holdings: Iterable[Holding]) -> tuple[str, ...] | None:
+        """The devices it would get if only these holdings stood."""
+        return self._place(ticket, list(holdings), frozenset())
+
     def take(self, ticket: Ticket, devices: tuple[str, ...]) -> None:
         """See `Pool.take`."""
         self.holdings += [

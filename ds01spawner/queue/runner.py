@@ -18,16 +18,20 @@ from ..errors import DS01Error
 from ..policy.resolve import Person
 from ..service.hubapi import HubError
 from ..site import Site
-from . import book, tickets
+from . import book, eviction, tickets
 from .model import LIVE, Rules
 from .outlook import Experience, expected_ends
 from .pace import Pace
+from .preempt import Preemptible
+from .tell import Teller
 
 TICK_S = 2.0
 IDLE_TICK_S = 5.0
 EXPERIENCE_S = 60.0
 NEVER_ARRIVED = timedelta(seconds=20)
 """A starting ticket whose server the hub does not know so long after: its start never arrived or failed."""
+EVICTING = "queue.evicting"
+"""The store's fact whether preemptible sessions are warned, so that a warning outlives nobody's need."""
 WARN_HORIZON = timedelta(hours=24)
 _BUSY = (0, 429, 502, 503, 504)
 """Answers that say nothing against the ticket: the hub, the engine or the devices were not to be had."""
@@ -47,6 +51,9 @@ class Hub(Protocol):
     async def start(self, user: str, server: str, options: dict[str, Any]) -> None:
         """Start a server."""
 
+    async def stop(self, user: str, server: str) -> None:
+        """Retire a server."""
+
 
 class Runner:
     """One for each service process; see the module's text."""
@@ -60,8 +67,10 @@ class Runner:
         rules: Rules | None = None,
         pace: Pace | None = None,
         on_change: Callable[[], None] = lambda: None,
+        teller: Teller | None = None,
     ) -> None:
-        """``on_change`` is called when devices changed hands, so that pages read anew."""
+        """``on_change`` is called when devices changed hands, so that pages read anew; ``teller`` tells
+        people what became of their places."""
         self.site, self.hub, self.clock, self.on_change = site, hub, clock, on_change
         self.rules, self.pace = rules or Rules(), pace or Pace()
         self.problem = ""
@@ -71,6 +80,9 @@ class Runner:
         self._users: dict[str, str] = {}
         self._experience: tuple[float, Experience] | None = None
         self._warned = 0.0
+        self._teller = teller or Teller(site.store, clock)
+        self._evicting: bool | None = None  # not known: an earlier process may have warned somebody
+        self._retiring: dict[str, asyncio.Task[None]] = {}
 
     async def run(self) -> None:
         """Serve until cancelled. A pass that fails is told and tried again."""
@@ -90,21 +102,24 @@ class Runner:
 
     async def stop(self) -> None:
         """Give up waiting for starts under way; the next process finds out what became of them."""
-        for task in self._starts.values():
+        under_way = [*self._starts.values(), *self._retiring.values()]
+        for task in under_way:
             task.cancel()
-        await asyncio.gather(*self._starts.values(), return_exceptions=True)
+        await asyncio.gather(*under_way, return_exceptions=True)
 
     async def tick(self) -> bool:
         """One pass. Returns whether anybody waits or is being started."""
         rows, reserved = await asyncio.to_thread(self._load)
-        if not rows and not reserved:
+        if not rows and not reserved and not self._evicting:
             self.waiting = 0
             return False
         people, gone = await self._people({r["user"] for r in rows})
         await self._follow_up([r for r in rows if r["user"] not in gone])
         now = self.clock()
-        done = await asyncio.to_thread(self._pass, now, people, frozenset(gone), reserved)
+        done, due = await asyncio.to_thread(self._pass, now, people, frozenset(gone), reserved)
         self.waiting = done.waiting
+        for session in due:
+            self._retire(session)
         for row in done.granted:
             await self._begin(row)
         left = [r for r in rows if r["state"] == "granted" and r["id"] not in self._starts]
@@ -116,25 +131,48 @@ class Runner:
 
     def _load(self) -> tuple[list[dict[str, Any]], bool]:
         store = self.site.store()
+        if self._evicting is None:
+            self._evicting = bool(store.fact(EVICTING, False))
         return store.tickets(LIVE), bool(store.reservations())
 
     def _pass(
         self, now: datetime, people: Mapping[str, Person], gone: frozenset[str], reserved: bool
-    ) -> book.Pass:
+    ) -> tuple[book.Pass, list[Preemptible]]:
         store = self.site.store()
         gpu = self.site.gpu()
         ledger = self.site.ledger.read(gpu.inventory, gpu.processes, gpu.former)
         reading = book.Reading(now, gpu.inventory, ledger, people, gone)
-        experience = self._learned(now)
+        experience, kept = self._learned(now), dict[str, datetime]()
         if reserved:
             lasts = book.lasts_until(ledger)
             ends = expected_ends(gpu.inventory, ledger.holdings, lasts, experience, now)
-            book.keep_reservations(store, reading, ends)
+            kept = book.keep_reservations(store, reading, ends)
             if time.monotonic() - self._warned > EXPERIENCE_S:
                 self._warned = time.monotonic()
                 book.warn_collisions(store, reading, WARN_HORIZON)
         room = self.pace.free(len(self._starts))
-        return book.run_pass(self.site, reading, self.rules, experience, room, self._users.values())
+        done = book.run_pass(self.site, reading, self.rules, experience, room, self._users.values())
+        evicting, due = eviction.make_room(self.site, ledger, done, kept, now)
+        if evicting != self._evicting:
+            store.set_fact(EVICTING, evicting, now)
+            self._evicting = evicting
+        return done, due
+
+    def _retire(self, session: Preemptible) -> None:
+        """Retire a preemptible session whose time has come; its reason is in the store already."""
+        if session.session in self._retiring:
+            return
+
+        async def stop() -> None:
+            try:
+                await self.hub.stop(session.user, session.server)
+                self.on_change()
+            except HubError as error:
+                log.warning("%s could not be retired, tried again: %s", session.session, error)
+
+        task = asyncio.ensure_future(stop())
+        self._retiring[session.session] = task
+        task.add_done_callback(lambda _: self._retiring.pop(session.session, None))
 
     def _learned(self, now: datetime) -> Experience:
         if self._experience is None or time.monotonic() - self._experience[0] > EXPERIENCE_S:
@@ -167,13 +205,19 @@ class Runner:
     async def _compare(self, row: dict[str, Any], server: Mapping[str, Any]) -> None:
         now = self.clock()
         if server.get("ready"):
-            await self._write(row, tickets.running(row["state"], now))
-            self.on_change()
+            await self._running(row)
         elif server.get("pending") or row["state"] != "starting":
             return
         elif now - (row["starting_at"] or now) > NEVER_ARRIVED:
             reason = "the start did not come to an end; it is tried again"
             await self._write(row, tickets.give_back(row["state"], now, reason, row["attempts"]))
+
+    async def _running(self, row: Mapping[str, Any]) -> None:
+        """The session is there; its owner is told, unless they started it themselves."""
+        if await self._write(row, tickets.running(row["state"], self.clock())):
+            self.on_change()
+            if row["state"] != "waiting":
+                self._teller.started(row)
 
     async def _begin(self, row: dict[str, Any]) -> None:
         """Write that the start will be asked for, one ticket after the other, then ask side by side."""
@@ -202,8 +246,7 @@ class Runner:
             return
         if ready:
             self.pace.started(time.monotonic() - began)
-            await self._write(row, tickets.running("starting", self.clock()))
-            self.on_change()
+            await self._running(row)
         else:
             await self._failed(row, HubError(400, "the session ended while it was starting"))
 
@@ -236,17 +279,8 @@ class Runner:
         if attempts == 0:
             change.changes["attempts"] = row["attempts"] - 1
         if await self._write(row, change) and change.action == "failed":
-            text = f"Your session from the queue could not be started: {error}"
-            await self._notice(row, text, "danger")
+            await self._teller.failed(row, str(error))
 
     async def _write(self, row: Mapping[str, Any], change: tickets.Change) -> bool:
         now = self.clock()
         return await asyncio.to_thread(lambda: book.apply(self.site.store(), row, change, now))
-
-    async def _notice(self, row: Mapping[str, Any], text: str, level: str) -> None:
-        now, key = self.clock(), f"ticket:{row['id']}:{level}"
-        await asyncio.to_thread(
-            lambda: self.site.store().add_notice(
-                row["user"], text, now, kind="queue", level=level, server=row["server"], key=key
-            )
-        )

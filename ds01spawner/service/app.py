@@ -43,6 +43,7 @@ MODULES = (
     "environments",
     "courses",
     "housekeeping",
+    "eventlog",
     "sampling",
 )
 """Modules of `handlers` with ``routes()``. One may also have ``NAV`` (path and title of its pages), and

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, ClassVar
+from urllib.parse import urlsplit
 
 from tornado import web
 
+from ...errors import DS01Error
+from ...idle.notices import Channel, HookChannel, Notifier, WebhookChannel
+from ...idle.wiring import load_hook
 from ...options import parse_options
 from ...pages import text
 from ...queue import api, booking
 from ...queue.model import LIVE
 from ...queue.runner import Runner
+from ...queue.tell import Teller
 from ..base import ApiHandler, PageHandler
 from ..context import Context
 from ..openapi import operation
@@ -20,6 +27,7 @@ from ..openapi import operation
 NAV = (("queue", "Queue"),)
 TICKET = r"([0-9a-f]{1,32})"
 REFRESH_S = 5
+log = logging.getLogger(__name__)
 RECENT = 5
 """Places that are over and still shown to their owner."""
 
@@ -180,9 +188,30 @@ def wait_text(ticket: dict[str, Any]) -> str:
     return f"about {usual}; nine of ten such waits end within {most}"
 
 
+def notifier(context: Context) -> Notifier | None:
+    """The site's ways to reach people who are away, or None; a hook that cannot be loaded is logged."""
+    settings = context.settings
+    channels: list[Channel] = [WebhookChannel(url) for url in settings.notice_webhooks]
+    for name in settings.notice_hooks:
+        try:
+            channels.append(HookChannel(load_hook(name), name))
+        except DS01Error as error:
+            log.error("%s", error)
+    return Notifier(channels) if channels else None
+
+
+def link(context: Context) -> Callable[[str, str], str]:
+    """Addresses of sessions for messages: whole ones where the site says what its hub is called outside."""
+    outside = urlsplit(context.settings.hub_url)
+    origin = f"{outside.scheme}://{outside.netloc}" if outside.netloc else ""
+    return lambda user, server: f"{origin}{context.urls.server(user, server)}" if origin else ""
+
+
 async def start(context: Context) -> None:
     """Begin to serve the queue."""
-    runner = Runner(context.site, context.hub, clock=context.clock, on_change=context.snapshots.forget)
+    teller = Teller(context.site.store, context.clock, notifier(context), link(context))
+    forget = context.snapshots.forget
+    runner = Runner(context.site, context.hub, clock=context.clock, on_change=forget, teller=teller)
     context.extra["queue"] = runner
     context.extra["queue.task"] = asyncio.ensure_future(runner.run())
 

@@ -9,12 +9,17 @@ from types import SimpleNamespace
 from ds01spawner.engines.docker.ledger import LedgerSnapshot, SessionRecord
 from ds01spawner.errors import EngineError
 from ds01spawner.labels import SessionLabels
+from ds01spawner.options import parse_options
 from ds01spawner.placement.model import Card, Device, GpuRequest, Holding, Inventory
 from ds01spawner.placement.place import place
 from ds01spawner.policy.load import PolicyWatcher
 from ds01spawner.policy.plan import SessionUse, Usage
 from ds01spawner.policy.resolve import Person, resolve
+from ds01spawner.queue import api
+from ds01spawner.queue.pace import Pace
+from ds01spawner.queue.runner import Runner
 from ds01spawner.service.hubapi import HubError
+from ds01spawner.store import Store
 
 START = datetime(2026, 3, 2, 12, 0, tzinfo=timezone.utc)
 
@@ -45,6 +50,7 @@ class FakeSite:
         )
         self.held: dict[str, tuple[str, str]] = {}
         self.cpu: set[tuple[str, str]] = set()
+        self.preemptible: set[tuple[str, str]] = set()
         self.policy = PolicyWatcher(None)
         self.ledger = self
 
@@ -70,7 +76,15 @@ class FakeSite:
     def _labels(self, user, server):
         uuids = tuple(u for u, who in self.held.items() if who == (user, server))
         return SessionLabels(
-            user, server, "p", "hub", f"{user}-{server}", gpu_uuids=uuids, gpu_equivalents=len(uuids) / 7
+            user,
+            server,
+            "p",
+            "hub",
+            f"{user}-{server}",
+            gpu_uuids=uuids,
+            gpu_equivalents=len(uuids) / 7,
+            created_at=START.isoformat(),
+            preemptible=(user, server) in self.preemptible,
         )
 
     def limits(self, person, now):
@@ -115,6 +129,9 @@ class FakeHub:
         self.servers[user, server] = {"ready": not self.slow, "pending": "spawn" if self.slow else None}
         await asyncio.sleep(0)
 
+    async def stop(self, user, server):
+        self.end(user, server)
+
     def claim(self, user, server, profile):
         """What the spawner does under its lock."""
         if profile == "none":
@@ -136,3 +153,37 @@ class FakeHub:
         self.servers.pop((user, server), None)
         self.site.held = {u: who for u, who in self.site.held.items() if who != (user, server)}
         self.site.cpu.discard((user, server))
+
+
+class World:
+    def __init__(self, path, devices=6, width=16):
+        self.store = Store.open(f"sqlite:///{path / 'ds01.sqlite'}")
+        self.clock = Clock()
+        self.site = FakeSite(self.store, devices)
+        self.hub = FakeHub(self.site, self.clock)
+        self.width = width
+        self.restart()
+
+    def restart(self):
+        """As after ``kill -9``: only store, engine and hub are left."""
+        self.runner = Runner(self.site, self.hub, clock=self.clock, pace=Pace(self.width, most=self.width))
+
+    def join(self, user, gpu="1g.10gb", server="", **options):
+        person = Person(user)
+        limits = self.site.limits(person, self.clock())
+        asked = parse_options({"gpu": gpu, "wait": True, **options})
+        row = api.join(self.store, person, limits, asked, server, self.clock())
+        self.clock.pass_seconds(1)
+        return row["id"]
+
+    async def tick(self, times=1, seconds=2):
+        for _ in range(times):
+            self.clock.pass_seconds(seconds)
+            await self.runner.tick()
+            for _ in range(400):
+                if not self.runner._starts or self.hub.slow:
+                    break
+                await asyncio.sleep(0.005)
+
+    def state(self, ticket):
+        return self.store.ticket(ticket)["state"]

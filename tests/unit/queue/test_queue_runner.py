@@ -6,52 +6,16 @@ from datetime import timedelta
 from random import Random
 
 import pytest
-from queue_site import START, Clock, FakeHub, FakeSite
+from queue_site import START, World
 
 from ds01spawner.errors import DS01Error, Refusal, Refused, StoreError
 from ds01spawner.options import parse_options
 from ds01spawner.policy.resolve import Person
 from ds01spawner.queue import api, booking
 from ds01spawner.queue.pace import Pace
-from ds01spawner.queue.runner import Runner
 from ds01spawner.service.hubapi import HubError
-from ds01spawner.store import Store
 
 H = timedelta(hours=1)
-
-
-class World:
-    def __init__(self, path, devices=6, width=16):
-        self.store = Store.open(f"sqlite:///{path / 'ds01.sqlite'}")
-        self.clock = Clock()
-        self.site = FakeSite(self.store, devices)
-        self.hub = FakeHub(self.site, self.clock)
-        self.width = width
-        self.restart()
-
-    def restart(self):
-        """As after ``kill -9``: only store, engine and hub are left."""
-        self.runner = Runner(self.site, self.hub, clock=self.clock, pace=Pace(self.width, most=self.width))
-
-    def join(self, user, gpu="1g.10gb", server="", **options):
-        person = Person(user)
-        limits = self.site.limits(person, self.clock())
-        asked = parse_options({"gpu": gpu, "wait": True, **options})
-        row = api.join(self.store, person, limits, asked, server, self.clock())
-        self.clock.pass_seconds(1)
-        return row["id"]
-
-    async def tick(self, times=1, seconds=2):
-        for _ in range(times):
-            self.clock.pass_seconds(seconds)
-            await self.runner.tick()
-            for _ in range(400):
-                if not self.runner._starts or self.hub.slow:
-                    break
-                await asyncio.sleep(0.005)
-
-    def state(self, ticket):
-        return self.store.ticket(ticket)["state"]
 
 
 @pytest.fixture

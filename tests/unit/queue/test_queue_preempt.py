@@ -1,0 +1,124 @@
+"""Preemptible sessions make room: only for people entitled, the fewest, the youngest, warned first."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import datetime, timedelta, timezone
+
+import pytest
+from queue_site import World
+
+from ds01spawner.placement.model import GpuRequest, Holding
+from ds01spawner.policy.resolve import Person
+from ds01spawner.queue import api
+from ds01spawner.queue.model import Ticket
+from ds01spawner.queue.preempt import Preemptible, victims
+
+NOON = datetime(2026, 3, 2, 12, 0, tzinfo=timezone.utc)
+DEVICES = ("A", "B", "C", "D")
+
+
+def session(name, age_min, warned=False):
+    return Preemptible(name, f"u-{name}", "", "p", NOON - timedelta(minutes=age_min), warned)
+
+
+def holding(uuid, name):
+    return Holding(uuid, holder=name, kind="session", session=name)
+
+
+def ticket(name, count=1):
+    return Ticket(name, f"u-{name}", NOON, GpuRequest("1g.10gb", count))
+
+
+def place(ticket, holdings):
+    free = [d for d in DEVICES if d not in {h.uuid for h in holdings}]
+    return tuple(free[: ticket.request.count]) if len(free) >= ticket.request.count else None
+
+
+BUSY = [holding("A", "old"), holding("B", "young"), holding("C", "mid"), holding("D", "paid")]
+SESSIONS = {"old": session("old", 90), "mid": session("mid", 60), "young": session("young", 30)}
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ([], []),
+        ([ticket("t")], ["young"]),
+        ([ticket("t"), ticket("u")], ["mid", "young"]),
+        ([ticket("t", 3)], ["mid", "old", "young"]),
+        ([ticket("t", 4)], []),
+        ([ticket("t", 4), ticket("u")], ["young"]),
+    ],
+    ids=[
+        "nobody waits",
+        "one",
+        "two",
+        "all that is needed",
+        "not even all would do",
+        "the next still counts",
+    ],
+)
+def test_the_youngest_go_and_only_as_many_as_it_takes(line, expected):
+    assert [v.session for v in victims(line, SESSIONS, BUSY, place)] == expected
+
+
+def test_a_warned_session_goes_before_a_younger_one_that_was_not():
+    sessions = {**SESSIONS, "mid": session("mid", 60, warned=True)}
+    assert [v.session for v in victims([ticket("t")], sessions, BUSY, place)] == ["mid"]
+
+
+def test_nobody_goes_where_a_device_is_free():
+    assert victims([ticket("t")], SESSIONS, BUSY[:3], place) == []
+
+
+@pytest.mark.parametrize(("kept_for_min", "expected"), [(20, ["mid"]), (70, [])])
+def test_a_reserved_device_is_given_back_unless_it_was_taken_under_the_reservation(kept_for_min, expected):
+    kept = {"C": NOON - timedelta(minutes=kept_for_min), "D": NOON}
+    assert [v.session for v in victims([], SESSIONS, BUSY, place, kept)] == expected
+
+
+class TestOnTheStore:
+    """The runner, with the store's real notices."""
+
+    @pytest.fixture
+    def world(self, tmp_path):
+        world = World(tmp_path, devices=1)
+        world.site.held["M0"] = ("guest", "")
+        world.site.preemptible.add(("guest", ""))
+        world.hub.ready("guest")
+        yield world
+        world.store.close()
+
+    async def settle(self, world):
+        await world.runner.tick()
+        await asyncio.gather(*world.runner._retiring.values())
+
+    async def test_warned_then_retired_with_its_reason_when_the_lead_is_over(self, world):
+        world.join("ann")
+        await self.settle(world)
+        (notice,) = world.store.notices("guest", world.clock())
+        assert notice["level"] == "warning"
+        assert "somebody entitled to its GPU waits" in notice["text"]
+        world.clock.pass_seconds(29 * 60)
+        await self.settle(world)
+        assert ("guest", "") in world.hub.servers
+        world.clock.pass_seconds(61)
+        await self.settle(world)
+        assert ("guest", "") not in world.hub.servers
+        await world.runner.tick()
+        await asyncio.gather(*world.runner._starts.values())
+        assert world.site.held["M0"] == ("ann", "")
+
+    async def test_the_warning_is_withdrawn_when_nobody_waits_any_more(self, world):
+        row = world.join("ann")
+        await self.settle(world)
+        api.cancel(world.store, row, Person("ann"), world.clock())
+        await self.settle(world)
+        assert world.store.notices("guest", world.clock()) == []
+        assert await world.runner.tick() is False
+
+    async def test_others_sessions_are_left_alone(self, world):
+        world.site.preemptible.clear()
+        world.join("ann")
+        await self.settle(world)
+        assert world.store.notices("guest", world.clock()) == []
