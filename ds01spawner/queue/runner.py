@@ -26,7 +26,6 @@ from .preempt import Preemptible
 from .tell import Teller
 
 TICK_S = 2.0
-IDLE_TICK_S = 5.0
 EXPERIENCE_S = 60.0
 NEVER_ARRIVED = timedelta(seconds=20)
 """A starting ticket whose server the hub does not know so long after: its start never arrived or failed."""
@@ -87,9 +86,8 @@ class Runner:
     async def run(self) -> None:
         """Serve until cancelled. A pass that fails is told and tried again."""
         while True:
-            busy = False
             try:
-                busy = await self.tick()
+                await self.tick()
                 self.problem = ""
             except DS01Error as error:
                 if str(error) != self.problem:
@@ -98,7 +96,7 @@ class Runner:
             except Exception as error:  # the loop must outlive its own faults
                 log.exception("The queue stumbled")
                 self.problem = f"an internal fault: {type(error).__name__}"
-            await asyncio.sleep(TICK_S if busy else IDLE_TICK_S)
+            await asyncio.sleep(TICK_S)
 
     async def stop(self) -> None:
         """Give up waiting for starts under way; the next process finds out what became of them."""

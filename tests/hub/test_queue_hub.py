@@ -11,10 +11,14 @@ import re
 import subprocess
 import sys
 from collections import Counter
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
+from bs4 import BeautifulSoup
+from support.browse import log_in
 from support.running_hub import RunningHub
 from support.service_api import MAY_MAKE_TOKENS, ServiceApi
 
@@ -37,6 +41,18 @@ defaults:
   queue: {max_wait: 1h, max_tickets: 2, claim_window: 3m}
   storage: {minimum_free: {workspace: 10m, host: 10m, engine: 10m}}
 """
+HOOKS = """
+import logging
+
+
+def told(notice):
+    with open("{folder}/told.txt", "a") as file:
+        print(notice.kind, notice.user, file=file)
+
+
+def handler():
+    return logging.FileHandler("{folder}/events.txt")
+"""
 WISH = {"project": "practical", "gpu": "1g.10gb", "wait": True}
 SEED = 8
 """Of which sessions end when; a failure is played again by the same ends."""
@@ -45,14 +61,16 @@ SEED = 8
 class Class:
     """Students who want one device each; the test watches the engine between all that it does."""
 
-    def __init__(self, make: Any, image: str, students: int, devices: int) -> None:
+    def __init__(
+        self, make: Any, image: str, students: int, devices: int, policy: str = POLICY, extra: str = ""
+    ) -> None:
         self.names = [f"s{i:02d}" for i in range(students)]
         gpus = GPUS.replace("%s", ", ".join(["1g.10gb"] * devices))
         self.hub: RunningHub = make(
             image=image,
-            extra=MAY_MAKE_TOKENS + TINY,
+            extra=MAY_MAKE_TOKENS + TINY + extra,
             arguments=", idle=False",
-            policy=POLICY,
+            policy=policy,
             gpus=gpus,
             users=set(self.names),
         )
@@ -169,3 +187,69 @@ def test_a_place_is_given_up_by_the_command(own_hub, busybox_image):
     assert room.store.tickets() == []
     room.hub.retire("s00")
     assert room.events("granted") == []
+
+
+def asks(browser: httpx.Client) -> httpx.Response:
+    """The launch form is sent as a browser without scripts does."""
+    page = BeautifulSoup(browser.get("hub/spawn").text, "html.parser")
+    key = page.select_one("#spawn_form input[name=_xsrf]")
+    address = f"hub/spawn?_xsrf={browser.cookies.get('_xsrf', path='/hub/')}" if key is None else "hub/spawn"
+    choice = {"project_new": "practical", "gpu": "1g.10gb", "wait": "on"}
+    return browser.post(address, data={**choice, **({"_xsrf": key["value"]} if key else {})})
+
+
+def test_from_the_form_to_the_session_without_scripts(own_hub, busybox_image):
+    """The form's answer leads to the queue page, and the queue page to the session."""
+    room = Class(own_hub, busybox_image, students=1, devices=1)
+    room.hub.start_session("s00", WISH)
+    with httpx.Client(base_url=room.hub.url, follow_redirects=True, timeout=60) as browser:
+        log_in(browser, "alice")
+        answer = asks(browser)
+        (ticket,) = room.store.tickets()
+        assert answer.status_code == 202, answer.text
+        page = f"/services/ds01/queue?ticket={ticket['id']}"
+        assert answer.headers["Refresh"] == f"0; url={page}"
+        room.hub.wait_for(lambda: "number 1 in line" in browser.get(page).text, 15, "the number in line")
+        shown = browser.get(page)
+        assert shown.headers["Refresh"] == f"5; url={page}"
+        room.hub.retire("s00")
+        room.hub.wait_ready("alice")
+        room.hub.wait_for(lambda: not room.store.tickets(), 30, "the place to be used")
+        moved = browser.get(page, follow_redirects=False)
+        assert (moved.status_code, moved.headers["Location"]) == (302, "/user/alice/")
+        (notice,) = room.store.notices("alice", datetime.now(timezone.utc))
+        assert "started from the queue" in notice["text"]
+
+
+def test_a_preemptible_session_is_warned_and_goes_first_and_everybody_listens(
+    own_hub, busybox_image, tmp_path
+):
+    """Also: the site's hook hears of the start from the queue, and its event handler of everything."""
+    (tmp_path / "site_hooks.py").write_text(HOOKS.format(folder=str(tmp_path)))
+    room = Class(
+        own_hub,
+        busybox_image,
+        students=2,
+        devices=1,
+        policy=POLICY + "  idle: {lifetime_lead: 3s}\ngroups:\n  students:\n    queue: {preemptible: true}\n",
+        extra='c.DS01Spawner.extra_settings = {"notice_hooks": ["site_hooks:told"],'
+        ' "event_handlers": ["site_hooks:handler"]}\n'
+        f'import os\nos.environ["PYTHONPATH"] = {str(tmp_path)!r}\n',
+    )
+    room.hub.start_session("s00", {**WISH, "preemptible": True})
+    assert room.hub.launch("s01", WISH).status_code == 202
+    room.hub.wait_ready("s01")
+    room.hub.wait_for(lambda: (tmp_path / "told.txt").exists(), 30, "the hook to be called")
+    assert (tmp_path / "told.txt").read_text() == "started s01\n"
+    (first,) = room.store.sessions(user="s00")
+    assert (first["kind"], "entitled" in first["reason"]) == ("preempted", True)
+    events = room.store.events(topic="session", limit=100)
+    mine = [e["action"] for e in events if e["user"] == "s00"]
+    assert mine == ["started", "warned", "ended"]
+    warned, ended = (next(e["at"] for e in events if e["action"] == a) for a in ("warned", "ended"))
+    assert (ended - warned).total_seconds() >= 3
+
+    def heard() -> bool:
+        return (tmp_path / "events.txt").read_text().count("started") >= 2
+
+    room.hub.wait_for(heard, 30, "the events to be handed on")
