@@ -6,7 +6,7 @@ import hashlib
 from functools import cache
 from importlib import resources
 
-FILES = ("install.sh", "place.py", "kernel.py", "finish.py", "ds01_faststart.py", "overrides.json")
+FILES = ("install.sh", "place.py", "kernel.py", "finish.py", "open.py", "ds01_faststart.py", "overrides.json")
 FOLDER = "ds01-layer"
 """Where the files lie in the context."""
 PATH = "/opt/ds01/first:$PATH:/opt/ds01/last"

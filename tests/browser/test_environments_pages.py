@@ -19,7 +19,9 @@ BUILD_MS = 400_000
 @pytest.fixture(scope="module")
 def hub_options(engine):
     """A roster, and an instructor who may teach it without being an administrator."""
+    people = {STUDENT: "student", OUTSIDER: "student", PROF: "instructor"}  # with images of their own
     extra = (
+        f"import ds01spawner.demo; ds01spawner.demo.ACCOUNTS.update({people!r})\n"
         f"c.JupyterHub.load_groups = {{{GROUP!r}: {{'users': [{STUDENT!r}]}}}}\n"
         f"c.JupyterHub.load_roles.append({{'name': 'teach', 'users': [{PROF!r}], "
         f"'scopes': ['custom:ds01:course:teach!group={GROUP}']}})\n"
@@ -62,7 +64,8 @@ def test_a_student_makes_uses_changes_and_takes_back_an_environment(hub, visit, 
     expect(log).to_contain_text("ready: ")
     expect(page.get_by_role("button", name="Cancel this build")).to_be_hidden()
     assert eve.serious() == []
-    page.get_by_role("link", name="Start a session").click()
+    page.get_by_role("link", name="Start a session", exact=True).click()
+    page.wait_for_url("**/hub/spawn/**")
     assert eve.chosen()["environment"] == f"ds01-{STUDENT}/thesis:latest"
     assert eve.chosen()["project"] == "thesis" or eve.chosen()["project_new"] == "thesis"
     eve.start_button.click()
@@ -74,7 +77,7 @@ def test_a_student_makes_uses_changes_and_takes_back_an_environment(hub, visit, 
     page = eve.go("services/ds01/environments")
     page.get_by_text("Go back, tag, delete").click()
     page.get_by_role("button", name="Delete for ever").click()
-    expect(page.get_by_role("alert")).to_contain_text("an environment in use is kept")
+    expect(page.get_by_role("alert")).to_contain_text("An environment in use is kept")
 
     page = eve.go("services/ds01/retire?server=")
     expect(page.locator("#ds01-packages")).to_contain_text("six==1.17.0")
@@ -136,6 +139,7 @@ def test_an_instructor_publishes_a_course_that_its_roster_launches_in_two_clicks
     first = page.locator("main section").first
     expect(first).to_contain_text("Machine learning")
     eve.click(first.get_by_role("link", name=re.compile("Start")))
+    page.wait_for_url("**/hub/spawn/**")
     assert eve.chosen()["gpu"] == "1g.10gb"
     assert eve.chosen()["lifetime"] == "7200"
     eve.click(eve.start_button)

@@ -88,6 +88,7 @@ def main(argv: list[str]) -> int:
     if prefix != own:
         print(f"ds01: refused: the kernel does not run on {own}: {prefix[:300]}", file=sys.stderr)
         return 65
+    subprocess.run([user_python, "-B", str(LAYER / "layer" / "open.py")], check=True)
     LOCK.write_text(json.dumps(found) + "\n")
     LOCK.chmod(0o644)
     print(f"ds01: a kernel ran on {own}, {len(list(found['pip']))} packages written down")  # type: ignore[call-overload]

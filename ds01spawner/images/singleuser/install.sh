@@ -49,16 +49,6 @@ say "installing the session server"
 "$layer/bin/python" "$here/place.py" "$user_python"
 "$layer/bin/python" -m pip uninstall -q -y pip setuptools 2>/dev/null || true
 
-# In a virtual or conda environment pip cannot fall back to the home directory, so its folders (not its
-# files) are opened: `pip install` in a session works, and is gone with the container.
-"$user_python" - <<'PY'
-import os, sys, sysconfig
-if sys.prefix != sys.base_prefix or os.path.isdir(os.path.join(sys.prefix, "conda-meta")):
-    roots = {sysconfig.get_path(n) for n in ("purelib", "platlib", "scripts")} | {os.path.join(sys.prefix, "share")}
-    for root in sorted(r for r in roots if os.path.isdir(r)):
-        for folder, _, _ in os.walk(root):
-            os.chmod(folder, os.stat(folder).st_mode | 0o777)
-PY
 mkdir -p /workspace && chmod 1777 /workspace
 chmod -R a+rX "$layer"
 say "the session layer is in place"
