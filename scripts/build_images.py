@@ -289,7 +289,7 @@ def import_tree(
 def build_lab(client: docker.DockerClient) -> None:
     """Make ``ds01/lab:latest``: a Python for people, and the session layer that every build adds.
 
-    The layer is for the JupyterHub beside this Python; ``DS01_LAB_IMAGE`` names another image for another one.
+    The layer is for the JupyterHub beside this Python; ``DS01_LAB_IMAGE`` names the image otherwise.
     """
     tag = os.environ.get("DS01_LAB_IMAGE") or "ds01/lab:latest"
     base = build_base(client)
