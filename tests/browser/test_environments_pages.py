@@ -67,7 +67,8 @@ def test_a_student_makes_uses_changes_and_takes_back_an_environment(hub, visit, 
     page.get_by_role("link", name="Start a session", exact=True).click()
     page.wait_for_url("**/hub/spawn/**")
     assert eve.chosen()["environment"] == f"ds01-{STUDENT}/thesis:latest"
-    assert eve.chosen()["project"] == "thesis" or eve.chosen()["project_new"] == "thesis"
+    assert "thesis" in (eve.chosen()["project"], eve.chosen().get("project_new"))
+    assert eve.errors == []  # of our own pages; JupyterLab's are another matter
     eve.start_button.click()
     hub.wait_ready(STUDENT, patience=200)
     (session,) = sessions_of(STUDENT)
@@ -108,7 +109,6 @@ def test_a_student_makes_uses_changes_and_takes_back_an_environment(hub, visit, 
     page.get_by_role("button", name="Delete for ever").click()
     expect(page.get_by_role("status").filter(has_text="is deleted")).to_be_visible()
     expect(page.get_by_text("None yet.")).to_be_visible()
-    assert eve.errors == []
 
 
 def test_an_instructor_publishes_a_course_that_its_roster_launches_in_two_clicks(hub, visit, sessions_of):
