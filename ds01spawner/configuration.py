@@ -66,6 +66,8 @@ def configure(
     # A hub that goes away must leave the sessions alone.
     _default(hub, "cleanup_servers", False)
     _default(hub, "allow_named_servers", True)
+    # Starts take turns (`queue.turns`): a class that clicks at once waits, and is not sent away.
+    _default(hub, "concurrent_spawn_limit", 500)
     traits = SessionMixin.class_traits()
     given = {**c.Spawner, **c.SessionMixin, **c.DockerSpawner, **c.DS01Spawner}
     given.setdefault("start_timeout", START_TIMEOUT_S)

@@ -38,7 +38,7 @@ if token_file := os.environ.get("DS01_PROXY_TOKEN_FILE"):
 c.JupyterHub.cleanup_servers = False
 c.JupyterHub.db_url = f"sqlite:///{state / 'jupyterhub.sqlite'}"
 c.JupyterHub.cookie_secret_file = str(state / "cookie_secret")
-c.JupyterHub.concurrent_spawn_limit = 20
+c.JupyterHub.concurrent_spawn_limit = 500  # starts take turns, so a whole class may wait
 c.JupyterHub.allow_named_servers = True
 c.JupyterHub.named_server_limit_per_user = 10  # the policy's `session.max` is the limit people meet
 
