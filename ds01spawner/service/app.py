@@ -41,6 +41,7 @@ MODULES = (
     "queue",
     "requests",
     "environments",
+    "environments_api",
     "courses",
     "housekeeping",
     "eventlog",

@@ -11,12 +11,16 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from tornado import web
+
 from ..environments import Shown
 from ..errors import DS01Error, EngineError, StoreError
 from ..images.builds import ACTIVE, BuildRunner
 from ..images.catalogue import Listed
 from ..images.desk import Desk
+from ..images.naming import parse_user_image
 from ..images.probe import clear_leftovers
+from ..images.recipe import Recipe
 from ..images.sitebuild import build_site
 from ..policy.resolve import Limits, Person
 from .context import Context
@@ -158,3 +162,25 @@ def _newer_base(row: Mapping[str, Any] | None, everything: Iterable[Shown]) -> b
         if (e.id == base or (not base and e.kind == "lab" and e.default)) and item.image:
             return bool(item.image.id != built_on)
     return False
+
+
+async def submit(
+    context: Context, person: Person, project: str, recipe: Recipe, tag: str, hold_versions: bool
+) -> str:
+    """Queue a build; returns its id."""
+    limits = await context.limits(person)
+    seen = await listed(context, person, limits)
+    the = await desk(context)
+    return await asyncio.to_thread(the.build, person, limits, seen, project, recipe, tag, hold_versions)
+
+
+async def rebuild(context: Context, person: Person, environment: str, hold_versions: bool = False) -> str:
+    """Build an own environment anew from its project's recipe; returns the build's id."""
+    the = await desk(context)
+    projects = await asyncio.to_thread(context.site.workspaces.projects, person.name)
+    parsed = parse_user_image(environment)
+    project = project_of(environment, person.name, [p.name for p in projects])
+    recipe = await asyncio.to_thread(the.recipe, person, project) if project else None
+    if recipe is None or parsed is None:
+        raise web.HTTPError(409, "there is no recipe of this environment in a project of yours; make one")
+    return await submit(context, person, project, recipe, parsed.tag, hold_versions)

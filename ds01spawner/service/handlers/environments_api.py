@@ -1,0 +1,249 @@
+"""REST of environments, builds, projects and the packages of a session."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, ClassVar
+
+from tornado import web
+
+from ...errors import DS01Error
+from ...images.desk import Desk, as_card
+from ...images.recipe import parse_recipe
+from ...policy.resolve import Person
+from .. import actions, building, keeping
+from ..base import ApiHandler
+from ..openapi import operation
+from .environments import BUILD
+
+OWN = r"(ds01-[a-z0-9._-]{1,80}/[a-z0-9._-]{1,80}:[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})"
+RECIPE = {"project": {"type": "string"}, "recipe": {"type": "object"}, "tag": {"type": "string"},
+          "hold_versions": {"type": "boolean"}}  # fmt: skip
+
+
+class EnvironmentsApi(ApiHandler):
+    """What may be started."""
+
+    openapi: ClassVar[dict[str, Any]] = {
+        "get": operation("Environments the person sees, with check and reason", "Environments")
+    }
+
+    async def get(self) -> None:
+        """As on the page."""
+        found = await building.shown(self.ctx, self.person, await self.limits())
+        rows = [
+            {
+                **as_card(s.listed),
+                "allowed": not s.reason,
+                "reason": s.reason,
+                "image_id": s.image.id if s.image else None,
+                "preflight": s.preflight.as_dict() if s.preflight else None,
+            }
+            for s in found
+        ]
+        self.json({"environments": [_shareable(r) for r in rows]})
+
+
+def _shareable(row: dict[str, Any]) -> dict[str, Any]:
+    """A card for REST; who else sees an environment is not told."""
+    return {k: v for k, v in row.items() if k not in ("people", "groups")}
+
+
+class EnvironmentApi(ApiHandler):
+    """One own environment."""
+
+    openapi: ClassVar[dict[str, Any]] = {
+        "get": operation("One of one's own environments with recipe and former images", "The environment"),
+        "delete": operation("Delete it; refused while a session uses it", "Done"),
+    }
+
+    async def get(self, environment: str) -> None:
+        """In full."""
+        desk = await building.desk(self.ctx)
+        row = await asyncio.to_thread(desk.get, self.person, environment)
+        self.json({"id": row["id"], "state": row["state"], **row["data"]})
+
+    async def delete(self, environment: str) -> None:
+        """Delete."""
+        desk = await building.desk(self.ctx)
+        await asyncio.to_thread(desk.delete, self.person, environment)
+        self.ctx.site.environments.forget()
+        self.json({"ok": True, "id": environment})
+
+
+class EnvironmentActApi(ApiHandler):
+    """Changes to an own environment."""
+
+    openapi: ClassVar[dict[str, Any]] = {
+        "post": operation(
+            "`rebuild`, `rollback` (to a former image `to`) or `tag` (as `tag`)",
+            "Done; `build` where one was queued",
+            body={"to": {"type": "string"}, "tag": {"type": "string"}, "hold_versions": {"type": "boolean"}},
+            names=("id", "act"),
+        )
+    }
+
+    async def post(self, environment: str, act: str) -> None:
+        """Do it."""
+        body, person = self.body(), self.person
+        desk = await building.desk(self.ctx)
+        if act == "rebuild":
+            held = bool(body.get("hold_versions"))
+            self.json({"ok": True, "build": await building.rebuild(self.ctx, person, environment, held)}, 202)
+            return
+        if act == "rollback":
+            image = await asyncio.to_thread(desk.rollback, person, environment, _text(body, "to"))
+            answer = {"ok": True, "id": environment, "image_id": image}
+        else:
+            reference = await asyncio.to_thread(desk.tag, person, environment, _text(body, "tag"))
+            answer = {"ok": True, "id": reference}
+        self.ctx.site.environments.forget()
+        self.json(answer)
+
+
+class BuildsApi(ApiHandler):
+    """Builds."""
+
+    openapi: ClassVar[dict[str, Any]] = {
+        "get": operation("Own builds, newest first", "Builds", query=("environment",)),
+        "post": operation(
+            "Keep a recipe in a project and build it; without `recipe` the project's own is built",
+            "The build's id",
+            body=RECIPE,
+        ),
+    }
+
+    async def get(self) -> None:
+        """Own ones."""
+        desk = await building.desk(self.ctx)
+        wanted = self.get_query_argument("environment", "") or None
+        rows = await asyncio.to_thread(desk.builds, self.person, wanted)
+        self.json({"builds": [_build_json(r) for r in rows]})
+
+    async def post(self) -> None:
+        """Queue one."""
+        body = self.body()
+        if unknown := set(body) - set(RECIPE):
+            raise web.HTTPError(400, f"{min(unknown)} is not known; known are {', '.join(RECIPE)}")
+        project, raw = _text(body, "project"), body.get("recipe")
+        if raw is None:
+            desk = await building.desk(self.ctx)
+            recipe = await asyncio.to_thread(desk.recipe, self.person, project)
+            if recipe is None:
+                raise web.HTTPError(404, "the project has no recipe.yaml and no Dockerfile")
+        else:
+            recipe = parse_recipe(raw, "recipe")
+        tag, held = _text(body, "tag") or "latest", body.get("hold_versions") is True
+        build = await building.submit(self.ctx, self.person, project, recipe, tag, held)
+        self.set_header("Location", f"{self.ctx.urls.service}api/builds/{build}")
+        self.json({"build": build, "state": "queued"}, 202)
+
+
+class BuildApi(ApiHandler):
+    """One build."""
+
+    openapi: ClassVar[dict[str, Any]] = {
+        "get": operation("One build with its log after line `after`", "The build", query=("after",)),
+        "delete": operation("Cancel it", "Done; `ok` is false when it was over already"),
+    }
+
+    async def get(self, build: str) -> None:
+        """State and log."""
+        desk = await building.desk(self.ctx)
+        after = self.number("after", 0, 0, 10**9)
+        found = await asyncio.to_thread(desk.log, self.person, build, after)
+        self.json({**found, "lines": [{"seq": x["seq"], "text": x["text"]} for x in found["lines"]]})
+
+    async def delete(self, build: str) -> None:
+        """Cancel."""
+        desk = await building.desk(self.ctx)
+        self.json({"ok": await asyncio.to_thread(desk.cancel, self.person, build), "build": build})
+
+
+class ProjectsApi(ApiHandler):
+    """Projects with their recipes."""
+
+    openapi: ClassVar[dict[str, Any]] = {
+        "get": operation("Own projects, newest first, each with its recipe", "Projects")
+    }
+
+    async def get(self) -> None:
+        """A recipe that cannot be used is told as its problem."""
+        desk = await building.desk(self.ctx)
+        self.json({"projects": await asyncio.to_thread(_projects, desk, self.person)})
+
+
+class PackagesApi(ApiHandler):
+    """What a running session has that its image has not."""
+
+    openapi: ClassVar[dict[str, Any]] = {
+        "get": operation("New and changed packages of one's own session", "The difference"),
+        "post": operation("Write them into the recipe of the session's project", "The difference"),
+    }
+
+    async def record(self, session: str) -> Any:
+        """The session, if it is one's own."""
+        snapshot = await self.ctx.snapshots.get()
+        record = actions.find(snapshot, self.ctx.settings.hub_id, session=session)
+        if record.labels.user != self.person.name:
+            actions.allow(Person(self.person.name), record.labels.user)
+        return record
+
+    async def get(self, session: str) -> None:
+        """Read."""
+        found = await keeping.packages(self.ctx, await self.record(session))
+        if found.diff is None:
+            raise web.HTTPError(503, found.problem)
+        self.json(found.diff.as_dict())
+
+    async def post(self, session: str) -> None:
+        """Write."""
+        diff = await keeping.keep(self.ctx, self.person, await self.record(session))
+        self.json({"ok": True, **diff.as_dict()})
+
+
+def _projects(desk: Desk, person: Person) -> list[dict[str, Any]]:
+    found = []
+    for project in desk.site.workspaces.projects(person.name):
+        row: dict[str, Any] = {"project": project.name, "recipe": None, "problem": None}
+        try:
+            if recipe := desk.recipe(person, project.name):
+                row["recipe"] = recipe.model_dump(mode="json", exclude_defaults=True)
+        except DS01Error as error:
+            row["problem"] = str(error)
+        found.append(row)
+    return found
+
+
+def _build_json(row: dict[str, Any]) -> dict[str, Any]:
+    data = row["data"]
+    return {
+        "build": row["id"],
+        "environment": row["environment"],
+        "state": row["state"],
+        "position": row.get("position"),
+        "reason": data.get("reason", ""),
+        "image_id": data.get("image"),
+        "created_at": row["created_at"],
+        "updated_at": row["updated_at"],
+    }
+
+
+def _text(body: dict[str, Any], name: str) -> str:
+    value = body.get(name, "")
+    if not isinstance(value, str):
+        raise web.HTTPError(400, f"{name} is a text")
+    return value
+
+
+def routes() -> list[tuple[str, Any]]:
+    """Paths below the service's prefix."""
+    return [
+        (r"api/environments", EnvironmentsApi),
+        (rf"api/environments/{OWN}", EnvironmentApi),
+        (rf"api/environments/{OWN}/(rebuild|rollback|tag)", EnvironmentActApi),
+        (r"api/builds", BuildsApi),
+        (rf"api/builds/{BUILD}", BuildApi),
+        (r"api/projects", ProjectsApi),
+        (r"api/sessions/([A-Za-z0-9_-]{1,64})/packages", PackagesApi),
+    ]
