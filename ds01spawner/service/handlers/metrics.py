@@ -10,6 +10,7 @@ from typing import Any
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, generate_latest
 
 from ...idle.state import IdleFiles
+from ...policy.load import PolicyWatcher
 from ..base import ApiHandler
 from ..snapshot import Snapshot
 
@@ -23,6 +24,7 @@ class Metrics(ApiHandler):
         """The state of the machine now."""
         snapshot = await self.ctx.snapshots.get()
         found = registry(snapshot, self.ctx.snapshots.age or 0.0)
+        await asyncio.to_thread(add_policy, found, self.ctx.site.policy)
         files = IdleFiles(self.ctx.settings.state_dir)
         add_idle(found, await asyncio.to_thread(files.published, self.ctx.clock()))
         self.set_header("Content-Type", CONTENT_TYPE_LATEST)
@@ -44,6 +46,18 @@ def registry(snapshot: Snapshot, age: float) -> CollectorRegistry:
     Gauge("ds01_reading_age_seconds", "Age of the reading these come from", registry=found).set(age)
     Gauge("ds01_reading_ok", "1 when GPUs and engine could be read", registry=found).set(not snapshot.problem)
     return found
+
+
+def add_policy(found: CollectorRegistry, policy: PolicyWatcher) -> None:
+    """Whether the policy file on disk is the one in force. Reads the file where it has changed."""
+    policy.current()
+    ok = Gauge(
+        "ds01_policy_ok", "0 while a broken policy file leaves the last good one in force", registry=found
+    )
+    ok.set(not policy.problem)
+    Gauge("ds01_policy_generation", "Policies taken into force since the start", registry=found).set(
+        policy.generation
+    )
 
 
 def add_idle(found: CollectorRegistry, published: Mapping[str, Any] | None) -> None:

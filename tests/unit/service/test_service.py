@@ -458,6 +458,21 @@ async def test_metrics_for_prometheus(call, world):
     assert (await call("api/sessions", who="prometheus")).code == 403, "a service is nobody's account"
 
 
+async def test_a_broken_policy_file_is_seen_by_metrics_and_admins_and_stops_nothing(call, world):
+    assert "ds01_policy_ok 1.0" in (await call("metrics", who="prometheus")).text
+    path = world.site.settings.policy
+    path.write_text(POLICY + "defalts: {}\n")
+    told = (await call("metrics", who="prometheus")).text
+    assert "ds01_policy_ok 0.0" in told
+    assert "ds01_policy_generation 1.0" in told
+    page = (await call("admin", who="root")).text
+    assert "defalts" in page
+    assert (await call("", who="alice")).code == 200
+    path.write_text(POLICY)
+    told = (await call("metrics", who="prometheus")).text
+    assert "ds01_policy_ok 1.0" in told
+
+
 async def test_the_description_lists_every_call(call):
     data = json.loads((await call("api/openapi.json", who="alice")).text)
     assert data["openapi"] == "3.0.3"
