@@ -26,7 +26,7 @@ from .policy.plan import LaunchPlan, plan
 from .policy.resolve import Person
 from .progress import Progress
 from .queue.api import addresses, instead_of
-from .queue.turns import Turn
+from .queue.turns import Turn, Turns
 from .settings import Settings
 from .site import Site
 from .workspace.projects import Workspace, WorkspaceError
@@ -159,6 +159,11 @@ class SessionMixin(_Spawner):  # type: ignore[misc]
         return self._site
 
     @property
+    def turns(self) -> Turns:
+        """The line in which this process's starts boot."""
+        return self.site.turns(self.boots_at_once)
+
+    @property
     def person(self) -> Person:
         """The session's owner as the policy sees them, groups read now."""
         return Person(
@@ -213,7 +218,7 @@ class SessionMixin(_Spawner):  # type: ignore[misc]
         self.progress_log = Progress()
         self.session_id = uuid.uuid4().hex
         LAST_ATTEMPT[self.user.name] = dict(self.user_options or {})
-        turn = self._turn = self.site.turns(self.boots_at_once).draw(self._tell_turn)
+        turn = self._turn = self.turns.draw(self._tell_turn)
         launch = asyncio.ensure_future(self._launch())
         try:
             late = await self._in_time(launch, turn)

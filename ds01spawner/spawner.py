@@ -327,7 +327,7 @@ class DS01Spawner(SessionEndings, SessionMixin, DockerSpawner):  # type: ignore[
                     raise await self.explain_failure(ended)
                 looked = time.monotonic()
             # Looking costs the hub time that those who boot could use.
-            await asyncio.sleep(self.answer_interval * max(1, self.site.turns().booting))
+            await asyncio.sleep(self.answer_interval * max(1, self.turns.booting))
 
     @staticmethod
     async def _listens(ip: str, port: int) -> None:

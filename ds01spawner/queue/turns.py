@@ -21,6 +21,10 @@ from .pace import Pace
 PER_CPU = 1.5
 """Boots at once for each processor: it computes most of the time, and waits for disk the rest."""
 MOST_PER_CPU = 3
+PATIENCE_S = 1.0
+"""So long a start that is ready waits for one that was asked for before it and still prepares."""
+PREPARES_S = 5.0
+"""Whoever prepares longer (an image is fetched, say) is waited for by nobody."""
 
 
 def pace_for(cpus: int, fixed: int = 0) -> Pace:
@@ -82,6 +86,7 @@ class Turns:
         self._numbers = count()
         self._waiting: list[Turn] = []
         self._booting: set[int] = set()
+        self._preparing: dict[int, float] = {}
 
     def clock(self) -> float:
         """Seconds, monotonic."""
@@ -102,12 +107,15 @@ class Turns:
 
         ``tell`` is called with the number of starts before this one while it waits, whenever that changes.
         """
-        return Turn(next(self._numbers), self, tell)
+        turn = Turn(next(self._numbers), self, tell)
+        self._preparing[turn.number] = self.clock()
+        return turn
 
     async def _enter(self, turn: Turn) -> None:
         if turn._over or turn._came_at is not None:
             return
         turn._asked_at = self.clock()
+        self._preparing.pop(turn.number, None)
         turn._came = asyncio.get_running_loop().create_future()
         insort(self._waiting, turn)
         self._call()
@@ -121,6 +129,7 @@ class Turns:
         if turn._over:
             return
         turn._over = True
+        self._preparing.pop(turn.number, None)
         if turn in self._waiting:
             self._waiting.remove(turn)
         if turn.number in self._booting:
@@ -132,6 +141,9 @@ class Turns:
     def _call(self) -> None:
         """Let through whose turn it is, and tell the others how many are before them."""
         while self._waiting and self.pace.free(len(self._booting)):
+            if (patience := self._patience(self._waiting[0])) > 0:
+                asyncio.get_running_loop().call_later(patience, self._call)
+                break
             turn = self._waiting.pop(0)
             self._booting.add(turn.number)
             turn._came_at = self.clock()
@@ -139,3 +151,10 @@ class Turns:
                 turn._came.set_result(None)
         for before, turn in enumerate(self._waiting, start=1):
             turn.tell(before)
+
+    def _patience(self, turn: Turn) -> float:
+        """Seconds that this one waits at most for those before it who still prepare."""
+        now = self.clock()
+        if not any(n < turn.number and now - at < PREPARES_S for n, at in self._preparing.items()):
+            return 0.0
+        return PATIENCE_S - (now - (turn._asked_at or now))

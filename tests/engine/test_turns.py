@@ -36,7 +36,7 @@ async def test_in_order_with_progress_and_without_losing_time_of_their_own(spawn
     assert said(rooms[0]) == []
     assert said(rooms[2])[-1] == "Its turn has come"
     assert said(rooms[2])[-2] == "1 start is before yours: the machine boots a few sessions at a time"
-    assert rooms[0].site.turns().booting == rooms[0].site.turns().waiting == 0
+    assert rooms[0].turns.booting == rooms[0].turns.waiting == 0
 
 
 async def test_whoever_gets_no_device_is_told_at_once_not_when_its_turn_comes(spawner):
@@ -53,29 +53,29 @@ async def test_whoever_gets_no_device_is_told_at_once_not_when_its_turn_comes(sp
 
 @pytest.mark.parametrize("end", ["fails", "is cancelled"])
 async def test_a_start_that_ends_badly_lets_the_next_one_go(spawner, engine, end):
-    bad = spawner("alice", c_cmd=["sh", "-c", "sleep 1; exit 3"], **ONE_BY_ONE)
+    bad = spawner("alice", c_cmd=["sh", "-c", "sleep 4; exit 3"], **ONE_BY_ONE)
     good = spawner("bob", **ONE_BY_ONE)
     first = asyncio.ensure_future(bad.start())
-    while bad.site.turns().booting == 0:
+    while bad.turns.booting == 0:
         await asyncio.sleep(0.02)
     second = asyncio.ensure_future(good.start())
-    while good.site.turns().waiting == 0:
+    while good.turns.waiting == 0:
         await asyncio.sleep(0.02)
     if end == "is cancelled":
         first.cancel()
     with pytest.raises((SessionRefused, asyncio.CancelledError)):
         await first
     await second
-    assert good.site.turns().booting == 0
+    assert good.turns.booting == 0
     if bad._discarding is not None:
         await bad._discarding
 
 
 async def test_a_turn_that_never_comes_says_so(spawner, hub_id, engine):
-    first = spawner("alice", c_cmd=["sleep", "60"], c_start_timeout=60, c_boots_at_once=1)
+    first = spawner("alice", c_cmd=["sh", "-c", "sleep 60"], c_start_timeout=60, c_boots_at_once=1)
     crowded = spawner("bob", c_start_timeout=10, **ONE_BY_ONE)
     running = asyncio.ensure_future(first.start())
-    while first.site.turns().booting == 0:
+    while first.turns.booting == 0:
         await asyncio.sleep(0.02)
     with pytest.raises(SessionRefused, match="its turn did not come") as refused:
         await crowded.start()

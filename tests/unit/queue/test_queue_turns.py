@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ds01spawner.queue import turns as turns_module
 from ds01spawner.queue.pace import Pace
 from ds01spawner.queue.turns import Turns, pace_for
 
@@ -56,6 +57,36 @@ async def test_the_order_is_that_of_asking_not_of_being_ready():
     await asyncio.gather(*tasks)
     assert came == ["second", "third"]
     assert (turns.booting, turns.waiting) == (0, 0)
+
+
+async def test_a_start_that_is_ready_waits_a_moment_for_one_before_it_but_not_for_ever(monkeypatch):
+    monkeypatch.setattr(turns_module, "PATIENCE_S", 0.05)
+    turns, came = Turns(pace_for(1, 1)), []
+    slow, quick = turns.draw(), turns.draw()
+
+    async def run(turn, name):
+        await turn.come()
+        came.append(name)
+        turn.end()
+
+    first = asyncio.create_task(run(quick, "quick"))
+    await settle()
+    await run(slow, "slow")
+    await first
+    assert came == ["slow", "quick"]
+    turns.draw()  # prepares for ever
+    await asyncio.wait_for(run(turns.draw(), "later"), 1)
+    assert came == ["slow", "quick", "later"]
+
+
+async def test_nobody_waits_for_one_who_prepares_for_long():
+    now = [0.0]
+    turns = Turns(pace_for(1, 1), clock=lambda: now[0])
+    turns.draw()
+    now[0] = 6.0
+    quick = turns.draw()
+    await asyncio.wait_for(quick.come(), 0.2)
+    assert quick.waited == 0.0
 
 
 async def test_each_is_told_how_many_are_before_it_once_for_each_change():
