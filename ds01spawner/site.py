@@ -66,6 +66,7 @@ class Site:
     """See the module's text."""
 
     _sites: ClassVar[dict[str, Site]] = {}
+    _lines: ClassVar[dict[tuple[str, str], Turns]] = {}
     _sites_lock: ClassVar[threading.Lock] = threading.Lock()
 
     def __init__(self, settings: Settings) -> None:
@@ -85,7 +86,6 @@ class Site:
         self._said: set[str] = set()
         self.used_space = UsedSpace()
         self.quotas = Quotas(self.store)
-        self._turns: Turns | None = None
 
     @classmethod
     def for_settings(cls, fields: Mapping[str, Any]) -> Site:
@@ -239,9 +239,12 @@ class Site:
 
         ``fixed`` boots at once where it is above 0, else by the processors of the engine's machine.
         """
-        if self._turns is None:
-            self._turns = Turns(pace_for(int(self._info[1].get("NCPU") or os.cpu_count() or 1), fixed))
-        return self._turns
+        # Sites of one process may differ in small things; what boots shares the machine all the same.
+        machine = (self.settings.docker_host, self.settings.hub_id)
+        if machine not in self._lines:
+            cpus = int(self._info[1].get("NCPU") or os.cpu_count() or 1)
+            self._lines[machine] = Turns(pace_for(cpus, fixed))
+        return self._lines[machine]
 
     def parents(self, info: Mapping[str, Any]) -> Parents:
         """The cgroups that carry the ceilings of people over all their sessions."""
