@@ -12,8 +12,13 @@ from datetime import datetime, timezone
 from typing import Any
 from urllib.parse import urlsplit
 
+import docker
+from docker.errors import DockerException
+from docker.utils import kwargs_from_env
 from traitlets.config import Config
 
+from .engines.docker.network import ensure_network
+from .errors import EngineError
 from .images.course import TEACH_SCOPE
 from .pages import template_dirs
 from .pages.hub import template_var
@@ -23,6 +28,8 @@ from .settings import DEFAULT_IMAGE, Settings
 SERVICE = "ds01"
 SERVICE_PORT = 10201
 IDLE_SERVICE = "ds01-idle"
+NETWORK = "ds01"
+ENGINE_TIMEOUT_S = 20
 
 SERVICE_SCOPES = [
     "list:users",
@@ -55,9 +62,12 @@ def configure(
     """Install spawner, templates, service and idle culler into a JupyterHub configuration.
 
     ``service`` and ``idle`` leave those parts out; ``idle_arguments`` are given to
-    ``python -m ds01spawner.idle`` (see its ``--help``), such as ``("--poll", "30")``.
-    Returns the effective settings, which are also
-    written to ``<state_dir>/settings.json`` for the service and the ``ds01`` command.
+    ``python -m ds01spawner.idle`` (see its ``--help``), such as ``("--poll", "30")``. The sessions'
+    network is made where it is missing, and the hub listens at its gateway unless you say otherwise.
+
+    Returns the effective settings, which are also written to ``<state_dir>/settings.json`` for the
+    service and the ``ds01`` command. `EngineError` when the engine does not answer and nothing else
+    says where the hub should listen.
     """
     from .session import SETTINGS_TRAITS, START_TIMEOUT_S, SessionMixin, settings_from
 
@@ -75,6 +85,7 @@ def configure(
     image = given.get("image")
     settings = settings.model_copy(update={"image": image if isinstance(image, str) else DEFAULT_IMAGE})
     settings.write()
+    _network(hub, str(given.get("network_name") or NETWORK), settings)
     _append(hub, "template_paths", template_dirs())
     _templates(hub, settings, _service_path(hub))
     _scopes(hub)
@@ -107,6 +118,18 @@ def _service_path(hub: Config) -> str:
     if not isinstance(base, str):
         base = urlsplit(str(hub.get("bind_url") or "")).path or "/"
     return f"{base.rstrip('/')}/services/{SERVICE}/"
+
+
+def _network(hub: Config, name: str, settings: Settings) -> None:
+    """Make the network of the sessions, and let the hub listen where sessions can reach it."""
+    if name in ("bridge", "host") or "hub_ip" in hub or "hub_bind_url" in hub or "hub_connect_ip" in hub:
+        return
+    extra = {"base_url": settings.docker_host} if settings.docker_host else kwargs_from_env()
+    try:
+        client = docker.APIClient(version="auto", timeout=ENGINE_TIMEOUT_S, **extra)
+    except DockerException as error:
+        raise EngineError(f"the Docker engine does not answer, so the hub cannot start: {error}") from error
+    hub["hub_ip"] = ensure_network(client, name, settings.hub_id).gateway
 
 
 def _templates(hub: Config, settings: Settings, service_url: str) -> None:
@@ -154,14 +177,21 @@ def _service(c: Config, settings: Settings) -> None:
             }
         ],
     )
-    _append(
-        c.JupyterHub,
-        "load_roles",
-        [
-            {"name": "ds01-service", "scopes": SERVICE_SCOPES, "services": [SERVICE]},
-            {"name": "user", "scopes": ["self", f"access:services!service={SERVICE}"]},
-        ],
-    )
+    role = {"name": "ds01-service", "scopes": SERVICE_SCOPES, "services": [SERVICE]}
+    _append(c.JupyterHub, "load_roles", [role])
+    _let_users_in(c.JupyterHub)
+
+
+def _let_users_in(hub: Config) -> None:
+    """Everybody may open the service's pages: one more scope in the role of all users, whoever defined it."""
+    access = f"access:services!service={SERVICE}"
+    roles = [dict(role) for role in _listed(hub, "load_roles")]
+    mine = next((role for role in roles if role.get("name") == "user"), None)
+    if mine is None:
+        mine = {"name": "user", "scopes": ["self"]}
+        roles.append(mine)
+    mine["scopes"] = [*mine.get("scopes", []), access]
+    hub["load_roles"] = roles
 
 
 def _scopes(hub: Config) -> None:
