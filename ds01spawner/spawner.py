@@ -53,8 +53,8 @@ class DS01Spawner(SessionEndings, SessionMixin, DockerSpawner):  # type: ignore[
     )
     network_name = Unicode(
         "ds01",
-        help="""Docker network of the sessions. `ds01spawner.configure` makes it, with traffic between
-        containers switched off, so that sessions cannot reach each other's ports.""",
+        help="""Docker network of the sessions. `ds01spawner.configure` makes it where it is missing, with
+        traffic between containers switched off, so that sessions cannot reach each other's ports.""",
     ).tag(config=True)
 
     claimed: launch.Claimed
