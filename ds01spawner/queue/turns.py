@@ -20,7 +20,7 @@ from .pace import Pace
 
 PER_CPU = 1.5
 """Boots at once for each processor: it computes most of the time, and waits for disk the rest."""
-MOST_PER_CPU = 3
+MOST_PER_CPU = 2
 PATIENCE_S = 1.0
 """So long a start that is ready waits for one that was asked for before it and still prepares."""
 PREPARES_S = 5.0
