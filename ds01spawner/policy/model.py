@@ -143,6 +143,8 @@ class Session(Section):
     """Size of ``/dev/shm``; counts against ``memory`` as it fills."""
     pids: Positive | None = 4096
     """Processes and threads of one session."""
+    io_weight: Annotated[int, Field(strict=True, ge=10, le=1000)] | None = None
+    """Share of busy disks against other sessions, 10 to 1000; no effect where the kernel has no weights."""
     ulimits: Mapping[str, Ulimit] = Field(default_factory=dict)
     """Soft and hard limits by name, such as ``nofile: "1024:65536"``; each name merges on its own."""
     lifetime: Annotated[Duration, Field(ge=60)] | None = 24 * 3600

@@ -99,6 +99,7 @@ class LaunchPlan:
     swap: int | None = 0
     shm: int = 64 * 2**20
     pids: int | None = None
+    io_weight: int | None = None
     ulimits: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     """Soft and hard value by name; -1 is unlimited."""
     lifetime_s: int | None = None
@@ -335,6 +336,7 @@ def _fill(
         swap=session.swap if memory is not None else None,
         shm=session.shm if memory is None else min(session.shm, memory),
         pids=_least(session.pids, aggregate.pids),
+        io_weight=session.io_weight,
         ulimits=session.ulimits,
         lifetime_s=lifetime,
         expires_at=None if lifetime is None else now + timedelta(seconds=lifetime),

@@ -48,6 +48,8 @@ class Resources:
     swap: int = 0
     shm: int | None = None
     pids: int | None = None
+    io_weight: int | None = None
+    """Block I/O weight, 10 to 1000; the engine drops it where the kernel has none."""
     ulimits: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     """Soft and hard value by name."""
     cgroup_parent: str = ""
@@ -173,6 +175,8 @@ def _limits(resources: Resources) -> dict[str, Any]:
         limits["ShmSize"] = resources.shm
     if resources.pids is not None:
         limits["PidsLimit"] = resources.pids
+    if resources.io_weight is not None:
+        limits["BlkioWeight"] = resources.io_weight
     if resources.ulimits:
         limits["Ulimits"] = [
             {"Name": n, "Soft": soft, "Hard": hard} for n, (soft, hard) in resources.ulimits.items()

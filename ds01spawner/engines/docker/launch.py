@@ -218,6 +218,7 @@ def _spec(
             swap=launch_plan.swap or 0,
             shm=launch_plan.shm,
             pids=launch_plan.pids,
+            io_weight=launch_plan.io_weight,
             ulimits=launch_plan.ulimits,
             cgroup_parent=request.site.cgroup_parent(request.person, launch_plan, info),
         ),

@@ -23,7 +23,14 @@ SPEC = ContainerSpec(
     home="/home/alice",
     workspace="/srv/ws/alice/thesis",
     resources=Resources(
-        cpus=1.5, memory=1024, swap=0, shm=64, pids=100, ulimits={"nofile": (1, 2)}, cgroup_parent="/p"
+        cpus=1.5,
+        memory=1024,
+        swap=0,
+        shm=64,
+        pids=100,
+        io_weight=300,
+        ulimits={"nofile": (1, 2)},
+        cgroup_parent="/p",
     ),
     env={"DS01_GPU_UUIDS": "MIG-1"},
     image_path="/opt/bin:/bin",
@@ -75,6 +82,7 @@ def test_everything_that_is_ours():
         "MemorySwap": 1024,
         "ShmSize": 64,
         "PidsLimit": 100,
+        "BlkioWeight": 300,
         "Ulimits": [{"Name": "nofile", "Soft": 1, "Hard": 2}],
         "CgroupParent": "/p",
     }
