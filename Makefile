@@ -27,6 +27,10 @@ test-hub5: engine proxy browser images ## Run the tests of a session against Jup
 	    python -m pytest tests/hub/test_session.py tests/hub/test_refusals.py tests/browser/test_journeys.py \
 	    $(PYTEST_ARGS)
 
+nightly: engine proxy browser images ## The long runs: 100,000 random steps of the claim, a full class
+	@$(RUN) DS01_STEPS=100000 python -m pytest tests/unit/placement/test_machine.py
+	@$(RUN) python -m pytest tests -m nightly
+
 unit: venv ## Run the tests that need nothing but Python
 	@$(RUN) python -m pytest tests/unit $(PYTEST_ARGS)
 
