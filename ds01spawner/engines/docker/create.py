@@ -48,11 +48,11 @@ class Resources:
     swap: int = 0
     shm: int | None = None
     pids: int | None = None
-    io_weight: int | None = None
-    """Block I/O weight, 10 to 1000; the engine drops it where the kernel has none."""
     ulimits: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     """Soft and hard value by name."""
     cgroup_parent: str = ""
+    io_weight: int | None = None
+    """Block I/O weight, 10 to 1000; the engine drops it where the kernel has none."""
 
 
 @dataclass(frozen=True)
