@@ -242,8 +242,8 @@ class RunningHub:
         return self.server(user, server)
 
     def settle(self, user: str, server: str = "") -> None:
-        """Wait until nothing is pending for a server, as after a hub's restart."""
-        self.wait_for(lambda: not self.server(user, server).get("pending"), 60, f"{user} to settle")
+        """Wait until nothing is pending for a server, as after a restart: up to the hub's http_timeout."""
+        self.wait_for(lambda: not self.server(user, server).get("pending"), 170, f"{user} to settle")
 
     def server(self, user: str, server: str = "") -> dict[str, Any]:
         """A server's model, or an empty one."""
