@@ -226,7 +226,14 @@ class DS01Spawner(SessionEndings, SessionMixin, DockerSpawner):  # type: ignore[
             return site.environments.choose(person, limits, options.environment, fallback)
 
         environment = await asyncio.to_thread(choose)
-        resolved = await self._present(environment)
+        try:
+            resolved = await self._present(environment)
+        except Refused as refused:
+            if refused.refusal.code == "image-missing":
+                # The list may be some seconds old: what was deleted meanwhile is refused as unknown.
+                site.environments.forget()
+                await asyncio.to_thread(choose)
+            raise
         images = site.environments.images
         if self.judges_images:
             await images.run(site.environments.refuse_unfit, resolved, options.gpu != "none")

@@ -45,6 +45,11 @@ class Handler(web.RequestHandler):
         self.set_header("X-Content-Type-Options", "nosniff")
         self.set_header("Cache-Control", "no-store")
 
+    def fragment(self, template: str, **context: Any) -> None:
+        """Finish with ``ds01/<template>``, marked as ours so that a page may swap it in."""
+        self.set_header("DS01-Fragment", "1")
+        self.finish(self.ctx.templates.get_template(f"ds01/{template}").render(**context))
+
 
 class PersonHandler(HubOAuthenticated, Handler):  # type: ignore[misc]
     """A handler for somebody the hub knows. ``person`` is set before the method runs."""
@@ -199,11 +204,6 @@ class FragmentHandler(Handler):
 
     def check_xsrf_cookie(self) -> None:
         """The key travels in a header that no other site can set, so it is its own proof."""
-
-    def fragment(self, template: str, **context: Any) -> None:
-        """Finish with ``ds01/<template>``, marked as ours so that the page may swap it in."""
-        self.set_header("DS01-Fragment", "1")
-        self.finish(self.ctx.templates.get_template(f"ds01/{template}").render(**context))
 
 
 def explain(error: BaseException | None, status: int) -> tuple[int, dict[str, Any]]:

@@ -25,8 +25,10 @@ def test_a_crash_shows_the_last_lines_of_the_log_as_text(hub, visit, sessions_of
     assert alice.errors == []
     assert sessions_of("alice") == []
     # The way on: the same form with the choices kept, and an environment that works.
-    if alice.page.get_by_role("link", name="Start again").count():
-        alice.page.get_by_role("link", name="Start again").click()
+    again = alice.page.get_by_role("link", name="Start again")
+    expect(again.or_(alice.start_button).first).to_be_visible()
+    if again.count():
+        again.click()
     chosen = alice.chosen()
     assert (chosen["gpu"], chosen["environment"]) == ("1g.10gb", "breaks")
     assert "p" in (chosen.get("project"), chosen.get("project_new"))

@@ -116,6 +116,16 @@ class CoursePage(PageHandler):
         self.redirect(f"{service}courses/{course}")
 
 
+class ClassFragment(PageHandler):
+    """Who of the roster works now, for the page that shows it already."""
+
+    async def get(self, course: str) -> None:
+        """For its staff alone. By the person's own log-in: a page's key knows nothing of hub scopes."""
+        teacher = teacher_of(self)
+        row = await self.ctx.store(lambda s: teaching.own_course(s, teacher, course))
+        self.fragment("service/class.html", roster=await teaching.roster(self.ctx, row, self.ctx.clock()))
+
+
 async def act_on(context: Context, teacher: Teacher, course: str, act: str) -> dict[str, Any]:
     """Publish, step back, prepull or close; returns what came of it."""
     from ...images import course as courses
@@ -243,6 +253,7 @@ def routes() -> list[tuple[str, Any]]:
     return [
         (r"courses", CoursesPage),
         (rf"courses/{COURSE}", CoursePage),
+        (rf"courses/{COURSE}/class", ClassFragment),
         (r"api/courses", CoursesApi),
         (rf"api/courses/{COURSE}", CourseApi),
         (rf"api/courses/{COURSE}/(build|publish|back|prepull|close)", CourseActApi),

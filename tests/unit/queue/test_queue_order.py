@@ -3,7 +3,7 @@
 from datetime import datetime, timedelta, timezone
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from ds01spawner.placement.model import Block, Card, Device, GpuRequest, Holding, Inventory
@@ -183,6 +183,7 @@ DRAWN = st.lists(
 )
 
 
+@example([(0, 719, 2, 2), (0, 720, 1, 0), (1, 510, 1, 2)], set(), 211)
 @settings(max_examples=150, deadline=None)
 @given(DRAWN, st.sets(st.sampled_from([A, B])), st.integers(1, 500))
 def test_no_device_is_promised_twice_and_the_head_is_never_delayed(drawn, held, minutes):
@@ -203,8 +204,10 @@ def test_no_device_is_promised_twice_and_the_head_is_never_delayed(drawn, held, 
     if answer.waiting:
         # Whoever heads those who wait starts no later than if nobody had been behind.
         head = answer.waiting[0]
-        before = line[: line.index(head)]
-        alone = decide([*before, head], pool(*held, ends=ends), Usage(), NOW, Rules())
+        front = line[: line.index(head) + 1]
+        # A person's second place comes later only while the first one is in the line.
+        assume(line_up(front, Usage(), NOW, Rules()) == front)
+        alone = decide(front, pool(*held, ends=ends), Usage(), NOW, Rules())
         key = pool().key(head)
         assert alone.targets[key] == answer.targets[key]
         if (target := answer.targets[key]) is not None:
