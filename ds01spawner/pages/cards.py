@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from urllib.parse import quote
 
 from ..idle.model import Decision
 from . import text
-from .inputs import KeepAlive, Series, SessionInfo
+from .inputs import EnvironmentKind, KeepAlive, Runs, Series, SessionInfo
 
 GROUND_NAMES = {
     "kernels": "Notebook kernels",
@@ -26,6 +26,12 @@ VERDICTS = {
     "unknown": "cannot be measured just now, so it counts as in use",
     "unsupported": "not measured here",
     "ignored": "does not count",
+}
+RENEWED: Mapping[EnvironmentKind, str] = {
+    "course": "the course has published another image",
+    "mine": "you have built or changed this environment",
+    "shared": "its owner has built or changed this environment",
+    "lab": "the site has renewed this environment",
 }
 SPARK_WIDTH, SPARK_HEIGHT = 120, 28
 
@@ -90,6 +96,10 @@ class SessionCard:
     stop_url: str
     """Address of the hub's API that stops the server."""
     project: str
+    environment: str = ""
+    """Id of the environment, where its title says something else."""
+    update: str = ""
+    """That the environment has another image by now, and what to do; empty where it has not."""
 
 
 def session_card(
@@ -99,20 +109,25 @@ def session_card(
     decision: Decision | None = None,
     series: Sequence[Series] = (),
     keep: KeepAlive | None = None,
-    environment_title: str = "",
+    runs: Runs | None = None,
     unwatched: str = "It has just started; nothing is measured yet.",
     hub_url: str = "/hub/",
     user_url: str = "",
     service_url: str = "",
 ) -> SessionCard:
-    """Build a card. ``decision`` None means that nobody has looked at the session; ``unwatched`` says why."""
+    """Build a card. ``decision`` None means that nobody has looked at the session; ``unwatched`` says why.
+
+    ``runs`` None means that nobody knows (any more) what its environment is.
+    """
+    runs = runs or Runs()
+    title = runs.title or info.environment
     server = quote(info.server, safe="")
     user = quote(info.user, safe="@~")
     path = f"servers/{server}" if info.server else "server"
     return SessionCard(
         address=f"{info.user}/{info.server}" if info.server else info.user,
         server=info.server,
-        title=" · ".join(p for p in (info.project, environment_title or info.environment) if p),
+        title=" · ".join(p for p in (info.project, title) if p),
         compute=", ".join(info.gpus) or "CPU only",
         up=text.duration(now - info.started_at) if info.started_at else text.UNKNOWN,
         started_at=info.started_at,
@@ -131,7 +146,17 @@ def session_card(
         dialog=f"ds01-retire-{server or 'default'}",
         stop_url=f"{hub_url}api/users/{user}/{path}",
         project=info.project,
+        environment=info.environment if title != info.environment else "",
+        update=_update(runs),
     )
+
+
+def _update(runs: Runs) -> str:
+    """What to do to get the newer image."""
+    if not runs.newer:
+        return ""
+    since = f"{RENEWED[runs.kind]} since this session started"
+    return f"Update available: {since}. To use it, retire this session and start again; your project stays."
 
 
 def spark(series: Series) -> Spark:

@@ -128,6 +128,16 @@ class SessionInfo:
 
 
 @dataclass(frozen=True)
+class Runs:
+    """The environment a session runs, as it is now."""
+
+    title: str = ""
+    kind: EnvironmentKind = "lab"
+    newer: bool = False
+    """Whether a start made now would get another image than the session runs."""
+
+
+@dataclass(frozen=True)
 class KeepAlive:
     """What keeping alive is still worth: the step it adds and what is left of the cap."""
 

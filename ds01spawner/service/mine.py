@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from ..errors import StoreError
+from ..engines.docker.ledger import SessionRecord
+from ..errors import DS01Error, StoreError
 from ..idle.model import Decision
 from ..idle.notices import banner
 from ..pages import text
 from ..pages.cards import SessionCard
-from ..pages.inputs import KeepAlive, Series
+from ..pages.inputs import KeepAlive, Runs, Series
 from ..policy.resolve import Person
 from ..store import Store
 from . import views
 from .context import Context
 from .snapshot import Snapshot
+
+log = logging.getLogger(__name__)
 
 
 async def cards(
@@ -55,8 +60,20 @@ async def cards(
         keeps,
         await decisions(context, sessions),
         series(context, sessions),
+        await runs(context, person, records),
         await _unwatched(context, now),
     )
+
+
+async def runs(context: Context, person: Person, records: Sequence[SessionRecord]) -> Mapping[str, Runs]:
+    """What the sessions run, by session id; nothing while the environments cannot be read."""
+    if not records:
+        return {}
+    try:
+        return await asyncio.to_thread(views.runs, context.site.environments, person, records)
+    except DS01Error as error:
+        log.info("The environments of %s's sessions are not known: %s", person.name, error)
+        return {}
 
 
 async def _unwatched(context: Context, now: datetime) -> str:

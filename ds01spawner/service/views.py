@@ -7,12 +7,14 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from ..engines.docker.ledger import SessionRecord
+from ..environments import Environments
 from ..idle import keepalive
 from ..idle.model import Decision
 from ..idle.rules import from_policy
+from ..images.catalogue import update_available
 from ..pages import text
 from ..pages.cards import SessionCard, session_card
-from ..pages.inputs import KeepAlive, Series, SessionInfo
+from ..pages.inputs import KeepAlive, Runs, Series, SessionInfo
 from ..pages.strip import Strip, build_strip, card_titles
 from ..policy.resolve import Limits, Person
 from ..store import Store
@@ -79,6 +81,20 @@ def keep_alive(store: Store, limits: Limits, session: str, user: str, now: datet
     return KeepAlive(step, timedelta(seconds=max(0.0, left)), keepalive.until(granted), off)
 
 
+def runs(environments: Environments, person: Person, records: Sequence[SessionRecord]) -> dict[str, Runs]:
+    """What each session runs, by session id; one whose environment is gone is left out. Blocking."""
+    by_id = {e.id: e for e in environments.all(person)}
+    found = {}
+    for labels in (r.labels for r in records):
+        environment = by_id.get(labels.environment)
+        if environment is None:
+            continue
+        facts = environments.facts(environment.pinned or environment.image)
+        newer = update_available(labels.image, facts.id if facts else "")
+        found[labels.session] = Runs(environment.name, environment.kind, newer)
+    return found
+
+
 def cards(
     snapshot: Snapshot,
     person: Person,
@@ -87,6 +103,7 @@ def cards(
     keeps: Mapping[str, KeepAlive],
     decisions: Mapping[str, Decision],
     series: Mapping[str, Sequence[Series]],
+    known: Mapping[str, Runs],
     unwatched: str,
 ) -> list[SessionCard]:
     """The person's sessions as cards; the maps are by session id."""
@@ -98,6 +115,7 @@ def cards(
             decision=decisions.get(r.labels.session),
             series=series.get(r.labels.session, ()),
             keep=keeps.get(r.labels.session),
+            runs=known.get(r.labels.session),
             unwatched=unwatched,
             hub_url=urls.hub,
             user_url=urls.server(r.labels.user, r.labels.server),

@@ -17,7 +17,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 from ds01spawner.idle.model import Decision, Ground, Memory
 from ds01spawner.options import LaunchOptions
 from ds01spawner.pages.cards import session_card
-from ds01spawner.pages.inputs import KeepAlive, Series, SessionInfo
+from ds01spawner.pages.inputs import KeepAlive, Runs, Series, SessionInfo
 from ds01spawner.pages.render import render
 
 CHROMIUM = os.environ.get("DS01_CHROMIUM", "/usr/bin/chromium")
@@ -85,7 +85,7 @@ CARDS = render(
                 Series("GPU activity", unavailable="the load of this slice cannot be measured"),
             ),
             keep=KeepAlive(timedelta(hours=1), timedelta(hours=3)),
-            environment_title="PyTorch 2.6",
+            runs=Runs("PyTorch 2.6", "lab", newer=True),
             user_url="/user/alice/",
             service_url="/services/ds01/",
         )

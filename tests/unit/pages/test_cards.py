@@ -9,7 +9,7 @@ import pytest
 from ds01spawner.idle.model import Decision, Ground, Memory
 from ds01spawner.pages import text
 from ds01spawner.pages.cards import session_card, spark
-from ds01spawner.pages.inputs import KeepAlive, Series, SessionInfo
+from ds01spawner.pages.inputs import KeepAlive, Runs, Series, SessionInfo
 
 NOW = datetime(2026, 3, 3, 14, 0, tzinfo=timezone.utc)
 INFO = SessionInfo(
@@ -74,6 +74,34 @@ def test_default_server_and_odd_names():
     card = session_card(info, NOW)
     assert card.stop_url == "/hub/api/users/a%20b%2Fc@x/server"
     assert (card.address, card.up, card.compute) == ("a b/c@x", "n/a", "CPU only")
+
+
+@pytest.mark.parametrize(
+    ("runs", "title", "environment", "update"),
+    [
+        (None, "thesis · pytorch-2.6", "", ""),
+        (Runs("pytorch-2.6"), "thesis · pytorch-2.6", "", ""),
+        (Runs("PyTorch 2.6"), "thesis · PyTorch 2.6", "pytorch-2.6", ""),
+        (
+            Runs("NLP", "course", newer=True),
+            "thesis · NLP",
+            "pytorch-2.6",
+            "Update available: the course has published another image since this session started. "
+            "To use it, retire this session and start again; your project stays.",
+        ),
+    ],
+)
+def test_a_card_names_its_environment_and_says_when_there_is_a_newer_one(runs, title, environment, update):
+    card = session_card(INFO, NOW, runs=runs)
+    assert (card.title, card.environment, card.update) == (title, environment, update)
+
+
+@pytest.mark.parametrize(
+    ("kind", "who"),
+    [("mine", "you have built"), ("shared", "its owner has built"), ("lab", "the site has renewed")],
+)
+def test_who_renewed_an_environment(kind, who):
+    assert who in session_card(INFO, NOW, runs=Runs("T", kind, newer=True)).update
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from bs4 import BeautifulSoup
 from page_samples import HOSTILE, NOW, hostile
 
 from ds01spawner.pages.cards import session_card
-from ds01spawner.pages.inputs import KeepAlive, Series, SessionInfo
+from ds01spawner.pages.inputs import KeepAlive, Runs, Series, SessionInfo
 from ds01spawner.pages.launch import launch_view, quota_line
 from ds01spawner.pages.render import render
 from ds01spawner.pages.strip import build_strip
@@ -84,7 +84,7 @@ def test_session_cards_and_notices(name):
         NOW,
         series=(Series(name, unavailable=name), Series(name, (1.0, 2.0), unit=name)),
         keep=KeepAlive(timedelta(hours=1), timedelta(hours=2), refused=name),
-        environment_title=name,
+        runs=Runs(name, "shared", newer=True),
     )
     html = render("ds01/sessions.html", cards=[card], dialogs=True)
     notice = {"id": 1, "level": name, "text": name, "kind": "idle", "session": name, "server": name}
