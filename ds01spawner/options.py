@@ -77,15 +77,15 @@ class LaunchOptions(BaseModel):
             raise ValueError('gpu is "none", "auto", "full" or a slice profile such as "1g.10gb"')
         return value
 
-    def summary(self) -> str:
-        """One readable line: project, environment and compute."""
+    def summary(self, environment: str = "") -> str:
+        """One readable line: project, environment (its title where that is given) and compute."""
         count = f"{self.gpu_count} × " if self.gpu != "none" and self.gpu_count > 1 else ""
         gpu = "CPU only" if self.gpu == "none" else count + self.gpu
-        return " · ".join(p for p in (self.project, self.environment, gpu) if p)
+        return " · ".join(p for p in (self.project, environment or self.environment, gpu) if p)
 
-    def stored(self) -> dict[str, Any]:
+    def stored(self, environment: str = "") -> dict[str, Any]:
         """The plain dict to keep as ``user_options``, with its summary."""
-        return {**self.model_dump(exclude_defaults=True), "profile": self.summary()}
+        return {**self.model_dump(exclude_defaults=True), "profile": self.summary(environment)}
 
 
 def parse_options(raw: object) -> LaunchOptions:

@@ -200,12 +200,16 @@ class SessionMixin(_Spawner):  # type: ignore[misc]
             self.options = parse_options(raw)
         except Refused as refused:
             raise SessionRefused(refused.refusal) from None
-        self.user_options = self.options.stored()
+        self.keep_options(self.options)
+        return self.options
+
+    def keep_options(self, options: LaunchOptions, environment: str = "") -> None:
+        """Keep options as the hub does, summed up with the environment's title once that is known."""
+        self.user_options = options.stored(environment)
         orm = getattr(self, "orm_spawner", None)
         if orm is not None and orm.user_options != self.user_options:
-            # The hub's admin page shows the readable summary; a later start without options reuses these.
+            # The hub's pages show the readable summary; a later start without options reuses these.
             orm.user_options = self.user_options
-        return self.options
 
     def options_from_query(self, query: dict[str, Any]) -> Any:
         """A link never starts anything: the form opens, filled in, and waits for a click."""

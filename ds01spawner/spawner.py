@@ -226,6 +226,7 @@ class DS01Spawner(SessionEndings, SessionMixin, DockerSpawner):  # type: ignore[
             return site.environments.choose(person, limits, options.environment, fallback)
 
         environment = await asyncio.to_thread(choose)
+        self.keep_options(options, environment.name)
         try:
             resolved = await self._present(environment)
         except Refused as refused:
@@ -273,6 +274,8 @@ class DS01Spawner(SessionEndings, SessionMixin, DockerSpawner):  # type: ignore[
             if environment.pinned or environment.kind in ("mine", "shared") or self.pull_policy == "never":
                 raise
         loop, log = asyncio.get_running_loop(), self.progress_log
+        if self._turn is not None:
+            self._turn.aside()
 
         def tell(line: str) -> None:
             loop.call_soon_threadsafe(partial(log.step, "image", line, finished=False, fraction=0.5))

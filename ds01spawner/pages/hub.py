@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from . import keys
+from .steps import Step, steps
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,10 @@ class HubContext:
     def ending(self, server: str) -> Any:
         """How the person's last session on ``server`` ended (an `endings.Ending`), or None."""
         return self.endings(server) if self.key else None
+
+    def steps(self, spawner: Any) -> tuple[Step, ...]:
+        """The rows of the pending page for a spawner that starts (its ``progress_log`` has the events)."""
+        return steps(getattr(getattr(spawner, "progress_log", None), "events", ()))
 
     def notices(self) -> list[Any]:
         """What the person should read (rows of the store), most urgent first."""

@@ -12,13 +12,14 @@ from types import SimpleNamespace
 import pytest
 from hubpages import AXE, NOW, ORIGIN, hub_page, launch_page, person, serve, spawner
 from page_samples import hostile, sample
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from ds01spawner.idle.model import Decision, Ground, Memory
 from ds01spawner.options import LaunchOptions
 from ds01spawner.pages.cards import session_card
 from ds01spawner.pages.inputs import KeepAlive, Runs, Series, SessionInfo
 from ds01spawner.pages.render import render
+from ds01spawner.progress import Progress
 
 CHROMIUM = os.environ.get("DS01_CHROMIUM", "/usr/bin/chromium")
 ARGUMENTS = [
@@ -40,6 +41,10 @@ ENDED = SimpleNamespace(
     log_tail="Killed\n",
     kind="crashed",
 )
+TURN = Progress()
+for name in ("checks", "image", "workspace", "device", "container"):
+    TURN.step(name)
+TURN.step("turn", "3 starts are before yours", finished=False)
 RACE = LaunchOptions(project="brand-new", environment="cpu", gpu="3g.40gb", wait=True)
 
 CARDS = render(
@@ -100,6 +105,7 @@ PAGES = {
     "/launch-no-gpu": launch_page(sample(statuses=(), inventory_problem="The GPU driver does not answer.")),
     "/launch-hostile": launch_page(hostile()),
     "/pending": hub_page("spawn_pending.html"),
+    "/pending-turn": hub_page("spawn_pending.html", spawner=spawner(progress_log=TURN)),
     "/stopping": hub_page("stop_pending.html"),
     "/ended": hub_page("not_running.html", ending=ENDED),
     "/failed": hub_page("not_running.html", failed=True, failed_message="The image has no Jupyter server."),
@@ -257,6 +263,44 @@ def test_progress_ticks_steps_and_marks_the_one_that_failed(browser: Browser) ->
     assert page.inner_text('[data-step="image"] [data-text]') == "<b>Environment</b>"
     assert "Pulling: 3.2 of 8.1 GB" in page.text_content("#progress-log")
     context.close()
+
+
+def test_a_step_that_not_every_start_has_gets_its_row_when_it_happens(browser: Browser) -> None:
+    events = [
+        {"progress": 5, "message": "checked", "step": "checks", "finished": True},
+        {"progress": 15, "message": "Cloning <b>x</b>", "step": "fetch", "finished": False},
+        {"progress": 20, "message": "Cloned", "step": "fetch", "finished": True},
+        *(
+            {"progress": 25, "step": s, "finished": True}
+            for s in ("image", "workspace", "device", "container")
+        ),
+        {"progress": 61, "message": "3 starts are before yours", "step": "turn", "finished": False},
+    ]
+    stream = "".join(f"data: {json.dumps(e)}\n\n" for e in events)
+    context = browser.new_context()
+    page = context.new_page()
+    serve(page, PAGES)
+    page.route("**/hub/api/progress", lambda r: r.fulfill(body=stream, content_type="text/event-stream"))
+    page.goto(ORIGIN + "/pending")
+    expect(page.locator('[data-step="turn"]')).to_contain_text("3 starts are before yours")
+    rows = page.locator("#ds01-steps li")
+    assert [r.get_attribute("data-step") for r in rows.all()] == [
+        "checks", "fetch", "image", "workspace", "device", "container", "turn", "started", "jupyter",
+    ]  # fmt: skip
+    assert page.locator('[data-step="fetch"]').get_attribute("data-state") == "done"
+    assert page.locator('[data-step="fetch"] [data-text]').inner_text() == "Cloned"
+    context.close()
+
+
+def test_without_javascript_the_steps_so_far_are_shown(browser: Browser) -> None:
+    page = open_page(browser, "/pending-turn", 375, "light", javascript=False)
+    states = {
+        r.get_attribute("data-step"): r.get_attribute("data-state")
+        for r in page.locator("#ds01-steps li").all()
+    }
+    assert (states["container"], states["turn"], states["started"]) == ("done", "now", None)
+    expect(page.locator('[data-step="turn"]')).to_contain_text("3 starts are before yours")
+    page.context.close()
 
 
 def test_without_javascript_the_form_is_whole(browser: Browser) -> None:

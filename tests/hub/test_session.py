@@ -79,7 +79,7 @@ def test_docker_shows_limits_labels_and_hardening(hub, engine, alice):
 
 
 def test_the_admin_page_gets_a_readable_profile(hub, alice):
-    assert hub.server("alice")["user_options"]["profile"] == "thesis · 1g.10gb"
+    assert hub.server("alice")["user_options"]["profile"] == "thesis · JupyterLab · 1g.10gb"
 
 
 def test_files_in_the_project_stay_and_others_go(hub, engine, sessions_of):
