@@ -37,14 +37,8 @@ LATER = [("device", ""), ("container", ""), ("started", ""), ("jupyter", "")]
         ),
         (
             [event("checks"), event("image"), event("fetch"), event("workspace")],
-            [
-                ("checks", "done"),
-                ("image", "done"),
-                ("fetch", "done"),
-                ("workspace", "done"),
-                ("device", "now"),
-            ]
-            + LATER[1:],
+            [(n, "done") for n in ("checks", "image", "fetch", "workspace")]
+            + [("device", "now"), *LATER[1:]],
         ),
         (
             [event(n) for n in EXPECTED if n not in ("started", "jupyter")] + [event("turn", finished=False)],
