@@ -87,6 +87,7 @@ def configure(
     settings.write()
     _network(hub, str(given.get("network_name") or NETWORK), settings)
     _append(hub, "template_paths", template_dirs())
+    _secure_cookies(hub)
     _templates(hub, settings, _service_path(hub))
     _scopes(hub)
     if service:
@@ -111,6 +112,18 @@ def _listed(section: Config, name: str) -> list[Any]:
     if value is None:
         return []
     return list(value) if isinstance(value, (list, tuple)) else list(value.get_value([]))
+
+
+def _secure_cookies(hub: Config) -> None:
+    """Where the hub is reached by TLS, its XSRF cookie is for TLS alone, as its other cookies are."""
+    if not str(hub.get("public_url") or "").startswith("https://"):
+        return
+    given = hub.get("tornado_settings")
+    settings = dict(given if isinstance(given, Mapping) else given.get_value({}) if given else {})
+    hub["tornado_settings"] = {
+        **settings,
+        "xsrf_cookie_kwargs": {"secure": True, **settings.get("xsrf_cookie_kwargs", {})},
+    }
 
 
 def _service_path(hub: Config) -> str:

@@ -123,7 +123,8 @@ def make_context(settings: Settings, env: dict[str, str]) -> Context:
 async def serve(env: dict[str, str]) -> None:
     """Run until the process is told to end."""
     context = make_context(load_settings(), env)
-    app = make_app(context)
+    secure = env.get("JUPYTERHUB_PUBLIC_URL", "").startswith("https://")
+    app = make_app(context, **({"xsrf_cookie_kwargs": {"secure": True}} if secure else {}))
     address = urlsplit(env["JUPYTERHUB_SERVICE_URL"])
     server = HTTPServer(app, xheaders=True, max_body_size=2 * 1024 * 1024)
     server.listen(address.port or 80, address.hostname or "127.0.0.1")

@@ -90,7 +90,13 @@ class Visitor:
 
     def in_lab(self, server: str = "") -> None:
         """Wait until JupyterLab is there to work in."""
-        self.page.wait_for_url(f"**/user/{self.user}/{server + '/' if server else ''}lab**")
+        try:
+            self.page.wait_for_url(f"**/user/{self.user}/{server + '/' if server else ''}lab**")
+        except Error as error:
+            # Chromium gives up what it just loads when the engine adds a container's network device.
+            if "ERR_NETWORK_CHANGED" not in str(error):
+                raise
+            self.go(f"user/{self.user}/{server}")
         expect(self.page.locator(".jp-LauncherCard").first).to_be_visible(timeout=PATIENCE_MS)
 
     # --- JupyterLab -------------------------------------------------------------------------------

@@ -84,3 +84,38 @@ def test_an_engine_that_does_not_answer_is_said(c, tmp_path):
     c.DS01Spawner.extra_settings = {"docker_host": f"unix://{tmp_path}/none.sock"}
     with pytest.raises(EngineError, match="engine does not answer"):
         configure(c)
+
+
+@pytest.mark.parametrize(
+    ("public_url", "given", "found"),
+    [
+        ("https://hub.example.org/", {}, {"xsrf_cookie_kwargs": {"secure": True}}),
+        (
+            "https://hub.example.org/",
+            {"headers": {"X-A": "b"}, "xsrf_cookie_kwargs": {"samesite": "Strict"}},
+            {"headers": {"X-A": "b"}, "xsrf_cookie_kwargs": {"secure": True, "samesite": "Strict"}},
+        ),
+        (
+            "https://hub.example.org/",
+            {"xsrf_cookie_kwargs": {"secure": False}},
+            {"xsrf_cookie_kwargs": {"secure": False}},
+        ),
+        ("http://hub.example.org/", {"headers": {}}, {"headers": {}}),
+        ("", {"headers": {}}, {"headers": {}}),
+    ],
+)
+def test_a_hub_reached_by_tls_keeps_its_xsrf_cookie_to_tls(c, public_url, given, found):
+    c.JupyterHub.public_url = public_url
+    c.JupyterHub.tornado_settings = given
+    configure(c)
+    assert c.JupyterHub.tornado_settings == found
+
+
+def test_settings_of_tornado_that_are_only_added_to_are_kept(c):
+    c.JupyterHub.public_url = "https://hub.example.org/"
+    c.JupyterHub.tornado_settings.update({"headers": {"X-A": "b"}})
+    configure(c)
+    assert c.JupyterHub.tornado_settings == {
+        "headers": {"X-A": "b"},
+        "xsrf_cookie_kwargs": {"secure": True},
+    }
