@@ -13,7 +13,16 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from .errors import Refusal, Refused, StoreError
-from .images.catalogue import Environment, Listed, choose, discover, load_catalogue, visible, with_facts
+from .images.catalogue import (
+    Environment,
+    Listed,
+    Share,
+    choose,
+    discover,
+    load_catalogue,
+    visible,
+    with_facts,
+)
 from .images.course import candidate_environment, course_environments
 from .images.engine import ImageMissing, Images, Resolved, split_reference
 from .images.facts import ImageFacts
@@ -108,7 +117,7 @@ class Environments:
     def all(self, person: Person, fallback: str = "") -> tuple[Environment, ...]:
         """Every environment that could concern a person; ``fallback`` is the image without a catalogue,
         the site's where not given."""
-        own = discover(self._images(), person.name, person.groups)
+        own = discover(self._images(), person.name, person.groups, shares=self.shares())
         return (*self.lab(fallback), *self.courses(), *own)
 
     def lab(self, fallback: str = "") -> tuple[Environment, ...]:
@@ -134,6 +143,17 @@ class Environments:
             if row["state"] == "published" and candidate and candidate != row["data"].get("pinned"):
                 found.append(candidate_environment(row))
         return tuple(found)
+
+    def shares(self) -> tuple[Share, ...]:
+        """What people share; nothing while the store is down, since nobody could say with whom."""
+        try:
+            rows = self._store().shares()
+        except StoreError:
+            return ()
+        groups: dict[tuple[str, str], set[str]] = {}
+        for row in rows:
+            groups.setdefault((row["environment"], row["owner"]), set()).add(row["group"])
+        return tuple(Share(e, owner, frozenset(g)) for (e, owner), g in groups.items())
 
     def course(self, environment: Environment) -> dict[str, Any]:
         """The document of an environment's course; empty where it is no course's."""

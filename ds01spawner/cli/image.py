@@ -9,10 +9,10 @@ from typing import Annotated, Any
 
 import typer
 
-from ..images import logtext, recipe, snapshot
+from ..images import logtext, recipe, sharing, snapshot
 from ..images.builds import FINAL, BuildLimits, BuildRequest, BuildRunner
 from ..images.catalogue import OWNER_LABEL, Listed, load_catalogue
-from ..images.engine import Images
+from ..images.engine import ImageMissing, Images
 from ..images.naming import checked_tag, parse_user_image, user_image
 from ..images.preflight import check as preflight
 from ..images.preflight import needs_probe
@@ -81,7 +81,8 @@ def list_images(
     user: Annotated[str, typer.Option(help="Only this person's.")] = "", as_json: Json = False
 ) -> None:
     """List people's and courses' images on the engine."""
-    images = Images(load_settings().docker_host)
+    settings = load_settings()
+    images, shared = Images(settings.docker_host), _shared(settings)
     used = images.in_use()
     rows = []
     for facts in images.list():
@@ -99,15 +100,27 @@ def list_images(
                     "size": facts.size,
                     "created": facts.created,
                     "in_use_by": list(used.get(facts.id, ())),
+                    "shared_with": shared.get(reference, []),
                     "reproducible": facts.labels.get("ds01.image.reproducible", "") != "false",
                 }
             )
     rows.sort(key=lambda r: str(r["image"]))
-    emit(rows, as_json, lambda _: table(("image", "owner", "size", "created", "in use by"), map(_row, rows)))
+    columns = ("image", "owner", "size", "created", "in use by", "shared with")
+    emit(rows, as_json, lambda _: table(columns, map(_row, rows)))
 
 
 def _row(row: dict[str, Any]) -> tuple[object, ...]:
-    return (row["image"], row["owner"], _gib(row["size"]), row["created"][:16], ", ".join(row["in_use_by"]))
+    used, shared = ", ".join(row["in_use_by"]), ", ".join(row["shared_with"])
+    return (row["image"], row["owner"], _gib(row["size"]), row["created"][:16], used, shared)
+
+
+def _shared(settings: Settings) -> dict[str, list[str]]:
+    store = Store.open(settings.store)
+    groups: dict[str, list[str]] = {}
+    for share in store.shares():
+        groups.setdefault(share["environment"], []).append(share["group"])
+    store.close()
+    return groups
 
 
 def _gib(size: int | None) -> str | None:
@@ -186,6 +199,52 @@ def tag_image(
     emit({"ok": True, "image": reference}, as_json, lambda _: print(f"{environment} is kept as {reference}"))
 
 
+Own = Annotated[str, typer.Argument(help="Somebody's environment, ds01-USER/PROJECT:TAG.")]
+
+
+@image.command("share")
+def share(
+    environment: Own,
+    group: Annotated[str, typer.Option(help="Hub group whose members see it from now on.")],
+    as_json: Json = False,
+) -> None:
+    """Share an environment with a group. As an administrator: any environment, with any group."""
+    if not sharing.is_group_name(group):
+        refuse(f"{group[:40]!r} is not the name of a group.", as_json)
+    settings = load_settings()
+    parsed = parse_user_image(environment)
+    if parsed is None:
+        refuse(f"{environment} is not somebody's environment (ds01-USER/PROJECT:TAG).", as_json)
+    try:
+        facts = Images(settings.docker_host).inspect(environment)
+    except ImageMissing:
+        refuse(f"{environment} is not on this machine.", as_json)
+    store = Store.open(settings.store)
+    known = store.get_environment(environment)
+    owner = known["owner"] if known else facts.labels.get(OWNER_LABEL, "") or parsed.owner
+    store.share(environment, group, owner, getpass.getuser(), utcnow())
+    _tell_shared(store, environment, as_json)
+
+
+@image.command("unshare")
+def unshare(
+    environment: Own,
+    group: Annotated[str, typer.Option(help="Only this group; all of them, where not given.")] = "",
+    as_json: Json = False,
+) -> None:
+    """End the sharing of an environment. Sessions that run it go on; the next start is refused."""
+    store = Store.open(load_settings().store)
+    store.unshare(environment, getpass.getuser(), utcnow(), group or None)
+    _tell_shared(store, environment, as_json)
+
+
+def _tell_shared(store: Store, environment: str, as_json: bool) -> None:
+    groups = [s["group"] for s in store.shares(environment=environment)]
+    words = f"is shared with {', '.join(groups)}" if groups else "is shared with nobody"
+    data = {"ok": True, "image": environment, "shared_with": groups}
+    emit(data, as_json, lambda _: print(f"{environment} {words}"))
+
+
 @image.command("prune")
 def prune(
     days: Annotated[int, typer.Option(min=1, help="Remove what was not used for so many days.")] = 90,
@@ -204,6 +263,7 @@ def prune(
     for item in plan:
         if item.remove and yes:
             images.remove(item.reference)
+            store.unshare(item.reference, getpass.getuser(), utcnow())
             removed.append(item.reference)
     rows = [(i.reference, "remove" if i.remove else "keep", _gib(i.size), i.reason) for i in plan]
     data = {"dry_run": not yes, "removed": removed, "plan": [vars(i) for i in plan]}

@@ -26,7 +26,6 @@ OWNER_LABEL = "ds01.image.owner"
 TITLE_LABEL = "ds01.image.title"
 DESCRIPTION_LABEL = "ds01.image.description"
 FRAMEWORK_LABEL = "ds01.framework"
-GROUPS_LABEL = "ds01.image.groups"
 REPRODUCIBLE_LABEL = "ds01.image.reproducible"
 RECIPE_LABEL = "ds01.image.recipe"
 
@@ -137,26 +136,40 @@ def _lab(key: str, entry: CatalogueEntry) -> Environment:
     return Environment(id=key, kind="lab", **{**data, "groups": frozenset(data["groups"])})
 
 
+@dataclass(frozen=True)
+class Share:
+    """An environment that its owner shares with some groups."""
+
+    environment: str
+    owner: str
+    groups: frozenset[str]
+
+
 def discover(
-    images: Iterable[ImageFacts], person: str, groups: Iterable[str] = (), uid: int | None = None
+    images: Iterable[ImageFacts],
+    person: str,
+    groups: Iterable[str] = (),
+    uid: int | None = None,
+    shares: Iterable[Share] = (),
 ) -> tuple[Environment, ...]:
     """The images on the machine that are ``person``'s own, or shared with one of ``groups``.
 
-    Sharing is read from a label our builder writes last, so an image cannot claim another owner.
+    Whose an image is says its name, which our builder alone gives; with whom it is shared, ``shares``.
     """
-    mine, theirs = [], frozenset(groups)
+    found, theirs = [], frozenset(groups)
+    shared = {share.environment: share for share in shares}
     for facts in images:
         for tag in facts.tags:
             parsed = parse_user_image(tag)
             if parsed is None:
                 continue
-            own = owns(person, parsed, uid)
-            shared = frozenset(g for g in facts.labels.get(GROUPS_LABEL, "").split(",") if g)
-            if own or shared & theirs:
-                mine.append(
-                    from_image(facts, tag, "mine" if own else "shared", person if own else "", shared)
-                )
-    return tuple(sorted(mine, key=lambda e: e.id))
+            share = shared.get(tag)
+            with_groups = share.groups if share else frozenset()
+            if owns(person, parsed, uid):
+                found.append(from_image(facts, tag, "mine", person, with_groups))
+            elif share and share.groups & theirs:
+                found.append(from_image(facts, tag, "shared", share.owner, with_groups))
+    return tuple(sorted(found, key=lambda e: e.id))
 
 
 def from_image(

@@ -15,10 +15,11 @@ from ..errors import Refusal, Refused
 from ..options import is_project_name
 from ..policy.resolve import Limits, Person
 from . import course as courses
-from . import environments, logtext, snapshot
+from . import environments, logtext, sharing, snapshot
 from .builds import BuildRequest, BuildRunner, limits_from
-from .catalogue import GROUPS_LABEL, OWNER_LABEL, REPRODUCIBLE_LABEL, Listed
-from .naming import checked_tag, course_repository, user_image
+from .catalogue import OWNER_LABEL, REPRODUCIBLE_LABEL, Listed
+from .engine import ImageMissing
+from .naming import checked_tag, course_repository, owns, parse_user_image, user_image
 from .projectfiles import ProjectFileError, ProjectFiles
 from .recipe import FILE_NAME, Recipe, load_recipe, parse_recipe
 from .sitebuild import base_for
@@ -173,10 +174,11 @@ class Desk:
         self._own(person, environment)
         return environments.rollback(self.store, self.images, environment, self.clock(), to)
 
-    def delete(self, person: Person, environment: str) -> None:
-        """Delete an own environment; refused while a session uses it."""
-        self._own(person, environment)
-        environments.delete(self.store, self.images, environment)
+    def delete(self, person: Person, environment: str) -> list[str]:
+        """Delete an own environment, refused while a session uses it; the groups it was shared with."""
+        row = self._own(person, environment)
+        environments.delete(self.store, self.images, environment, row["data"])
+        return self.store.unshare(environment, person.name, self.clock())
 
     def tag(self, person: Person, environment: str, tag: str) -> str:
         """Keep an own environment as it is under a further tag."""
@@ -185,6 +187,24 @@ class Desk:
             return snapshot.tag(self.images, environment, tag)
         except ValueError as error:
             raise Refused(_wrong(str(error))) from None
+
+    def share(self, person: Person, limits: Limits, environment: str, group: str) -> list[str]:
+        """Share an own environment with a group; the groups it is shared with now."""
+        self._own(person, environment)
+        if no := sharing.refusal(person, limits, environment, group):
+            raise Refused(no)
+        self.store.share(environment, group, person.name, person.name, self.clock())
+        return self.shared_with(environment)
+
+    def unshare(self, person: Person, environment: str, group: str) -> list[str]:
+        """End it, from the group's next start on; also one that the limits no longer allow."""
+        self._own(person, environment)
+        self.store.unshare(environment, person.name, self.clock(), group)
+        return self.shared_with(environment)
+
+    def shared_with(self, environment: str) -> list[str]:
+        """The groups an environment is shared with."""
+        return [share["group"] for share in self.store.shares(environment=environment)]
 
     # ------------------------------------------------------------ keeping a session's packages
 
@@ -219,7 +239,7 @@ class Desk:
         tag = f"saved-{self.clock().strftime('%Y%m%d-%H%M%S')}"
         reference = user_image(person.name, project, tag)
         self._may_build(person, limits, reference)
-        labels = {OWNER_LABEL: person.name, REPRODUCIBLE_LABEL: "false", GROUPS_LABEL: ""}
+        labels = {OWNER_LABEL: person.name, REPRODUCIBLE_LABEL: "false"}
         snapshot.commit(self.images, container, reference, labels)
         current = self.images.inspect(reference)
         data: dict[str, Any] = {
@@ -258,10 +278,22 @@ class Desk:
             )
 
     def _own(self, person: Person, environment: str) -> Mapping[str, Any]:
-        row = self.store.get_environment(environment)
+        row = self.store.get_environment(environment) or self._tagged(person, environment)
         if row is None or row["owner"] != person.name or row["kind"] != "mine":
             raise Refused(_not_yours("environment", environment))
         return row
+
+    def _tagged(self, person: Person, environment: str) -> Mapping[str, Any] | None:
+        """An own image that no build of ours wrote down: a further tag, or one of the command line."""
+        parsed = parse_user_image(environment)
+        if parsed is None or not owns(person.name, parsed):
+            return None
+        try:
+            facts = self.images.inspect(environment)
+        except ImageMissing:
+            return None
+        data: dict[str, Any] = {"reference": environment, "current": facts.id, "size": facts.size}
+        return {"id": environment, "owner": person.name, "kind": "mine", "state": "ready", "data": data}
 
     def _own_build(self, person: Person, build: str) -> Mapping[str, Any]:
         row = self.store.get_build(build)

@@ -7,6 +7,7 @@ namespace of their own, so that the engine's own prune cannot take the way back.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
@@ -91,9 +92,12 @@ def rollback(store: Store, images: Images, environment: str, now: datetime, to: 
     return target
 
 
-def delete(store: Store, images: Images, environment: str) -> None:
-    """Remove an environment with its images; `Refused` while a container uses one of them."""
-    data = _document(store, environment)
+def delete(store: Store, images: Images, environment: str, known: Mapping[str, Any] | None = None) -> None:
+    """Remove an environment with its images; `Refused` while a container uses one of them.
+
+    ``known`` is the document of one that no build wrote down, such as a further tag.
+    """
+    data = known or _document(store, environment)
     used = images.in_use()
     for image in (data["current"], *data.get("previous", [])):
         if holders := used.get(image):

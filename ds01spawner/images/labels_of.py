@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 from .. import labels as session_labels
 from .catalogue import (
     DESCRIPTION_LABEL,
-    GROUPS_LABEL,
     OWNER_LABEL,
     REPRODUCIBLE_LABEL,
     TITLE_LABEL,
@@ -42,7 +41,6 @@ def image_labels(
         OWNER_LABEL: request.owner,
         TITLE_LABEL: request.recipe.title,
         DESCRIPTION_LABEL: request.recipe.description,
-        GROUPS_LABEL: ",".join(request.groups),
         COURSE_LABEL: request.course,
         REPRODUCIBLE_LABEL: "true" if reproducible else "false",
         BASE_LABEL: base.id,

@@ -272,6 +272,8 @@ class Images(Section):
     """Whether own environments may be built."""
     commit: Switch = False
     """Whether a session may be kept as an image (not reproducible)."""
+    share: Switch = True
+    """Whether own environments may be shared with the groups one is in."""
     max: Count | None = 10
     """Own environments."""
     builds: Builds = Builds()

@@ -25,7 +25,7 @@ session.max session.cpus session.memory session.shm session.pids session.lifetim
 aggregate.cpus aggregate.memory aggregate.memory_high aggregate.pids aggregate.gpu_equivalents
 idle.timeout idle.keep_alive.per_session idle.keep_alive.per_day
 queue.max_wait queue.max_tickets queue.priority queue.preemptible
-images.use images.build images.commit images.max storage.quota
+images.use images.build images.commit images.share images.max storage.quota
 """
 ASKABLE = frozenset(_ASKABLE.split())
 """What a person may ask for; the rest is the site's business."""

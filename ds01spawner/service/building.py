@@ -174,6 +174,18 @@ async def submit(
     return await asyncio.to_thread(the.build, person, limits, seen, project, recipe, tag, hold_versions)
 
 
+async def share(context: Context, person: Person, environment: str, group: str, on: bool) -> list[str]:
+    """Share an own environment with a group, or end it; the groups it is shared with then."""
+    the, limits = await desk(context), await context.limits(person)
+
+    def work() -> list[str]:
+        if on:
+            return the.share(person, limits, environment, group)
+        return the.unshare(person, environment, group)
+
+    return await asyncio.to_thread(work)
+
+
 async def rebuild(context: Context, person: Person, environment: str, hold_versions: bool = False) -> str:
     """Build an own environment anew from its project's recipe; returns the build's id."""
     the = await desk(context)

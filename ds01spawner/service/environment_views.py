@@ -73,6 +73,10 @@ class Card:
     running: int
     """Own sessions that run it; ``outdated`` of them from another image."""
     outdated: int
+    owner: str
+    """Who shares it; empty where it is one's own, the site's or a course's."""
+    shared_with: tuple[str, ...]
+    """Groups that an own environment is shared with."""
 
 
 def build_line(row: Mapping[str, Any], project: str, service_url: str) -> BuildLine:
@@ -131,6 +135,8 @@ def card(
         build=build,
         running=len(running),
         outdated=sum(1 for i in running if current and i != current),
+        owner=environment.owner if environment.kind == "shared" else "",
+        shared_with=tuple(sorted(environment.groups)) if own else (),
     )
 
 

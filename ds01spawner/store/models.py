@@ -259,6 +259,16 @@ environments = Table(
     _when("updated_at", nullable=False),
 )
 
+shares = Table(
+    "shares",
+    metadata,
+    Column("environment", String(255), primary_key=True),
+    Column("group", String(255), primary_key=True),
+    _text("owner", index=True),
+    _text("by"),
+    _when("at", nullable=False),
+)
+
 courses = Table(
     "courses",
     metadata,

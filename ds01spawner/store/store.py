@@ -9,10 +9,11 @@ from .events import Events
 from .history import History
 from .notices import Extensions, Notices
 from .requests import Requests
+from .shares import Shares
 from .tickets import Reservations, Tickets
 
 
-class Store(History, Notices, Extensions, Blocks, Tickets, Reservations, Requests, Catalogue, Events):
+class Store(History, Notices, Extensions, Blocks, Tickets, Reservations, Requests, Catalogue, Shares, Events):
     """What Docker cannot tell. Synchronous and thread-safe; call it from a thread in asynchronous code.
 
     Transactions are short. Every failure is a `StoreError`; callers decide what the lack of an answer

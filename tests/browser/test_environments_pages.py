@@ -64,8 +64,8 @@ def test_a_student_makes_uses_changes_and_takes_back_an_environment(hub, visit, 
     expect(log).to_contain_text("ready: ")
     expect(page.get_by_role("button", name="Cancel this build")).to_be_hidden()
     assert eve.serious() == []
-    page.get_by_role("link", name="Start a session", exact=True).click()
-    page.wait_for_url("**/hub/spawn/**")
+    shared_with_a_group(eve, visit(OUTSIDER))
+    page = eve.go(f"services/ds01/start?environment=ds01-{STUDENT}/thesis:latest&project=thesis")
     assert eve.chosen()["environment"] == f"ds01-{STUDENT}/thesis:latest"
     assert "thesis" in (eve.chosen()["project"], eve.chosen().get("project_new"))
     assert eve.errors == []  # of our own pages; JupyterLab's are another matter
@@ -109,6 +109,25 @@ def test_a_student_makes_uses_changes_and_takes_back_an_environment(hub, visit, 
     page.get_by_role("button", name="Delete for ever").click()
     expect(page.get_by_role("status").filter(has_text="is deleted")).to_be_visible()
     expect(page.get_by_text("None yet.")).to_be_visible()
+
+
+def shared_with_a_group(owner, outsider):
+    """Share the one environment, look at it as another, and stop."""
+    page = owner.go("services/ds01/environments")
+    page.get_by_text("Share with a group").click()
+    page.get_by_label(re.compile("^Group to share")).select_option(GROUP)
+    page.get_by_role("button", name="Share", exact=True).click()
+    expect(page.get_by_role("status").filter(has_text="find it under Shared")).to_be_visible()
+    expect(page.get_by_role("main")).to_contain_text(f"Shared with {GROUP}")
+    page.get_by_text("Share with a group").click()
+    page.get_by_text("Go back, tag, delete").click()
+    expect(page.get_by_role("main")).to_contain_text(f"Members of {GROUP} can no longer start it then.")
+    assert owner.serious() == []
+    other = outsider.go("services/ds01/environments")
+    expect(other.get_by_role("main")).not_to_contain_text(STUDENT)
+    page.get_by_role("button", name="Stop sharing").click()
+    expect(page.get_by_role("status").filter(has_text="no longer sees it")).to_be_visible()
+    expect(page.get_by_role("main")).not_to_contain_text(f"Shared with {GROUP}")
 
 
 def test_an_instructor_publishes_a_course_that_its_roster_launches_in_two_clicks(hub, visit, sessions_of):

@@ -71,6 +71,17 @@ def test_build_list_tag_check_prune(ds01, images, name, tmp_path):
     code, rows = ds01("image", "list", "--user", name)
     assert [r["image"] for r in rows] == [f"ds01-{name}/p:experiment-42", f"ds01-{name}/p:latest"]
     assert {r["id"] for r in rows} == {data["image"]}
+    reference = f"ds01-{name}/p:latest"
+    shared = {"ok": True, "image": reference, "shared_with": [f"g-{name}"]}
+    assert ds01("image", "share", reference, "--group", f"g-{name}") == (0, shared)
+    assert {r["image"]: r["shared_with"] for r in ds01("image", "list", "--user", name)[1]} == {
+        reference: [f"g-{name}"],
+        f"ds01-{name}/p:experiment-42": [],
+    }
+    assert ds01("image", "share", f"ds01-{name}/none:latest", "--group", "g")[0] == 1
+    assert ds01("image", "share", "ds01/base:latest", "--group", "g")[0] == 1
+    assert ds01("image", "share", reference, "--group", "a b")[0] == 1
+    assert ds01("image", "unshare", reference) == (0, {**shared, "shared_with": []})
     code, checked = ds01("image", "check", "--image", f"ds01-{name}/p:latest")
     assert (code, checked["ok"]) == (0, True)
     code, checked = ds01("image", "check", "--image", "ds01/test-busybox:latest")

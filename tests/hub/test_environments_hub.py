@@ -16,6 +16,7 @@ from ds01spawner.images.builds import RESTARTED
 pytestmark = pytest.mark.timeout(900)
 UNIQUE = uuid.uuid4().hex[:6]
 STUDENT, OUTSIDER, PROF = f"ada{UNIQUE}", f"bob{UNIQUE}", f"prof{UNIQUE}"
+MATE = f"cleo{UNIQUE}"
 COURSE, GROUP = f"nlp-{UNIQUE}", f"roster-{UNIQUE}"
 BUILDS = POLICY.replace("defaults:\n", "defaults:\n  images: {builds: {context: 1m}}\n")
 
@@ -35,15 +36,15 @@ def data_root(tmp_path_factory):
 def hub(tmp_path_factory, engine, lab_image, data_root):
     """A hub with its service; a roster, and an instructor who may teach it and is no administrator."""
     extra = MAY_MAKE_TOKENS + (
-        f"c.JupyterHub.load_groups = {{{GROUP!r}: {{'users': [{STUDENT!r}]}}}}\n"
+        f"c.JupyterHub.load_groups = {{{GROUP!r}: {{'users': [{STUDENT!r}, {MATE!r}]}}}}\n"
         f"c.JupyterHub.load_roles.append({{'name': 'teach', 'users': [{PROF!r}], "
         f"'scopes': ['custom:ds01:course:teach!group={GROUP}']}})\n"
         f"c.DS01Spawner.data_roots = [{str(data_root)!r}]\n"
     )
     name = f"test-{os.getpid()}-{UNIQUE}"
-    options = {"extra": extra, "policy": BUILDS, "users": {STUDENT, OUTSIDER, PROF}}
+    options = {"extra": extra, "policy": BUILDS, "users": {STUDENT, OUTSIDER, PROF, MATE}}
     with (
-        images_removed(engine, STUDENT, OUTSIDER, PROF, COURSE),
+        images_removed(engine, STUDENT, OUTSIDER, PROF, MATE, COURSE),
         running_hub(
             tmp_path_factory.mktemp("hub"), name, lab_image, arguments=", idle=False", **options
         ) as running,
@@ -120,6 +121,42 @@ def test_a_dockerfile_without_jupyter_starts_as_a_session(hub, engine, student):
     again = hub.launch(STUDENT, {"project": "bare", "environment": reference})
     assert again.status_code == 404
     assert "not one of yours" in again.text
+
+
+def test_a_group_starts_what_is_shared_with_it_until_it_is_not(hub, engine, student, outsider):
+    mate = ServiceApi(hub, MATE)
+    folder = project(student, "shared")
+    write(folder, "Dockerfile", "FROM ds01/base:latest\nRUN echo shared > /opt/mine\n")
+    built = student.wait(student.post("/builds", {"project": "shared"}, 202)["build"])
+    assert built["state"] == "ready", built["reason"]
+    reference = f"ds01-{STUDENT}/shared:latest"
+    options = {"project": "p", "environment": reference}
+    assert hub.launch(MATE, options).status_code == 404
+    wrong = student.post(f"/environments/{reference}/share", {"group": "students-of-others"}, 403)
+    assert wrong["code"] == "not-your-group"
+    assert outsider.http.post(f"/environments/{reference}/share", json={"group": GROUP}).status_code == 404
+    done = student.post(f"/environments/{reference}/share", {"group": GROUP})
+    assert done["shared_with"] == [GROUP]
+
+    (seen,) = [e for e in mate.get("/environments")["environments"] if e["id"] == reference]
+    assert (seen["kind"], seen["allowed"], seen["owner"]) == ("shared", True, STUDENT)
+    assert "shared_with" not in seen
+    assert reference not in str(outsider.get("/environments"))
+    assert hub.launch(OUTSIDER, options).status_code == 404
+    hub.start_session(MATE, options)
+    name = f"{hub.hub_id}--{MATE}"
+    try:
+        assert run(engine, name, "cat /opt/mine; whoami") == (0, f"shared\n{MATE}")
+        assert engine.containers.get(name).labels["ds01.image"] == seen["image_id"]
+        assert student.http.delete(f"/environments/{reference}").status_code == 409
+        assert mate.http.delete(f"/environments/{reference}").status_code == 404
+        assert student.post(f"/environments/{reference}/unshare", {"group": GROUP})["shared_with"] == []
+        assert engine.containers.get(name).status == "running"
+    finally:
+        hub.retire(MATE)
+    assert hub.launch(MATE, options).status_code == 404
+    student.post(f"/environments/{reference}/share", {"group": GROUP})
+    assert student.http.delete(f"/environments/{reference}").json()["was_shared_with"] == [GROUP]
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,8 @@ SAID = {
     "deleted": "The environment is deleted. Your projects are as they were.",
     "back": "The former image is the current one again, from the next start on.",
     "tagged": "The environment is kept under the further tag.",
+    "shared": "The environment is shared: members of the group find it under Shared.",
+    "unshared": "The group no longer sees it. Sessions that run it go on.",
     "cancelled": "The build is being stopped.",
     "saved": "The session is retired and saved as an image. Nobody can build it again from a recipe.",
     "kept": "The session is retired; its new packages are in your project's recipe. Build it to have them.",
@@ -46,6 +48,9 @@ class EnvironmentsPage(PageHandler):
             builds=shelf.builds[:BUILDS_SHOWN],
             limit_lines=limit_lines(limits, shelf.own, shelf.waiting),
             may_build=limits.images.build,
+            may_share=limits.images.share,
+            groups=sorted(self.person.groups),
+            admin=self.person.admin,
             said=SAID.get(self.get_query_argument("said", ""), ""),
             project=self.get_query_argument("project", "")[:63],
             teaches=await teaches(self),
@@ -119,7 +124,7 @@ class Act(PageHandler):
     """The buttons of a card."""
 
     async def post(self) -> None:
-        """``act`` is rebuild, back, delete or tag, on the own environment ``environment``."""
+        """``act`` is rebuild, back, delete, tag, share or unshare, on the own environment ``environment``."""
         act, environment = self.get_body_argument("act"), self.get_body_argument("environment")
         desk, person = await building.desk(self.ctx), self.person
         service = self.ctx.urls.service
@@ -134,10 +139,13 @@ class Act(PageHandler):
             await asyncio.to_thread(desk.delete, person, environment)
         elif act == "tag":
             await asyncio.to_thread(desk.tag, person, environment, self.get_body_argument("tag").strip())
+        elif act in ("share", "unshare"):
+            group = self.get_body_argument("group").strip()
+            await building.share(self.ctx, person, environment, group, act == "share")
         else:
             raise web.HTTPError(400, "there is no such button")
         self.ctx.site.environments.forget()
-        said = {"back": "back", "delete": "deleted", "tag": "tagged"}[act]
+        said = {"delete": "deleted", "tag": "tagged", "share": "shared", "unshare": "unshared"}.get(act, act)
         self.redirect(f"{service}environments?said={said}")
 
 

@@ -45,8 +45,9 @@ class EnvironmentsApi(ApiHandler):
 
 
 def _shareable(row: dict[str, Any]) -> dict[str, Any]:
-    """A card for REST; who else sees an environment is not told."""
-    return {k: v for k, v in row.items() if k not in ("people", "groups")}
+    """A card for REST; who else sees an environment is told its owner alone, as ``shared_with``."""
+    told = {k: v for k, v in row.items() if k not in ("people", "groups")}
+    return {**told, "shared_with": row["groups"]} if row["kind"] == "mine" else told
 
 
 class EnvironmentApi(ApiHandler):
@@ -54,21 +55,25 @@ class EnvironmentApi(ApiHandler):
 
     openapi: ClassVar[dict[str, Any]] = {
         "get": operation("One of one's own environments with recipe and former images", "The environment"),
-        "delete": operation("Delete it; refused while a session uses it", "Done"),
+        "delete": operation(
+            "Delete it; refused while a session uses it",
+            "Done; `was_shared_with` are the groups that lose it",
+        ),
     }
 
     async def get(self, environment: str) -> None:
         """In full."""
         desk = await building.desk(self.ctx)
         row = await asyncio.to_thread(desk.get, self.person, environment)
-        self.json({"id": row["id"], "state": row["state"], **row["data"]})
+        groups = await asyncio.to_thread(desk.shared_with, environment)
+        self.json({"id": row["id"], "state": row["state"], **row["data"], "shared_with": groups})
 
     async def delete(self, environment: str) -> None:
         """Delete."""
         desk = await building.desk(self.ctx)
-        await asyncio.to_thread(desk.delete, self.person, environment)
+        groups = await asyncio.to_thread(desk.delete, self.person, environment)
         self.ctx.site.environments.forget()
-        self.json({"ok": True, "id": environment})
+        self.json({"ok": True, "id": environment, "was_shared_with": groups})
 
 
 class EnvironmentActApi(ApiHandler):
@@ -76,9 +81,14 @@ class EnvironmentActApi(ApiHandler):
 
     openapi: ClassVar[dict[str, Any]] = {
         "post": operation(
-            "`rebuild`, `rollback` (to a former image `to`) or `tag` (as `tag`)",
-            "Done; `build` where one was queued",
-            body={"to": {"type": "string"}, "tag": {"type": "string"}, "hold_versions": {"type": "boolean"}},
+            "`rebuild`, `rollback` (to a former image `to`), `tag` (as `tag`), `share`, `unshare` (`group`)",
+            "Done; `build` where one was queued, `shared_with` after sharing",
+            body={
+                "to": {"type": "string"},
+                "tag": {"type": "string"},
+                "group": {"type": "string"},
+                "hold_versions": {"type": "boolean"},
+            },
             names=("id", "act"),
         )
     }
@@ -91,9 +101,13 @@ class EnvironmentActApi(ApiHandler):
             held = bool(body.get("hold_versions"))
             self.json({"ok": True, "build": await building.rebuild(self.ctx, person, environment, held)}, 202)
             return
+        answer: dict[str, Any]
         if act == "rollback":
             image = await asyncio.to_thread(desk.rollback, person, environment, _text(body, "to"))
             answer = {"ok": True, "id": environment, "image_id": image}
+        elif act in ("share", "unshare"):
+            groups = await building.share(self.ctx, person, environment, _text(body, "group"), act == "share")
+            answer = {"ok": True, "id": environment, "shared_with": groups}
         else:
             reference = await asyncio.to_thread(desk.tag, person, environment, _text(body, "tag"))
             answer = {"ok": True, "id": reference}
@@ -241,7 +255,7 @@ def routes() -> list[tuple[str, Any]]:
     return [
         (r"api/environments", EnvironmentsApi),
         (rf"api/environments/{OWN}", EnvironmentApi),
-        (rf"api/environments/{OWN}/(rebuild|rollback|tag)", EnvironmentActApi),
+        (rf"api/environments/{OWN}/(rebuild|rollback|tag|share|unshare)", EnvironmentActApi),
         (r"api/builds", BuildsApi),
         (rf"api/builds/{BUILD}", BuildApi),
         (r"api/projects", ProjectsApi),

@@ -7,6 +7,7 @@ import pytest
 from ds01spawner.errors import Refused
 from ds01spawner.images.catalogue import (
     Environment,
+    Share,
     choose,
     course_environment,
     discover,
@@ -91,11 +92,12 @@ def test_discover_own_shared_and_the_command_lines():
             labels={"ds01.image.reproducible": "false"},
         ),
         ImageFacts("sha256:2", ("ds01-1001/old:latest",)),
-        ImageFacts("sha256:3", ("ds01-bob/q:latest",), labels={"ds01.image.groups": "nlp"}),
+        ImageFacts("sha256:3", ("ds01-bob/q:latest",)),
         ImageFacts("sha256:4", ("ds01-bob/secret:latest",)),
         ImageFacts("sha256:5", ("ds01-course/nlp:1", "debian:12")),
     ]
-    found = {e.id: e for e in discover(images, "alice", ["nlp"], uid=1001)}
+    shares = [Share("ds01-bob/q:latest", "bob", frozenset({"nlp"}))]
+    found = {e.id: e for e in discover(images, "alice", ["nlp"], uid=1001, shares=shares)}
     assert {i: e.kind for i, e in found.items()} == {
         "ds01-1001/old:latest": "mine",
         "ds01-alice/p:latest": "mine",
