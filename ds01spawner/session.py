@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from traitlets import Callable, Dict, Instance, Integer, List, Unicode, default
 
-from . import messages
+from . import attempts, messages
 from .asking import ask_url
 from .errors import DS01Error, EngineError, LockError, Refusal, Refused
 from .hub_errors import OpenForm, SessionRefused
@@ -35,10 +35,6 @@ START_TIMEOUT_S = 900
 BOOT_TIMEOUT_S = 300
 DISCARD_MARGIN_S = 5
 """Seconds of the hub's start limit kept back for cleaning up and saying what went wrong."""
-
-LAST_ATTEMPT: dict[str, dict[str, Any]] = {}
-"""The options each user last tried in vain, so that the form comes back with the choices kept."""
-
 
 if TYPE_CHECKING:
     from jupyterhub.spawner import Spawner as _Spawner
@@ -221,7 +217,7 @@ class SessionMixin(_Spawner):  # type: ignore[misc]
         """Launch the session; see the module's text for what every ending leaves behind."""
         self.progress_log = Progress()
         self.session_id = uuid.uuid4().hex
-        LAST_ATTEMPT[self.user.name] = dict(self.user_options or {})
+        attempts.tried(self.user.name, self.name, self.user_options or {})
         turn = self._turn = self.turns.draw(self._tell_turn)
         launch = asyncio.ensure_future(self._launch())
         try:
@@ -245,7 +241,9 @@ class SessionMixin(_Spawner):  # type: ignore[misc]
             answer = await self.or_queued(refused.refusal)
             headers = addresses(answer, self.service_url)
             ask = ask_url(self.service_url, answer)
-            raise SessionRefused(answer, ask_url=ask, headers=headers) from None
+            if not answer.ticket:
+                attempts.refused(self.user.name, self.name, answer, self.clock())
+            raise SessionRefused(answer, ask_url=ask, headers=headers, to_form=not answer.ticket) from None
         except Exception as error:
             self.log.exception("Start of %s failed", self._log_name)
             failure = await self.explain_failure(_why(error, self.lock_timeout))
@@ -255,7 +253,7 @@ class SessionMixin(_Spawner):  # type: ignore[misc]
         finally:
             turn.end(answered=launch.done() and not launch.cancelled() and launch.exception() is None)
             self.progress_log.done = True
-        LAST_ATTEMPT.pop(self.user.name, None)
+        attempts.worked(self.user.name)
         return result
 
     async def _in_time(self, launch: asyncio.Future[Any], turn: Turn) -> Refusal | None:
@@ -296,6 +294,8 @@ class SessionMixin(_Spawner):  # type: ignore[misc]
 
     async def _launch(self) -> Any:
         options = self.accept_options(self.user_options or {})
+        if self._turn is not None:
+            await self._turn.prepare()
         joined = await self.join_running()
         if joined is not None:
             return joined
@@ -315,6 +315,10 @@ class SessionMixin(_Spawner):  # type: ignore[misc]
         await asyncio.to_thread(self.site.give_quota, self.person, self.workspace, self.clock())
         self.progress_log.step("workspace", f"Project {options.project} ready at /workspace")
         await self.fill_workspace(self.workspace)
+        if options.gpu == "none":
+            # Nothing to reserve, so its container is made when it may boot: sixty made at once would keep
+            # the engine from booting the first.
+            await self.come_to_turn()
         address = await super().start()
         self.progress_log.step("started")
         await self.wait_until_answering(address)

@@ -4,6 +4,9 @@ Sixty sessions that boot side by side are all ready at the end; a few at a time,
 and the last no later. A start holds its turn from before its container runs until its server answers. It has
 its devices already then: whoever cannot get one is told at once, and nobody overtakes by booting faster.
 
+What comes before (checks, image, project) takes turns as well, a few at a time: otherwise the first would
+boot only when the checks of all sixty are through, and the hub would answer nobody meanwhile.
+
 Lives on the hub's event loop; nothing here blocks or may be called from a thread.
 """
 
@@ -25,6 +28,8 @@ PATIENCE_S = 1.0
 """So long a start that is ready waits for one that was asked for before it and still prepares."""
 PREPARES_S = 5.0
 """Whoever prepares longer (an image is fetched, say) is waited for by nobody."""
+PREPARE_AT_ONCE = 2
+"""Starts that prepare side by side: most of it is short work in the hub's own process."""
 
 
 def pace_for(cpus: int, fixed: int = 0) -> Pace:
@@ -47,19 +52,32 @@ class Turn:
     _came_at: float | None = field(default=None, compare=False)
     _told: int = field(default=0, compare=False)
     _over: bool = field(default=False, compare=False)
+    _desk_from: float | None = field(default=None, compare=False)
+    _desk_at: float | None = field(default=None, compare=False)
 
     @property
     def waited(self) -> float:
-        """Seconds waited so far for the turn to come."""
-        if self._asked_at is None:
-            return 0.0
-        until = self._came_at if self._came_at is not None else self._turns.clock()
-        return until - self._asked_at
+        """Seconds waited so far for others: to prepare, and for the turn to come."""
+        return self._between(self._desk_from, self._desk_at) + self._between(self._asked_at, self._came_at)
 
     @property
     def waiting(self) -> bool:
-        """Whether it was asked for and has not come yet."""
-        return self._asked_at is not None and self._came_at is None
+        """Whether it waits for others now."""
+        booting = self._asked_at is not None and self._came_at is None
+        return booting or (self._desk_from is not None and self._desk_at is None)
+
+    def _between(self, begun: float | None, over: float | None) -> float:
+        if begun is None:
+            return 0.0
+        return (self._turns.clock() if over is None else over) - begun
+
+    async def prepare(self) -> None:
+        """Return when this start may prepare. Cancelling gives the place up."""
+        await self._turns._prepare(self)
+
+    def aside(self) -> None:
+        """Let others prepare meanwhile: what comes now takes long, and not the hub's processor time."""
+        self._turns._prepared(self)
 
     async def come(self) -> None:
         """Return when the turn has come; at once when it has already. Cancelling gives the place up."""
@@ -87,6 +105,9 @@ class Turns:
         self._waiting: list[Turn] = []
         self._booting: set[int] = set()
         self._preparing: dict[int, float] = {}
+        self._desk = asyncio.Semaphore(PREPARE_AT_ONCE)
+        self._at_desk: dict[int, asyncio.TimerHandle] = {}
+        self._rolling = False
 
     def clock(self) -> float:
         """Seconds, monotonic."""
@@ -111,9 +132,30 @@ class Turns:
         self._preparing[turn.number] = self.clock()
         return turn
 
+    async def _prepare(self, turn: Turn) -> None:
+        if turn._over or turn._desk_from is not None:
+            return
+        turn._desk_from = self.clock()
+        await self._desk.acquire()
+        turn._desk_at = self.clock()
+        if turn._over:
+            self._desk.release()
+            return
+        later = asyncio.get_running_loop().call_later
+        self._at_desk[turn.number] = later(PREPARES_S, self._prepared, turn)
+        self._preparing[turn.number] = self.clock()
+
+    def _prepared(self, turn: Turn) -> None:
+        """Let the next one prepare."""
+        timer = self._at_desk.pop(turn.number, None)
+        if timer is not None:
+            timer.cancel()
+            self._desk.release()
+
     async def _enter(self, turn: Turn) -> None:
         if turn._over or turn._came_at is not None:
             return
+        self._prepared(turn)
         turn._asked_at = self.clock()
         self._preparing.pop(turn.number, None)
         turn._came = asyncio.get_running_loop().create_future()
@@ -129,18 +171,21 @@ class Turns:
         if turn._over:
             return
         turn._over = True
+        self._prepared(turn)
         self._preparing.pop(turn.number, None)
         if turn in self._waiting:
             self._waiting.remove(turn)
         if turn.number in self._booting:
             self._booting.discard(turn.number)
             if answered and turn._came_at is not None:
+                self._rolling = True
                 self.pace.started(self.clock() - turn._came_at)
         self._call()
 
     def _call(self) -> None:
         """Let through whose turn it is, and tell the others how many are before them."""
-        while self._waiting and self.pace.free(len(self._booting)):
+        self._rolling = self._rolling and bool(self._booting or self._waiting)
+        while self._waiting and self._room() > 0:
             if (patience := self._patience(self._waiting[0])) > 0:
                 asyncio.get_running_loop().call_later(patience, self._call)
                 break
@@ -151,6 +196,12 @@ class Turns:
                 turn._came.set_result(None)
         for before, turn in enumerate(self._waiting, start=1):
             turn.tell(before)
+
+    def _room(self) -> int:
+        """How many more may boot. After a lull only as many as boot at full speed, until one answers: then
+        people see soon that it goes on, and the machine is filled from there."""
+        at_once = self.pace.free(len(self._booting))
+        return at_once if self._rolling else min(at_once, self.pace.least - len(self._booting))
 
     def _patience(self, turn: Turn) -> float:
         """Seconds that this one waits at most for those before it who still prepare."""

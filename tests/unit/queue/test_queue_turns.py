@@ -189,3 +189,78 @@ def test_never_more_than_the_width_and_nobody_is_left_behind(steps, width):
         assert (turns.booting, turns.waiting) == (0, 0)
 
     asyncio.run(play())
+
+
+async def test_a_few_prepare_at_a_time_in_the_order_of_asking():
+    turns, at_desk = fixed(1), []
+    starts = [turns.draw() for _ in range(5)]
+
+    async def prepare(number):
+        await starts[number].prepare()
+        at_desk.append(number)
+
+    tasks = [asyncio.create_task(prepare(n)) for n in range(5)]
+    await settle()
+    assert at_desk == [0, 1]
+    await starts[0].come()  # ready to boot: it has left the desk
+    await settle()
+    assert at_desk == [0, 1, 2]
+    starts[1].aside()  # its image is fetched now
+    await settle()
+    assert at_desk == [0, 1, 2, 3]
+    tasks[4].cancel()
+    starts[2].end()
+    await settle()
+    starts[3].end()
+    late = turns.draw()
+    await asyncio.wait_for(late.prepare(), timeout=5)  # a place given up is not lost
+
+
+async def test_who_prepares_for_long_leaves_the_desk_to_others(monkeypatch):
+    monkeypatch.setattr(turns_module, "PREPARES_S", 0.02)
+    turns = fixed(1)
+    slow = [turns.draw() for _ in range(turns_module.PREPARE_AT_ONCE)]
+    for turn in slow:
+        await turn.prepare()
+    await asyncio.wait_for(turns.draw().prepare(), timeout=5)
+    for turn in slow:
+        turn.end()
+
+
+async def test_waiting_to_prepare_is_waiting_too():
+    now = [0.0]
+    turns = Turns(pace_for(1, 1), clock=lambda: now[0])
+    holders = [turns.draw() for _ in range(turns_module.PREPARE_AT_ONCE)]
+    for turn in holders:
+        await turn.prepare()
+    turn = turns.draw()
+    task = asyncio.create_task(turn.prepare())
+    await settle()
+    now[0] = 7.0
+    assert (turn.waiting, turn.waited) == (True, 7.0)
+    holders[0].end()
+    await task
+    now[0] = 9.0
+    assert (turn.waiting, turn.waited) == (False, 7.0)
+
+
+async def test_after_a_lull_only_as_many_boot_as_boot_at_full_speed_until_one_answers():
+    turns = Turns(Pace(4, least=2, most=4), clock=lambda: 0.0)
+    starts = [turns.draw() for _ in range(6)]
+    tasks = [asyncio.create_task(turn.come()) for turn in starts]
+    await settle()
+    assert (turns.booting, turns.waiting) == (2, 4)
+    starts[0].end()  # failed: nothing is known yet
+    await settle()
+    assert turns.booting == 2
+    starts[1].end(answered=True)
+    await settle()
+    assert (turns.booting, turns.waiting) == (4, 0)
+    for turn in starts:
+        turn.end(answered=True)
+    again = [turns.draw() for _ in range(3)]
+    tasks += [asyncio.create_task(turn.come()) for turn in again]
+    await settle()
+    assert turns.booting == 2
+    again[0].end(answered=True)
+    await asyncio.gather(*tasks)
