@@ -24,6 +24,8 @@ EXPIRES_AT = "ds01.expires_at"
 PREEMPTIBLE = "ds01.preemptible"
 LIMITS = "ds01.limits"
 """The session's own limits as compact JSON: cpus, memory (bytes), pids, idle and lifetime (seconds)."""
+FETCH = "ds01.fetch"
+"""The session for whose new project a container fetches a repository; such a container is no session."""
 
 # What the DS01 command line counts by.
 INTERFACE = "ds01.interface"

@@ -15,6 +15,7 @@ from urllib.parse import parse_qs
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from .errors import Refusal, Refused
+from .sources import GitSource, TemplateSource, parse_source
 
 PROJECT_PATTERN = r"[a-z0-9](?:[a-z0-9._-]{0,61}[a-z0-9])?"
 """A project is a folder name: lower-case letters, digits, dot, dash and underscore, 1 to 63 long."""
@@ -44,6 +45,8 @@ class LaunchOptions(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     project: str = "default"
+    project_source: str = ""
+    """Where a new project's first files come from, see `sources`; means nothing for one that has files."""
     environment: str = ""
     """Id of an environment in the catalogue; empty means the site's default."""
     gpu: str = "none"
@@ -63,6 +66,16 @@ class LaunchOptions(BaseModel):
             raise ValueError(PROJECT_HELP)
         return value
 
+    @field_validator("project_source", mode="before")
+    @classmethod
+    def _source(cls, value: object) -> object:
+        if isinstance(value, list):
+            both = "choose a template or give the address of a repository, not both"
+            raise ValueError(both if all(value) else "give the address of the repository")
+        if isinstance(value, str):
+            parse_source(value)
+        return value
+
     @field_validator("environment")
     @classmethod
     def _environment(cls, value: str) -> str:
@@ -76,6 +89,11 @@ class LaunchOptions(BaseModel):
         if not _GPU.fullmatch(value):
             raise ValueError('gpu is "none", "auto", "full" or a slice profile such as "1g.10gb"')
         return value
+
+    @property
+    def source(self) -> GitSource | TemplateSource | None:
+        """The source, parsed; None for an empty folder."""
+        return parse_source(self.project_source)
 
     def summary(self, environment: str = "") -> str:
         """One readable line: project, environment (its title where that is given) and compute."""
@@ -111,7 +129,8 @@ def parse_options(raw: object) -> LaunchOptions:
 def from_form(form: Mapping[str, list[str]]) -> dict[str, Any]:
     """Turn the form's lists of strings into raw options. Parses only: nothing is checked or created.
 
-    ``project_new`` wins over ``project`` when filled, so that the form works without JavaScript.
+    ``project_new`` wins over ``project`` when filled, so that the form works without JavaScript;
+    ``project_start`` is the form's way to say what a new project begins with.
     ``again``, the value of the "Start again" button, is a query string of options and wins over all.
     Fields the form does not have are kept, to be refused by `parse_options` with a clear sentence.
     """
@@ -120,13 +139,26 @@ def from_form(form: Mapping[str, list[str]]) -> dict[str, Any]:
         form = {name: values for name, values in parse_qs(again).items() if name != "again"}
     raw: dict[str, Any] = {}
     for name, values in form.items():
-        if name in ("_xsrf", "project_new", "next"):
+        if name in ("_xsrf", "project_new", "project_start", "next"):
             continue
         raw[name] = _form_value(name, values[-1] if values else "")
     new = _clean((form.get("project_new") or [""])[-1])
     if new:
         raw["project"] = new
+    start = _clean((form.get("project_start") or [""])[-1])
+    if start:
+        raw["project_source"] = _form_source(start, raw.get("project_source", ""))
     return {k: v for k, v in raw.items() if v not in ("", None)}
+
+
+def _form_source(start: str, address: str) -> str | list[str]:
+    """One source from the form's list of starts and its field for an address.
+
+    What contradicts itself is nobody's to guess: a list, which `LaunchOptions` refuses.
+    """
+    if start == "git":
+        return address or [start, ""]
+    return [start, address] if address else start
 
 
 def _form_value(name: str, text: str) -> Any:

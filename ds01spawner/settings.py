@@ -65,6 +65,18 @@ class Settings(BaseModel):
     """Addresses to which each notice of the queue is POSTed as JSON."""
     event_handlers: tuple[str, ...] = ()
     """``module:function`` that returns a ``logging.Handler`` for the site's events; see `jupyter_events`."""
+    network: str = "ds01"
+    """The sessions' Docker network, for what runs beside them."""
+    project_templates: Path | None = None
+    """Folder whose sub-folders are templates of new projects."""
+    git_schemes: tuple[str, ...] = ("https",)
+    """Schemes from which new projects may be fetched: ``https``, ``http``; none for no repositories."""
+    git_hosts: tuple[str, ...] = ()
+    """Hosts from which new projects may be fetched (``*.example.org`` for all below); none for any."""
+    git_time: int = 180
+    """Seconds that fetching a new project may take."""
+    git_size: int = 2 * 2**30
+    """Bytes that a fetched project may take on disk."""
     show_holders: bool = False
     """Whether people see the names of others who hold a device."""
 

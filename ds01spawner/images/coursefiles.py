@@ -84,13 +84,19 @@ def copy_starter(archive: Path, project: ProjectFiles, course: str) -> bool:
         return False
     project.write_text(marker, "copying\n")
     try:
-        with tarfile.open(archive) as tar, project.folder() as top:
-            for member in tar:
-                _put(tar, member, top, project)
+        with tarfile.open(archive) as tar:
+            unpack(tar, project)
     except (tarfile.TarError, FileNotFoundError) as error:
         raise ProjectFileError(f"the course's starter files cannot be read: {error}") from error
     project.write_text(marker, "copied\n")
     return True
+
+
+def unpack(tar: tarfile.TarFile, project: ProjectFiles) -> None:
+    """Put an archive's files into a project as its owner's; nothing that exists is overwritten."""
+    with project.folder() as top:
+        for member in tar:
+            _put(tar, member, top, project)
 
 
 def _put(tar: tarfile.TarFile, member: tarfile.TarInfo, top: int, project: ProjectFiles) -> None:

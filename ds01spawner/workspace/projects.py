@@ -19,7 +19,7 @@ from ..names import folder_name, unix_name
 from ..options import is_project_name
 from .identity import Identity, fixed_identity, next_uid, owners, uid_range
 
-_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 USER_MODE, PROJECT_MODE = 0o750, 0o2770
 MAX_LISTED = 500
 
@@ -67,11 +67,11 @@ class Workspaces:
         """Make ``<root>/<user>/<project>`` with the right owner if it is not there, and check it if it is."""
         if not is_project_name(project):
             raise WorkspaceError(f"{project!r} is not a project name")
-        with self._open_root() as root:
+        with self.open_root() as root:
             identity = self._identity(root, user)
             with (
-                _child(root, folder_name(user), identity, USER_MODE) as (home, _),
-                _child(home, project, identity, PROJECT_MODE) as (folder, created),
+                child(root, folder_name(user), identity, USER_MODE) as (home, _),
+                child(home, project, identity, PROJECT_MODE) as (folder, created),
             ):
                 self._check_owner(folder, identity, project)
         return Workspace(self.root / folder_name(user) / project, identity, created)
@@ -80,8 +80,8 @@ class Workspaces:
         """The user's projects, newest first; links and odd names are not projects."""
         found = []
         try:
-            with self._open_root() as root:
-                home = os.open(folder_name(user), _DIRECTORY, dir_fd=root)
+            with self.open_root() as root:
+                home = os.open(folder_name(user), DIRECTORY, dir_fd=root)
                 try:
                     with os.scandir(home) as entries:
                         for entry in entries:
@@ -96,8 +96,14 @@ class Workspaces:
             raise WorkspaceError(f"your projects cannot be listed: {error.strerror}") from error
         return sorted(found, key=lambda p: (-p.changed, p.name))[:MAX_LISTED]
 
+    def identity(self, user: str) -> Identity:
+        """Who the user's sessions run as; the first time, their folder is made to remember it."""
+        with self.open_root() as root:
+            return self._identity(root, user)
+
     @contextmanager
-    def _open_root(self) -> Iterator[int]:
+    def open_root(self) -> Iterator[int]:
+        """A descriptor of the root; `WorkspaceError` when it is not there."""
         try:
             descriptor = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError as error:
@@ -123,7 +129,7 @@ class Workspaces:
             except FileNotFoundError:
                 uid = next_uid(owners(self.root), first, last)
                 identity = Identity(uid, uid, unix_name(user))
-                with _child(root, folder, identity, USER_MODE):
+                with child(root, folder, identity, USER_MODE):
                     return identity
             if not stat.S_ISDIR(entry.st_mode) or not first <= entry.st_uid <= last:
                 raise WorkspaceError(
@@ -145,7 +151,7 @@ class Workspaces:
 
 
 @contextmanager
-def _child(parent: int, name: str, identity: Identity, mode: int) -> Iterator[tuple[int, bool]]:
+def child(parent: int, name: str, identity: Identity, mode: int) -> Iterator[tuple[int, bool]]:
     """Open a folder below ``parent`` without following links, making it for ``identity`` if missing."""
     created = False
     try:
@@ -156,7 +162,7 @@ def _child(parent: int, name: str, identity: Identity, mode: int) -> Iterator[tu
     except OSError as error:
         raise WorkspaceError(f"the folder {name!r} cannot be made: {error.strerror}") from error
     try:
-        descriptor = os.open(name, _DIRECTORY, dir_fd=parent)
+        descriptor = os.open(name, DIRECTORY, dir_fd=parent)
     except OSError as error:
         raise WorkspaceError(
             f"{name!r} in your workspace is a link or a file, not a folder; projects are plain folders"
