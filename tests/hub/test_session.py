@@ -6,6 +6,7 @@ import stat
 
 import docker
 import pytest
+from support.labs import Browser, Lab
 
 
 def run(engine: docker.DockerClient, name: str, command: str) -> str:
@@ -92,6 +93,21 @@ def test_files_in_the_project_stay_and_others_go(hub, engine, sessions_of):
     assert run(engine, name, "cat /workspace/kept.txt") == "kept"
     assert run(engine, name, "ls ~/lost.txt 2>/dev/null || echo gone") == "gone"
     hub.retire("bob")
+
+
+def test_what_a_program_does_at_its_end_is_done_when_its_session_is_retired(hub):
+    hub.start_session("bob", {"project": "ends", "gpu": "none"})
+    browser = Browser()
+    try:
+        lab = Lab(hub, browser, "bob")
+        kernel = lab.notebook()
+        lab.execute(kernel, "import atexit, pathlib; atexit.register(pathlib.Path('bye').write_text, 'kept')")
+        lab.execute(kernel, "pathlib.Path('begun').touch()")
+        assert (hub.workspaces / "bob" / "ends" / "begun").exists()
+    finally:
+        browser.close()
+        hub.retire("bob")
+    assert (hub.workspaces / "bob" / "ends" / "bye").read_text() == "kept"
 
 
 def test_one_user_runs_several_named_sessions(hub, engine, sessions_of):
