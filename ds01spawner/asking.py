@@ -6,6 +6,7 @@ notice to whoever asked. Functions that take a store block.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
@@ -44,8 +45,21 @@ KEY_OF = {
 
 def ask_url(service_url: str, refusal: Refusal) -> str:
     """Where to ask for more after this refusal; empty where asking does not help. Pure."""
-    key = KEY_OF.get(refusal.code)
+    return ask_about(service_url, refusal.code)
+
+
+def ask_about(service_url: str, code: str) -> str:
+    """The same by the code of a refusal."""
+    key = KEY_OF.get(code)
     return f"{service_url}requests?{urlencode({'key': key})}" if key in ASKABLE else ""
+
+
+def ask_command(user: str, refusal: Refusal) -> str:
+    """The command that asks for more after this refusal; empty where asking does not help. Pure."""
+    key = KEY_OF.get(refusal.code)
+    if key not in ASKABLE:
+        return ""
+    return f"ds01 request {shlex.quote(user)} {key}=VALUE --reason REASON --until WHEN"
 
 
 def parse_value(text: str) -> Any:

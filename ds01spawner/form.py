@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
+from . import attempts
+from .asking import ask_about, ask_url
 from .engines.docker.ledger import LedgerSnapshot
 from .environments import Shown
 from .errors import DS01Error, Refusal, Refused, StoreError
@@ -88,6 +90,7 @@ async def launch_form(spawner: DS01Spawner) -> str:
     bare = linked and not _asked(spawner, "gpu")
     fallback = spawner.configured_image
     service, key = spawner.service_url, spawner.fragment_key()
+    told = attempts.told(person.name, spawner.name, now)
 
     def build() -> str:
         try:
@@ -101,7 +104,7 @@ async def launch_form(spawner: DS01Spawner) -> str:
         except DS01Error as error:
             return render("ds01/form_unavailable.html", reason=str(error))
         wish = chosen and course_choice(site, chosen, environments, bare)
-        inputs = gather(standing, environments, projects, last, wish, linked, service, key)
+        inputs = gather(standing, environments, projects, last, wish, linked, service, key, told)
         return render("ds01/launch_form.html", view=launch_view(inputs))
 
     return await asyncio.to_thread(build)
@@ -109,8 +112,6 @@ async def launch_form(spawner: DS01Spawner) -> str:
 
 def remembered(spawner: DS01Spawner) -> tuple[LaunchOptions | None, LaunchOptions | None, bool]:
     """The last choice that worked, the choice just made or linked to, and whether it came by a link."""
-    from .session import LAST_ATTEMPT
-
     handler = getattr(spawner, "handler", None)
     query: dict[str, list[str]] = {}
     if handler is not None and handler.request.method == "GET":
@@ -119,7 +120,7 @@ def remembered(spawner: DS01Spawner) -> tuple[LaunchOptions | None, LaunchOption
                 query[name.removeprefix("opt-")] = [v.decode(errors="replace") for v in values]
     linked = _valid(from_form(query)) if query else None
     last = _valid(getattr(spawner.orm_spawner, "user_options", None) or {})
-    attempt = LAST_ATTEMPT.get(spawner.user.name)
+    attempt = attempts.choices(spawner.user.name)
     return last, linked or (_valid(attempt) if attempt else None), linked is not None
 
 
@@ -167,8 +168,9 @@ def gather(
     linked: bool,
     service: str,
     key: str,
+    told: Refusal | None = None,
 ) -> LaunchInputs:
-    """Everything the page's view model is built from."""
+    """Everything the page's view model is built from. ``told`` is why a start was refused just now."""
     site, limits, inventory = standing.site, standing.limits, standing.reading.inventory
     statuses = status(inventory, standing.snapshot.holdings, standing.blocks, keys=standing.keys)
     banners = [PREFILLED] if linked else []
@@ -187,11 +189,13 @@ def gather(
         projects=[
             ProjectInfo(p.name, used_at=datetime.fromtimestamp(p.changed, timezone.utc)) for p in projects
         ],
-        environments=[_environment(item) for item in environments],
+        environments=[_environment(item, service) for item in environments],
         default_environment=next((i.environment.id for i in environments if i.environment.default), ""),
         rules=rules(limits),
         last=last,
         chosen=chosen,
+        refused=told,
+        ask=lambda refusal: ask_url(service, refusal),
         banners=banners,
         can_wait=limits.queue.max_tickets != 0,
         queue=queue_hints(standing),
@@ -203,7 +207,7 @@ def gather(
     )
 
 
-def _environment(item: Shown) -> EnvironmentInfo:
+def _environment(item: Shown, service: str) -> EnvironmentInfo:
     e, found = item.environment, item.preflight
     warnings = [e.note] if e.note else []
     if found is not None and found.ok and not found.gpu_ok:
@@ -222,6 +226,7 @@ def _environment(item: Shown) -> EnvironmentInfo:
         reason=item.reason,
         present=item.image is not None,
         warnings=tuple(warnings),
+        ask_url="" if item.listed.allowed else ask_about(service, "environment-not-allowed"),
     )
 
 

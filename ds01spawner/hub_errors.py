@@ -24,8 +24,10 @@ class SessionRefused(_Base or web.HTTPError):  # type: ignore[misc]
     """A refusal (or a failure already explained) on its way through the hub.
 
     ``log_tail`` are the last lines of the container's log; they are shown escaped below the sentence.
-    ``ask_url`` is where its owner can ask for more; empty where that does not help. ``headers`` are sent
-    with the answer.
+    ``ask_url`` is where its owner can ask for more (for REST in a ``Link`` header); empty where that does not
+    help. ``headers`` are sent
+    with the answer. ``to_form`` says that whoever waits for the start is best sent back to the form,
+    which tells the reason.
     """
 
     def __init__(
@@ -35,8 +37,10 @@ class SessionRefused(_Base or web.HTTPError):  # type: ignore[misc]
         log_tail: str = "",
         ask_url: str = "",
         headers: Mapping[str, str] | None = None,
+        to_form: bool = False,
     ) -> None:
         self.refusal = refusal
+        self.to_form = to_form
         self.log_tail = log_tail
         message = refusal.sentence
         if _Base is None:
@@ -48,6 +52,8 @@ class SessionRefused(_Base or web.HTTPError):  # type: ignore[misc]
         self.jupyterhub_message = message
         self.jupyterhub_html_message = refusal_html(refusal, log_tail, ask_url)
         self.headers: dict[str, Any] = dict(headers or {})
+        if ask_url:
+            self.headers["Link"] = f'<{ask_url}>; rel="help"'
         if refusal.retry_after:
             self.headers["Retry-After"] = str(refusal.retry_after)
 

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from .. import messages
+from ..asking import ask_command
 from ..errors import DS01Error, Refusal, Refused, StoreError
 from ..options import LaunchOptions, parse_options
 from ..placement.model import Device
@@ -181,14 +182,14 @@ def _why(settings: Settings, found: Limits, options: LaunchOptions, now: datetim
         snapshot, usage, engine = None, Usage(gpu_hours=None), str(error)
     answer = plan(found.person, found, options, usage, now)
     if isinstance(answer, Refusal):
-        return _refused(answer, engine)
+        return _refused(answer, found.person, engine)
     notes = list(answer.notes)
     if snapshot is None:
         refusal = messages.engine_down(engine)
-        return {**_refused(refusal), "plan": _plan(answer), "notes": ["the policy allows it", *notes]}
+        return {**_refused(refusal, found.person), "plan": _plan(answer), "notes": ["the policy allows it", *notes]}
     placed = _place(site, answer, snapshot, found.person, now)
     if isinstance(placed, Refusal):
-        return {**_refused(placed), "plan": _plan(answer)}
+        return {**_refused(placed, found.person), "plan": _plan(answer)}
     where = ", ".join(f"{d.profile} {d.uuid}" for d in placed) or "no device"
     devices = [{"uuid": d.uuid, "profile": d.profile, "name": d.name} for d in placed]
     text = f"it would start now, with {where}"
@@ -213,9 +214,10 @@ def _place(
     return placed.devices if placed.ok else refusal(ready.gpu, placed)
 
 
-def _refused(answer: Refusal, engine: str = "") -> dict[str, Any]:
+def _refused(answer: Refusal, person: Person, engine: str = "") -> dict[str, Any]:
     notes = [f"present use is not known: {engine}"] if engine else []
-    return {"ok": False, "message": answer.sentence, "refusal": answer.as_dict(), "notes": notes}
+    found = {"ok": False, "message": answer.sentence, "refusal": answer.as_dict(), "notes": notes}
+    return {**found, "ask": ask_command(person.name, answer)}
 
 
 def _plan(ready: LaunchPlan) -> dict[str, Any]:
@@ -251,6 +253,8 @@ def _show_limits(data: dict[str, Any]) -> None:
 def _show_why(data: dict[str, Any]) -> None:
     console.print(f"{data['user']} · {data['asked']}", markup=False)
     console.print(data["message"], style="green" if data["ok"] else "red", markup=False)
+    if data.get("ask"):
+        console.print(f"to ask for more: {data['ask']}", markup=False)
     _show_notes(data["notes"])
 
 

@@ -51,6 +51,8 @@ class EnvironmentInfo:
     present: bool = True
     """Whether the image is on this machine; if not, its first start pulls it."""
     warnings: tuple[str, ...] = ()
+    ask_url: str = ""
+    """Where to ask for it, where it is one's limits that stand against it."""
 
 
 @dataclass(frozen=True)

@@ -70,6 +70,8 @@ class EnvironmentChoice:
     warnings: tuple[str, ...]
     allowed: bool
     reason: str
+    ask_url: str
+    """Where to ask for it; empty where that does not help."""
     checked: bool
 
 
@@ -86,6 +88,8 @@ class ComputeChoice:
     allowed: bool
     queueable: bool
     reason: str
+    ask_url: str
+    """Where to ask for it; empty where that does not help."""
     when: str
     queue: str
     checked: bool
@@ -99,6 +103,7 @@ class Again:
     value: str
     allowed: bool
     reason: str = ""
+    ask_url: str = ""
 
 
 @dataclass(frozen=True)
@@ -125,7 +130,11 @@ class LaunchView:
     again: Again | None
     banners: tuple[Banner, ...]
     refusal: str
-    """Why the chosen combination would be refused now; empty when it would start."""
+    """Why the chosen combination was refused just now, or would be; empty when it would start."""
+    refusal_ask: str
+    """Where to ask for more after that refusal; empty where it does not help."""
+    free_by_now: bool
+    """What was refused just now would start by now."""
     share_url: str
     fragment_url: str
     fragment_key: str
@@ -173,6 +182,10 @@ class LaunchInputs:
     """The last valid choice: pre-selected where it can still be had."""
     chosen: LaunchOptions | None = None
     """A choice just made or linked to: kept, even where it is refused."""
+    refused: Refusal | None = None
+    """Why a start with the choice just made was refused."""
+    ask: Callable[[Refusal], str] = lambda refusal: ""
+    """Where to ask for more after a refusal; empty where it does not help."""
     banners: Sequence[Banner] = ()
     can_create_project: bool = True
     can_wait: bool = False
@@ -201,6 +214,7 @@ def launch_view(inputs: LaunchInputs) -> LaunchView:
     compute = _compute(inputs, start)
     start = start.model_copy(update={"gpu": next((c.value for c in compute if c.checked), "none")})
     verdict = inputs.refuse(start)
+    told = inputs.refused or (verdict if inputs.chosen else None)
     base = inputs.service_url
     return LaunchView(
         person=inputs.person,
@@ -227,7 +241,9 @@ def launch_view(inputs: LaunchInputs) -> LaunchView:
         removed=inputs.rules.removed,
         again=_again(inputs),
         banners=((SIMULATED,) if inputs.simulated else ()) + tuple(inputs.banners),
-        refusal=text.readable(verdict.sentence) if verdict and inputs.chosen else "",
+        refusal=text.readable(told.sentence) if told else "",
+        refusal_ask=inputs.ask(told) if told else "",
+        free_by_now=inputs.refused is not None and verdict is None,
         share_url=f"{base}start?{_query(start)}" if base else "",
         fragment_url=f"{base}fragments/availability" if base else "",
         fragment_key=inputs.fragment_key,
@@ -351,6 +367,7 @@ def _environment(info: EnvironmentInfo, inputs: LaunchInputs, start: LaunchOptio
         warnings=info.warnings,
         allowed=not reason,
         reason=reason,
+        ask_url=info.ask_url if reason else "",
         checked=info.id == start.environment,
     )
 
@@ -426,6 +443,7 @@ def _compute_choice(
         allowed=refusal is None,
         queueable=queueable,
         reason=_reason(refusal),
+        ask_url=inputs.ask(refusal) if refusal else "",
         when=text.readable(refusal.when) if refusal else "",
         queue=_queue_text(hint) if queueable else "",
         checked=False,
@@ -481,7 +499,8 @@ def _again(inputs: LaunchInputs) -> Again | None:
     gpu = "CPU only" if last.gpu == "none" else "whole GPU" if last.gpu == "full" else last.gpu
     count = f"{last.gpu_count} × " if last.gpu != "none" and last.gpu_count > 1 else ""
     summary = " · ".join(p for p in (last.project, title, count + gpu) if p)
-    return Again(summary, _query(last), refusal is None and known, reason)
+    ask = inputs.ask(refusal) if refusal and known else ""
+    return Again(summary, _query(last), refusal is None and known, reason, ask)
 
 
 def _query(options: LaunchOptions) -> str:

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 from jupyterhub.services.auth import HubOAuthenticated
 from tornado import web
 
+from ..asking import ask_url
 from ..errors import DS01Error, EngineError, Refusal, Refused, StoreError
 from ..images.projectfiles import ProjectFileError
 from ..images.yamlfile import FileProblems
@@ -90,6 +91,8 @@ class PersonHandler(HubOAuthenticated, Handler):  # type: ignore[misc]
         """Show a refusal or failure as what it is."""
         error = kwargs.get("exc_info", (None, None, None))[1]
         status, body = explain(error, status_code)
+        if isinstance(error, Refused) and (url := ask_url(self.ctx.urls.service, error.refusal)):
+            body["ask_url"] = url
         self.set_status(status)
         self.show_error(status, body)
 
@@ -141,7 +144,7 @@ class PageHandler(PersonHandler):
 
     def show_error(self, status: int, body: dict[str, Any]) -> None:
         """The error as a page."""
-        self.page("error.html", status=status, message=body["message"])
+        self.page("error.html", status=status, message=body["message"], ask=body.get("ask_url", ""))
 
 
 class ApiHandler(PersonHandler):

@@ -125,7 +125,7 @@ class NotFound(PageHandler):
     async def get(self) -> None:
         """A page that says so."""
         self.set_status(404)
-        self.page("error.html", status=404, message="there is no such page")
+        self.page("error.html", status=404, message="there is no such page", ask="")
 
 
 def _flag(value: Any) -> Any:

@@ -144,6 +144,13 @@ def sample(**changes) -> LaunchInputs:
                 preflight="failed",
                 reason="it has no JupyterHub of a version this hub can talk to",
             ),
+            EnvironmentInfo(
+                "llm",
+                "Large models",
+                "lab",
+                reason="your limits allow these environments: pytorch-2.6, cpu",
+                ask_url="/services/ds01/requests?key=images.use",
+            ),
         ),
         "default_environment": "pytorch-2.6",
         "rules": Rules(
@@ -151,6 +158,9 @@ def sample(**changes) -> LaunchInputs:
         ),
         "last": LaunchOptions(project="thesis", environment="pytorch-2.6", gpu="1g.10gb"),
         "can_wait": True,
+        "ask": lambda refusal: (
+            "/services/ds01/requests?key=gpu.full_gpu" if refusal.code == "gpu-not-allowed" else ""
+        ),
         "queue": {"3g.40gb": QueueHint(2, "about 25 min (rough)")},
         "activity": {"MIG-3": "idle 40 min", "MIG-1": "active"},
         "updated": "2026-03-03T14:05:00+00:00",

@@ -196,3 +196,44 @@ def test_the_same_function_decides_for_page_and_start():
     view = launch_view(sample(refuse=recording, now=NOW))
     assert {gpu for gpu, _ in asked} >= {c.value for c in view.compute}
     assert ("none", "old") not in asked, "an environment that failed its check needs no second opinion"
+
+
+REFUSED = Refusal(
+    "gpus-full", "1 × 3g.40gb was asked for", "somebody was faster", "choose another", status=503
+)
+QUOTA = Refusal("gpu-not-allowed", "a whole GPU was asked for", "you may use slices", "choose a slice")
+
+
+@pytest.mark.parametrize(
+    ("gpu", "told", "sentence", "by_now", "ask"),
+    [
+        ("3g.40gb", REFUSED, "Somebody was faster", False, ""),
+        ("1g.10gb", REFUSED, "Somebody was faster", True, ""),
+        ("full", QUOTA, "You may use slices", False, "/services/ds01/requests?key=gpu.full_gpu"),
+        # Nothing was started: the form says what it would say to these choices.
+        ("full", None, "Whole GPUs are not allowed", False, "/services/ds01/requests?key=gpu.full_gpu"),
+    ],
+)
+def test_a_refused_start_comes_back_with_choices_and_reason(gpu, told, sentence, by_now, ask):
+    chosen = LaunchOptions(project="brand-new", environment="cpu", gpu=gpu)
+    soup = page(chosen=chosen, refused=told)
+    alert = soup.select_one("#ds01-refusal")
+    assert sentence in alert.text
+    assert ("By now it would start" in alert.text) is by_now
+    assert [a["href"] for a in alert.select("a")] == ([ask] if ask else [])
+    assert soup.select_one('input[name="gpu"][checked]')["value"] == gpu
+    assert soup.select_one('input[name="environment"][checked]')["value"] == "cpu"
+    assert soup.select_one('input[name="project_new"]')["value"] == "brand-new"
+
+
+def test_greyed_reasons_lead_to_asking_only_where_that_helps():
+    soup = page()
+    links = {a.find_parent("label").input["value"]: a["href"] for a in soup.select("label.ds01-choice a")}
+    assert links == {
+        "full": "/services/ds01/requests?key=gpu.full_gpu",
+        "llm": "/services/ds01/requests?key=images.use",
+    }
+    again = page(last=LaunchOptions(project="thesis", environment="cpu", gpu="full")).select_one(
+        ".ds01-again a"
+    )
+    assert again["href"] == "/services/ds01/requests?key=gpu.full_gpu"

@@ -89,20 +89,22 @@ def test_a_broken_policy_is_refused_with_line_and_key(site, command):
 
 
 @pytest.mark.parametrize(
-    ("words", "code"),
+    ("words", "code", "ask"),
     [
-        (("--gpu", "full"), "full-gpu"),
-        (("--gpu", "1g.10gb", "--count", "2"), "gpu-devices"),
-        (("--gpu", "huge"), "bad-options"),
-        (("--project", "../x"), "bad-options"),
-        (("--gpu", "1g.10gb"), "engine-down"),
+        (("--gpu", "full"), "full-gpu", "gpu.full_gpu"),
+        (("--gpu", "1g.10gb", "--count", "2"), "gpu-devices", "gpu.max_devices_per_session"),
+        (("--gpu", "huge"), "bad-options", ""),
+        (("--project", "../x"), "bad-options", ""),
+        (("--gpu", "1g.10gb"), "engine-down", ""),
     ],
 )
-def test_why_not(site, words, code):
+def test_why_not(site, words, code, ask):
     answer = data("why", "alice", *words, rc=1)
     assert answer["ok"] is False
     assert answer["refusal"]["code"] == code
     assert answer["message"] == answer["refusal"]["message"]
+    command = f"ds01 request alice {ask}=VALUE --reason REASON --until WHEN"
+    assert answer.get("ask", "") == (command if ask else "")
     assert not (site / "state").exists()
 
 

@@ -180,6 +180,18 @@ def test_a_refusal_leads_to_asking_only_where_that_helps():
     assert "<a href='/s/requests?key=a&amp;b=&#x27;'>Ask for more</a>" in html
 
 
+async def test_rest_and_pages_tell_where_to_ask(call, world):  # noqa: F811
+    for server in ("a", "b"):
+        body = {"options": {"gpu": "1g.10gb"}, "server": server}
+        assert (await call("api/queue", "alice", "POST", body)).code == 202
+    refused = await call("api/queue", "alice", "POST", {"options": {"gpu": "1g.10gb"}, "server": "c"})
+    answer = json.loads(refused.text)
+    assert (refused.code, answer["code"]) == (409, "queue-places")
+    assert answer["ask_url"] == f"{PREFIX}requests?key=queue.max_tickets"
+    bad = json.loads((await call("api/queue", "alice", "POST", {"options": {"gpu": "x"}})).text)
+    assert (bad["code"], "ask_url" in bad) == ("bad-options", False)
+
+
 # --- the command ----------------------------------------------------------------------------------
 
 

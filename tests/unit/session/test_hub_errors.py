@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
+import pytest
+from bs4 import BeautifulSoup
 from tornado import web
 
 from ds01spawner.errors import Refusal
 from ds01spawner.hub_errors import SessionRefused
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "browser"))
+from hubpages import hub_page
 
 REFUSAL = Refusal(
     code="gpus-full",
@@ -30,6 +38,9 @@ def test_every_surface_of_the_hub():
     assert refused.status_code == 503
     assert refused.reason == "gpus-full"
     assert refused.headers == {"Retry-After": "60"}
+    assert SessionRefused(REFUSAL, ask_url="/s/requests?key=x").headers["Link"] == (
+        '</s/requests?key=x>; rel="help"'
+    )
     assert refused.jupyterhub_message == str(refused) == SENTENCE
     html = refused.jupyterhub_html_message
     assert "<script>" not in html
@@ -43,3 +54,25 @@ def test_json_has_the_parts():
     assert data["message"] == SENTENCE
     assert (data["code"], data["status"], data["retry_after"]) == ("gpus-full", 503, 60)
     assert "used" not in Refusal("c", "a", "l", "d").as_dict()
+
+
+@pytest.mark.parametrize(
+    ("error", "target"),
+    [
+        (SessionRefused(REFUSAL, to_form=True), "0; url=/hub/spawn/alice/a%20b"),
+        (SessionRefused(REFUSAL, log_tail="ImportError: no torch"), None),
+        (web.HTTPError(500, "no"), None),
+    ],
+)
+def test_who_waited_is_sent_back_to_the_form_but_not_away_from_a_log(error, target):
+    html = hub_page(
+        "not_running.html",
+        failed=True,
+        failed_html_message=getattr(error, "jupyterhub_html_message", ""),
+        exception=error,
+        spawn_url="/hub/spawn/alice/a%20b",
+    )
+    soup = BeautifulSoup(html, "html.parser")
+    meta = soup.find("meta", {"http-equiv": "refresh"})
+    assert (meta["content"] if meta else None) == target
+    assert ("ImportError" in soup.text) is bool(getattr(error, "log_tail", ""))
