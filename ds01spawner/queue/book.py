@@ -7,7 +7,7 @@ one transaction before anything is started, so that a crash at any point loses n
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -99,6 +99,7 @@ def run_pass(
         refusal = prepared[ticket.id].refusal
         return refusal.sentence if refusal is not None else ""
 
+    rules = replace(rules, usual=timedelta(hours=experience.length("").mean))
     line = [p.ticket for p in prepared.values()]
     decision = decide(line, pool, experience.usage, now, rules, entitled)
     hold_back(decision, pool, room, PACED)

@@ -44,6 +44,11 @@ class Lengths:
         """The usual length in hours."""
         return self.sorted[len(self.sorted) // 2] if self.sorted else FALLBACK_HOURS
 
+    @property
+    def mean(self) -> float:
+        """The mean length in hours."""
+        return self._sums[-1] / len(self.sorted) if len(self.sorted) >= ENOUGH else FALLBACK_HOURS
+
     def remaining(self, elapsed: float) -> float:
         """Mean hours left to a session that has lasted ``elapsed`` hours: of those that lasted longer."""
         if len(self.sorted) < ENOUGH:
@@ -93,7 +98,7 @@ def estimate(
     rate = sum(1.0 / r for r in remaining if r > 0)
     if rate <= 0 or nth < 1:
         return None
-    model50, model90 = _gamma(nth, _Z50) / rate, _gamma(nth, _Z90) / rate
+    model50, model90 = gamma(nth, _Z50) / rate, gamma(nth, _Z90) / rate
     p50, p90 = model50 * calibration.f50, model90 * calibration.f90
     bounds = sorted(latest)
     if nth <= len(bounds):
@@ -116,8 +121,8 @@ def _basis(devices: int, nth: int, calibration: Calibration, lengths: Lengths | 
     return "; ".join(parts)
 
 
-def _gamma(shape: int, z: float) -> float:
-    """Quantile of a gamma distribution with unit rate (Wilson and Hilferty)."""
+def gamma(shape: int, z: float) -> float:
+    """Quantile of a gamma distribution with unit rate, by that of the normal one (Wilson and Hilferty)."""
     ninth = 1.0 / (9.0 * shape)
     return float(shape * max(0.0, 1.0 - ninth + z * sqrt(ninth)) ** 3)
 

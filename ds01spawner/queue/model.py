@@ -65,6 +65,10 @@ class Rules:
     """Waiting this long counts as much as one point of priority."""
     fair_unit: float = 1.0
     """GPU-hours of recent use below which people count as equal; above it each doubling is a step."""
+    usual: timedelta = timedelta(hours=4)
+    """How long a session usually lasts; the service puts in what it has learned."""
+    yields: timedelta = timedelta(hours=48)
+    """Nobody leaves a device to those who can use nothing else when these came so much later."""
 
 
 @dataclass(frozen=True)

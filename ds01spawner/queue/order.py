@@ -15,6 +15,7 @@ from datetime import datetime, timedelta
 from math import log2
 from typing import Any, Protocol
 
+from .choosy import Choosy, weight
 from .model import Grant, Rules, Target, Ticket, Usage, Wait
 
 Entitled = Callable[[Ticket, Sequence[Grant]], str]
@@ -92,11 +93,11 @@ def decide(
     guarded: set[str] = set()
     closed = False
     line = line_up(tickets, usage, now, rules)
-    choosy = _Choosy(line, pool, now, rules)
+    limit = entitled or (lambda ticket, grants: "")
+    choosy = Choosy(line, pool, now, rules, lambda t: bool(limit(t, decision.grants)))
     for ticket in line:
         choosy.passed(ticket)
-        why = entitled(ticket, decision.grants) if entitled else ""
-        if why:
+        if why := limit(ticket, decision.grants):
             # Over one's own limits: keeps the place, stands in nobody's way.
             decision.limited[ticket.id] = why
             decision.waiting.append(ticket)
@@ -121,46 +122,9 @@ def decide(
     return decision
 
 
-class _Choosy:
-    """Devices that somebody further back needs, and a ticket with more choice could do without.
-
-    Who can use anything leaves the large device to those who can use nothing else, where both have waited
-    about as long (the same step of priority): otherwise small sessions would fill the large devices and
-    those who need them would wait for ever longer.
-    """
-
-    def __init__(self, line: Sequence[Ticket], pool: Pool, now: datetime, rules: Rules) -> None:
-        self._pool, self._now, self._rules = pool, now, rules
-        self._left: dict[tuple[int, frozenset[str]], int] = defaultdict(int)
-        self._on = rules.order == "fair" and rules.backfill == "reserve" and len(line) > 1
-        if self._on:
-            for ticket in line:
-                self._left[self._place(ticket)] += 1
-
-    def passed(self, ticket: Ticket) -> None:
-        """It is this ticket's turn: it is not further back any more."""
-        if self._on:
-            self._left[self._place(ticket)] -= 1
-
-    def kept_from(self, ticket: Ticket) -> frozenset[str]:
-        """What this ticket leaves to others."""
-        if not self._on:
-            return frozenset()
-        rank, mine = self._place(ticket)
-        needed = (
-            devices
-            for (r, devices), n in self._left.items()
-            if n and r == rank and devices and devices < mine
-        )
-        return frozenset().union(*needed)
-
-    def _place(self, ticket: Ticket) -> tuple[int, frozenset[str]]:
-        return aged(ticket, self._now, self._rules), self._pool.eligible(ticket)
-
-
 def aged(ticket: Ticket, now: datetime, rules: Rules) -> int:
     """The priority with what waiting adds to it."""
-    return ticket.priority + (now - ticket.arrived) // rules.ageing
+    return weight(ticket, now, rules) // rules.ageing
 
 
 def hold_back(decision: Decision, pool: Pool, room: int, sentence: str) -> None:

@@ -83,6 +83,24 @@ def arrivals(seed: int, load: float, count: int = ARRIVALS, people: int = PEOPLE
     return made
 
 
+def least_longest(coming: Iterable[Arrival]) -> float:
+    """What the longest wait comes to, in mean session lengths, by the least anybody could hope for.
+
+    Those who need a size or more have the devices that fit it to themselves, each takes the one that comes
+    free first, in order of arrival. A rule that shares the machine with others, and does not know how long a
+    session will last, cannot count on less.
+    """
+    everybody, worst = list(coming), 0.0
+    for size, _ in CLASSES:
+        ends = [0.0] * sum(memory >= size for memory, _ in DEVICES)
+        for arrival in everybody:
+            if arrival.size >= size:
+                start = max(arrival.at, heapq.heappop(ends))
+                heapq.heappush(ends, start + arrival.hours)
+                worst = max(worst, (start - arrival.at) / MEAN_HOURS)
+    return worst
+
+
 class FleetPool:
     """`DEVICES` as a pool: what `PlacementPool` answers for them, without building its objects."""
 

@@ -246,17 +246,3 @@ def test_the_simulated_fleet_answers_as_the_real_pool_does(held, kept, size):
     asked = Ticket("t", "u", NOW, GpuRequest("auto", min_memory_mib=size))
     assert fleet.find(asked, names_of(kept)) == real.find(asked, names_of(kept))
     assert fleet.eligible(asked) == real.eligible(asked)
-
-
-@pytest.mark.parametrize(
-    ("any_ago", "expected"),
-    [(30, {"large": (A,)}), (400, {"any": (A,)})],
-    ids=["leaves it to who can use nothing else", "but not to somebody who came hours later"],
-)
-def test_who_can_use_anything_leaves_the_large_device_to_who_cannot(any_ago, expected):
-    small = Device("S", "A100", "1g.10gb", 10240, 1, "GPU-1", 2)
-    mixed = Inventory("simulated", (*PAIR.devices, small), PAIR.cards)
-    tickets = [ticket("any", ago=any_ago, profile="auto"), ticket("large", ago=10)]
-    ends = {B: NOW + 9 * H, "S": NOW + H}
-    answer = decide(tickets, pool(B, "S", ends=ends, inventory=mixed), Usage(), NOW, Rules())
-    assert {g.ticket.id: g.devices for g in answer.grants} == expected
