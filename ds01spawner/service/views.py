@@ -18,6 +18,8 @@ from ..pages.inputs import KeepAlive, Runs, Series, SessionInfo
 from ..pages.strip import Strip, build_strip, card_titles
 from ..policy.resolve import Limits, Person
 from ..store import Store
+from ..workspace.spaces import Spaces
+from ..workspace.usage import Measured
 from .context import Context, Urls
 from .snapshot import Snapshot
 
@@ -148,6 +150,47 @@ def session_json(
         },
         "url": urls.server(labels.user, labels.server),
         "idle": decision.as_dict() if decision else None,
+    }
+
+
+def project_rows(
+    spaces: Spaces | None, used: Sequence[Mapping[str, Any]], person: str
+) -> list[dict[str, Any]]:
+    """Disk, sessions and GPU-hours of each project, the largest first. Pure.
+
+    ``used`` is the person's use by project as the store counts it; ``spaces`` None while nobody knows.
+    """
+    rows = {}
+    known = spaces.projects if spaces else {}
+    for line in used:
+        project = line["key"].removeprefix(f"{person}/")
+        rows[project] = {"sessions": line["sessions"], "gpu_hours": text.amount(line["gpu_hours"])}
+    found = [
+        {
+            "project": name,
+            "disk": _disk(known.get(name), gone=spaces is not None and spaces.complete),
+            "bytes": known[name].bytes if name in known else -1,
+            **rows.get(name, {"sessions": 0, "gpu_hours": text.amount(0.0)}),
+        }
+        for name in {*known, *rows}
+    ]
+    return sorted(found, key=lambda r: (-r["bytes"], r["project"]))
+
+
+def _disk(measured: Measured | None, *, gone: bool) -> str:
+    if measured is None:
+        return "no folder (any more)" if gone else text.UNKNOWN
+    return text.size(measured.bytes) if measured.complete else f"at least {text.size(measured.bytes)}"
+
+
+def space_told(spaces: Spaces | None, now: datetime) -> dict[str, str]:
+    """What lies beside the projects, the whole, and how old the figures are."""
+    if spaces is None:
+        return {"rest": text.UNKNOWN, "total": text.UNKNOWN, "measured": ""}
+    return {
+        "rest": _disk(spaces.rest, gone=False),
+        "total": _disk(spaces.total, gone=False),
+        "measured": text.ago(spaces.at, now),
     }
 
 

@@ -213,13 +213,14 @@ class History(Part):
         found = self._overlapping(since, now, user=user)
         return _total((r for r in found if r["project"] == project), since, now)
 
-    def usage(self, by: By, since: datetime, now: datetime) -> list[dict[str, Any]]:
+    def usage(self, by: By, since: datetime, now: datetime, user: str | None = None) -> list[dict[str, Any]]:
         """Accounting rows ``{key, sessions, running, session_hours, cpu_hours, gpu_hours}``, most GPU first.
 
         A session of somebody in two groups counts for each of them, so groups do not add up to the total.
+        ``user`` takes only that person's sessions.
         """
         totals: dict[str, dict[str, Any]] = {}
-        for r in self._overlapping(since, now):
+        for r in self._overlapping(since, now, user=user):
             hours = overlap_hours(_interval(r), since, now)
             for key in _keys(by, r):
                 line = totals.setdefault(key, dict.fromkeys(_USAGE, 0))
@@ -232,13 +233,16 @@ class History(Part):
         return [{"key": k, **{n: round(v, 4) for n, v in line.items()}} for k, line in ordered]
 
     def decayed_usage(self, now: datetime, half_life: timedelta) -> tuple[dict[str, float], dict[str, float]]:
-        """Decayed GPU-hours by user and by group, which fair share compares; ten half-lives back."""
+        """Decayed GPU-hours by user, and by group and ``course:…``, which fair share compares.
+
+        Ten half-lives back.
+        """
         users: dict[str, float] = {}
         groups: dict[str, float] = {}
         for r in self._overlapping(now - 10 * half_life, now):
             hours = decayed_hours(_interval(r), now, half_life) * r["equivalents"]
             users[r["user"]] = users.get(r["user"], 0.0) + hours
-            for group in r["groups"]:
+            for group in (*r["groups"], *([f"course:{r['course']}"] if r["course"] else ())):
                 groups[group] = groups.get(group, 0.0) + hours
         return users, groups
 

@@ -22,7 +22,8 @@ BUDGET_S = 60.0
 MAX_DEPTH = 200
 """Levels of folders, each of which holds a descriptor open; what lies deeper is not counted."""
 MAX_KEPT = 5000
-_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+"""How a folder is opened that must not be a link."""
 
 
 @dataclass(frozen=True)
@@ -36,19 +37,23 @@ class Measured:
 def measure(path: Path, budget: float = BUDGET_S) -> Measured | None:
     """What ``path`` holds on disk, hard links counted once; None where it cannot be read. Blocking."""
     try:
-        top = os.open(path, _DIRECTORY)
+        top = os.open(path, DIRECTORY)
     except FileNotFoundError:
         return Measured(0)
     except OSError:
         return None
-    return _walk(top, time.monotonic() + budget)
+    return walk(top, time.monotonic() + budget, set())
 
 
-def _walk(top: int, deadline: float) -> Measured:
-    total, complete, linked = 0, True, set()
+def walk(top: int, deadline: float, linked: set[tuple[int, int]]) -> Measured:
+    """What lies below the open folder ``top``, which is closed. ``linked`` are hard links counted before."""
+    total, complete = 0, True
     open_folders = [(top, _entries(top))]
     try:
         while open_folders:
+            if time.monotonic() > deadline:
+                complete = False
+                break
             folder, entries = open_folders[-1]
             entry = next(entries, None)
             if entry is None:
@@ -63,10 +68,10 @@ def _walk(top: int, deadline: float) -> Measured:
                 total += status.st_blocks * 512
                 if not entry.is_dir(follow_symlinks=False):
                     continue
-                if len(open_folders) >= MAX_DEPTH or time.monotonic() > deadline:
+                if len(open_folders) >= MAX_DEPTH:
                     complete = False
                     continue
-                below = os.open(entry.name, _DIRECTORY, dir_fd=folder)
+                below = os.open(entry.name, DIRECTORY, dir_fd=folder)
             except OSError:
                 continue  # gone meanwhile
             open_folders.append((below, _entries(below)))

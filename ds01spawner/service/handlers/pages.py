@@ -9,8 +9,13 @@ from urllib.parse import urlencode
 
 from ... import form
 from ...errors import StoreError
+from ...names import folder_name
 from ...options import from_form, parse_options
-from ...pages.launch import quota_line
+from ...pages import text
+from ...pages.inputs import Quota
+from ...pages.launch import QuotaLine, quota_line
+from ...policy.resolve import Limits
+from ...workspace.spaces import SpaceBook, Spaces
 from .. import mine, views
 from ..base import PageHandler
 
@@ -67,7 +72,7 @@ class Gpus(PageHandler):
 
 
 class Usage(PageHandler):
-    """Own GPU-hours, sessions and limits, with the source of every limit."""
+    """Own GPU-hours, sessions, disk and limits, with the source of every limit."""
 
     async def get(self) -> None:
         """``days`` picks the period."""
@@ -79,12 +84,18 @@ class Usage(PageHandler):
         name = self.person.name
         problem, hours = "", 0.0
         rows: list[dict[str, Any]] = []
+        used: list[dict[str, Any]] = []
         try:
-            rows, hours = await self.ctx.store(
-                lambda store: (store.sessions(user=name, limit=200), store.gpu_hours(name, since, now))
+            rows, hours, used = await self.ctx.store(
+                lambda store: (
+                    store.sessions(user=name, limit=200),
+                    store.gpu_hours(name, since, now),
+                    store.usage("project", since, now, user=name),
+                )
             )
         except StoreError as error:
             problem = str(error)
+        spaces = await self.spaces()
         recent = [r for r in rows if r["started_at"] >= since or not r["ended_at"]]
         self.page(
             "usage.html",
@@ -93,9 +104,37 @@ class Usage(PageHandler):
             problem=problem,
             hours=hours,
             rows=views.history_rows(recent, now),
+            quotas=await self.quotas(limits, spaces),
+            projects=views.project_rows(spaces, used, name),
+            space=views.space_told(spaces, now),
             limits=limits.explain(),
             groups=limits.groups,
         )
+
+    async def spaces(self) -> Spaces | None:
+        """What the person's projects hold, as last measured."""
+        book: SpaceBook = self.ctx.extra.setdefault("spaces", SpaceBook(self.ctx.clock))
+        folder = self.ctx.settings.workspace_root / folder_name(self.person.name)
+        return await book.of(folder)
+
+    async def quotas(self, limits: Limits, spaces: Spaces | None) -> list[QuotaLine]:
+        """The person's use where it is limited or worth knowing: disk, sessions, GPU-hours."""
+        hub, now = self.ctx.settings.hub_id, self.ctx.clock()
+        snapshot = await self.ctx.snapshots.get()
+        running = None if snapshot.problem else len(views.own_sessions(snapshot, self.person.name, hub))
+        total, quota = spaces.total if spaces else None, limits.storage.quota
+        sure = total is not None and (total.complete or total.bytes >= (quota or 0) > 0)
+        disk = total.bytes if total is not None and sure else None
+        found = [
+            Quota("Disk", disk, quota, source=limits.source("storage.quota"), is_bytes=True),
+            Quota("Sessions now", running, limits.session.max, source=limits.source("session.max")),
+        ]
+        budget, window = limits.gpu.hours.budget, limits.gpu.hours.window
+        if budget is not None:
+            used, _ = await asyncio.to_thread(self.ctx.site.gpu_hours, self.person, now, limits)
+            label, source = f"GPU-hours in {text.duration(window)}", limits.source("gpu.hours.budget")
+            found.append(Quota(label, used, budget, "h", source))
+        return [quota_line(q) for q in found]
 
 
 class Start(PageHandler):
