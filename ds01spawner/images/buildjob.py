@@ -119,6 +119,8 @@ class Job:
 
     def _make(self) -> dict[str, Any]:
         recipe = self.request.recipe
+        for note in self.request.notes:
+            self._say(note)
         base = self._dockerfile_image() if recipe.dockerfile else self._pinned_base()
         image = self._session_image(base)
         self._move("checking", "building")

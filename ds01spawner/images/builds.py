@@ -71,6 +71,8 @@ class BuildRequest:
     constraints: tuple[str, ...] = ()
     by: str = ""
     """Who asked, where that is not the owner."""
+    notes: tuple[str, ...] = ()
+    """Lines that begin the log, such as what came of keeping the recipe."""
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from . import environments, logtext, sharing, snapshot
 from .builds import BuildRequest, BuildRunner, limits_from
 from .catalogue import OWNER_LABEL, REPRODUCIBLE_LABEL, Listed
 from .engine import ImageMissing
+from .gitcommit import commit_file
 from .naming import checked_tag, course_repository, owns, parse_user_image, user_image
 from .projectfiles import ProjectFileError, ProjectFiles
 from .recipe import FILE_NAME, Recipe, load_recipe, parse_recipe
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from ..site import Site
 
 
+COMMIT_MESSAGE = "Change the environment's recipe"
 LEGACY_FOLDER = "dockerfiles"
 """Beside the projects: ``dockerfiles/<project>.Dockerfile``."""
 
@@ -97,7 +99,7 @@ class Desk:
         files = self.files(person, project)
         known = self.store.get_environment(reference)
         lock = known["data"].get("lock", {}) if known and hold_versions else {}
-        files.write_text(FILE_NAME, recipe.as_yaml())
+        note = self._keep_recipe(person, files, recipe)
         return self.runner.submit(
             BuildRequest(
                 owner=person.name,
@@ -108,6 +110,7 @@ class Desk:
                 limits=limits_from(limits.images.builds),
                 project=files,
                 constraints=tuple(lock.get("pip", ())),
+                notes=(note,) if note else (),
             )
         )
 
@@ -226,8 +229,16 @@ class Desk:
         if known is not None and known.dockerfile:
             raise Refused(_dockerfile(diff))
         recipe = snapshot.kept(known or parse_recipe({"base": environment}), diff)
-        self.files(person, project).write_text(FILE_NAME, recipe.as_yaml())
+        self._keep_recipe(person, self.files(person, project), recipe)
         return recipe
+
+    def _keep_recipe(self, person: Person, files: ProjectFiles, recipe: Recipe) -> str:
+        """Write the recipe into its project, and commit it where that is under git; says what came of it."""
+        text = recipe.as_yaml()
+        if files.read_text(FILE_NAME) != text:
+            files.write_text(FILE_NAME, text)
+        done = commit_file(files, FILE_NAME, text, person.name, COMMIT_MESSAGE)
+        return f"{FILE_NAME}: {done}" if str(done) else ""
 
     def save(self, person: Person, limits: Limits, project: str, container: str) -> str:
         """Save a session as an image of its project, where the policy allows it; returns its name.
