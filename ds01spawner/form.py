@@ -28,6 +28,7 @@ from .placement.place import place, refusal
 from .placement.status import status
 from .policy.plan import LaunchPlan, plan
 from .policy.resolve import Limits, Person
+from .queue.course import keys_for
 from .site import Site
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ class Standing:
             self.snapshot.holdings,
             self.blocks,
             strategy=self.site.settings.strategy,
-            keys=self.keys,
+            keys=keys_for(self.site.store, self.person, options.environment),
         )
         return None if chosen.ok else refusal(answer.gpu, chosen)
 

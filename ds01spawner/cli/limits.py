@@ -186,8 +186,12 @@ def _why(settings: Settings, found: Limits, options: LaunchOptions, now: datetim
     notes = list(answer.notes)
     if snapshot is None:
         refusal = messages.engine_down(engine)
-        return {**_refused(refusal, found.person), "plan": _plan(answer), "notes": ["the policy allows it", *notes]}
-    placed = _place(site, answer, snapshot, found.person, now)
+        return {
+            **_refused(refusal, found.person),
+            "plan": _plan(answer),
+            "notes": ["the policy allows it", *notes],
+        }
+    placed = _place(site, answer, snapshot, found.person, options.environment, now)
     if isinstance(placed, Refusal):
         return {**_refused(placed, found.person), "plan": _plan(answer)}
     where = ", ".join(f"{d.profile} {d.uuid}" for d in placed) or "no device"
@@ -197,11 +201,12 @@ def _why(settings: Settings, found: Limits, options: LaunchOptions, now: datetim
 
 
 def _place(
-    site: Any, ready: LaunchPlan, snapshot: Any, person: Person, now: datetime
+    site: Any, ready: LaunchPlan, snapshot: Any, person: Person, environment: str, now: datetime
 ) -> tuple[Device, ...] | Refusal:
     from ..placement.place import place, refusal
+    from ..queue.course import keys_for
 
-    keys = frozenset({f"user:{person.name}", *(f"group:{g}" for g in person.groups)})
+    keys = keys_for(site.store, person, environment)
     inventory = site.gpu().inventory
     placed = place(
         ready.gpu,

@@ -20,6 +20,7 @@ from ..policy.resolve import Person
 from ..site import Site
 from ..store import Store
 from . import reservations, tickets
+from .course import course_of
 from .model import LIVE, Grant, Rules, Ticket
 from .model import Usage as FairUsage
 from .order import Decision, decide, explain, hold_back
@@ -81,7 +82,10 @@ def run_pass(
     if not waiting:
         store.guard((), now, now + GUARD_FOR)
         return Pass()
-    prepared = {i: _prepare(site, reading, r) for i, r in waiting.items() if r["user"] in reading.people}
+    courses = store.courses()
+    prepared = {
+        i: _prepare(site, reading, r, courses) for i, r in waiting.items() if r["user"] in reading.people
+    }
     lasts = lasts_until(reading.ledger)
     ends = expected_ends(reading.inventory, reading.ledger.holdings, lasts, experience, now)
     uuids = [d.uuid for d in reading.inventory.devices]
@@ -223,12 +227,18 @@ def _expire(store: Store, row: Mapping[str, Any], why: str, now: datetime) -> bo
     return True
 
 
-def _prepare(site: Site, reading: Reading, row: Mapping[str, Any]) -> Prepared:
+def _prepare(
+    site: Site, reading: Reading, row: Mapping[str, Any], courses: Iterable[Mapping[str, Any]]
+) -> Prepared:
     """The ticket with its owner's present rights: quota and rules are checked here, not at the door."""
     person = reading.people[row["user"]]
     limits = site.limits(person, reading.now)
     window = timedelta(seconds=limits.queue.claim_window)
-    rights: dict[str, Any] = {"groups": tuple(sorted(person.groups)), "priority": limits.queue.priority}
+    rights: dict[str, Any] = {
+        "groups": tuple(sorted(person.groups)),
+        "course": course_of(row["options"].get("environment", ""), person, courses),
+        "priority": limits.queue.priority,
+    }
     try:
         options = parse_options(row["options"])
         usage = site.usage_of(person, reading.ledger, reading.now, limits)

@@ -25,6 +25,8 @@ class Ticket:
     request: GpuRequest = field(default_factory=GpuRequest)
     server: str = ""
     groups: tuple[str, ...] = ()
+    course: str = ""
+    """The course whose environment is asked for, where its owner may start that."""
     priority: int = 0
     """From the policy; higher is served first."""
     state: TicketState = "waiting"
@@ -35,7 +37,16 @@ class Ticket:
     def keys(self) -> frozenset[str]:
         """What lifts a block for this ticket."""
         mine = {f"ticket:{self.id}", f"user:{self.user}", QUEUE_KEY}
-        return frozenset(mine | {f"group:{g}" for g in self.groups})
+        return frozenset(mine | {f"group:{g}" for g in self.groups} | self._course)
+
+    @property
+    def accounts(self) -> tuple[str, ...]:
+        """Whose use is compared after the person's own: that of the course it is for, else the groups'."""
+        return tuple(self._course) or self.groups
+
+    @property
+    def _course(self) -> frozenset[str]:
+        return frozenset({f"course:{self.course}"} if self.course else ())
 
     @property
     def kind(self) -> str:
@@ -51,6 +62,7 @@ class Usage:
 
     users: Mapping[str, float] = field(default_factory=dict)
     groups: Mapping[str, float] = field(default_factory=dict)
+    """By group, and by ``course:…``."""
 
 
 @dataclass(frozen=True)

@@ -202,7 +202,7 @@ Key = Callable[[Ticket, int], tuple[Any, ...]]
 
 def _fair(usage: Usage, now: datetime, rules: Rules) -> Key:
     def key(ticket: Ticket, turn: int) -> tuple[Any, ...]:
-        group = min((usage.groups.get(g, 0.0) for g in ticket.groups), default=0.0)
+        group = min((usage.groups.get(g, 0.0) for g in ticket.accounts), default=0.0)
         mine = step(usage.users.get(ticket.user, 0.0), rules.fair_unit)
         return (-aged(ticket, now, rules), turn, mine, step(group, rules.fair_unit))
 

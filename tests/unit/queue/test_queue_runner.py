@@ -1,28 +1,18 @@
 """The loop that serves the queue: in order, never twice, never lost, whatever dies when."""
 
 import asyncio
-from dataclasses import replace
 from datetime import timedelta
 from random import Random
 
 import pytest
 from queue_site import START, World
 
-from ds01spawner.errors import DS01Error, Refusal, Refused, StoreError
-from ds01spawner.options import parse_options
+from ds01spawner.errors import DS01Error
 from ds01spawner.policy.resolve import Person
-from ds01spawner.queue import api, booking
-from ds01spawner.queue.pace import Pace
+from ds01spawner.queue import api
 from ds01spawner.service.hubapi import HubError
 
 H = timedelta(hours=1)
-
-
-@pytest.fixture
-def world(tmp_path):
-    made = World(tmp_path)
-    yield made
-    made.store.close()
 
 
 async def test_a_free_device_is_granted_held_and_started(world):
@@ -250,173 +240,3 @@ async def test_nothing_is_granted_while_engine_or_hub_cannot_be_asked(world, wha
     world.site.fail, world.hub.down = None, False
     await world.tick()
     assert world.state(ticket) == "started"
-
-
-class TestDoor:
-    def test_the_same_server_has_one_place(self, world):
-        assert world.join("ann") == world.join("ann")
-
-    def test_places_are_limited(self, world):
-        world.join("ann", server="a")
-        world.join("ann", server="b")
-        with pytest.raises(Refused, match="2 at a time"):
-            world.join("ann", server="c")
-
-    def test_strangers_learn_nothing_and_cancel_nothing(self, world):
-        ticket = world.join("ann")
-        for call in (
-            lambda: api.cancel(world.store, ticket, Person("mallory"), world.clock()),
-            lambda: api.own(world.store, ticket, Person("mallory")),
-            lambda: api.own(world.store, "ffff", Person("mallory")),
-        ):
-            with pytest.raises(Refused) as caught:
-                call()
-            assert caught.value.refusal.status == 404
-        assert world.state(ticket) == "waiting"
-
-    def test_others_are_shown_by_class_alone(self, world):
-        world.join("ann", project="secret")
-        (line,) = api.listing(world.store.tickets(), Person("ben"))
-        assert line == {"state": "waiting", "position": None, "class": "1g.10gb", "mine": False}
-        (line,) = api.listing(world.store.tickets(), Person("root", admin=True))
-        assert line["user"] == "ann"
-
-    def test_what_is_over_cannot_be_cancelled_again(self, world):
-        ticket = world.join("ann")
-        api.cancel(world.store, ticket, Person("ann"), world.clock())
-        with pytest.raises(Refused, match="cancelled already"):
-            api.cancel(world.store, ticket, Person("ann"), world.clock())
-
-
-class TestInsteadOfARefusal:
-    FULL = Refusal("gpus-full", "1 × 1g.10gb was asked for", "none is free", "wait", status=503)
-
-    def answer(self, world, refusal=FULL, **options):
-        asked = parse_options({"gpu": "1g.10gb", "wait": True, **options})
-        return api.instead_of(world.site, Person("ann"), asked, "", refusal, world.clock(), "/queue")
-
-    def test_who_chose_to_wait_gets_a_place(self, world):
-        answer = self.answer(world)
-        (ticket,) = world.store.tickets()
-        assert (answer.code, answer.status, answer.ticket) == ("queued", 202, ticket["id"])
-        assert api.addresses(answer, "/services/ds01/") == {
-            "Location": f"/services/ds01/api/queue/{ticket['id']}",
-            "Refresh": f"0; url=/services/ds01/queue?ticket={ticket['id']}",
-        }
-        assert answer.sentence == (
-            "1 × 1g.10gb was asked for. Nothing that fits is free, so you have a place in the queue. You "
-            "need do nothing: the session starts by itself when it is your turn; see the queue page at "
-            f"/queue?ticket={ticket['id']}."
-        )
-
-    @pytest.mark.parametrize(
-        ("change", "options"),
-        [({}, {"wait": False}), ({"code": "gpu-profile"}, {}), ({}, {"gpu": "full", "gpu_count": 2})],
-        ids=["not chosen", "waiting does not help", "more than the whole quota"],
-    )
-    def test_others_get_the_refusal(self, world, change, options):
-        refusal = replace(self.FULL, **change)
-        assert self.answer(world, refusal, **options) is refusal
-        assert world.store.tickets() == []
-
-    def test_without_the_store_it_is_refused_with_a_word_on_the_queue(self, world, monkeypatch):
-        def down():
-            raise StoreError("down")
-
-        monkeypatch.setattr(world.site, "store", down)
-        answer = self.answer(world)
-        assert (answer.code, "cannot be joined" in answer.do) == ("gpus-full", True)
-
-    def test_without_a_place_left_both_reasons_are_told(self, world):
-        world.join("ann", server="a")
-        world.join("ann", server="b")
-        answer = self.answer(world)
-        assert answer.code == "queue-places"
-        assert answer.asked == "1 × 1g.10gb was asked for; none is free"
-
-
-class TestReservations:
-    def reserve(self, world, **kw):
-        body = {"subject": "user:prof", "profile": "1g.10gb", "count": 4, "title": "NLP", **kw}
-        body.setdefault("start", (START + H).isoformat())
-        body.setdefault("end", (START + 3 * H).isoformat())
-        wanted = booking.parse(body)
-        return booking.reserve(world.store, wanted, world.site.inventory, "root", world.clock())
-
-    async def test_devices_are_kept_from_the_lead_on_and_given_to_whom_they_are_for(self, world):
-        self.reserve(world)
-        await world.tick()
-        assert world.store.blocks(world.clock()) == {}
-        world.clock.now = START + timedelta(minutes=40)
-        await world.tick()
-        blocks = world.store.blocks(world.clock())
-        assert sorted(blocks) == ["M0", "M1", "M2", "M3"]
-        assert blocks["M0"].reason == "reserved for NLP until 15:00 UTC"
-        ticket, mine = world.join("ann"), world.join("prof")
-        await world.tick()
-        assert (world.state(ticket), world.state(mine)) == ("started", "started")
-        assert {u for u, who in world.site.held.items() if who[0] == "ann"} <= {"M4", "M5"}
-
-    async def test_a_no_show_gives_them_back(self, world):
-        self.reserve(world)
-        world.clock.now = START + timedelta(minutes=70)
-        await world.tick()
-        assert len(world.store.blocks(world.clock())) == 4
-        world.clock.now = START + timedelta(minutes=76)
-        await world.tick(times=2)
-        assert world.store.blocks(world.clock()) == {}
-        assert [e["action"] for e in world.store.events(topic="reservation")] == ["created", "no-show"]
-
-    async def test_sessions_that_would_collide_are_warned_once(self, world):
-        world.site.held = {f"M{i}": ("ann", "a") for i in range(6)}
-        self.reserve(world)
-        await world.tick()
-        world.runner._warned = 0.0
-        await world.tick()
-        (notice,) = world.store.notices("ann", world.clock())
-        assert "is reserved from 2026-03-02 13:00 UTC" in notice["text"]
-
-    def test_two_that_want_too_much_together_are_told(self, world):
-        self.reserve(world)
-        made = self.reserve(world, subject="group:ml", count=3, title="ML")
-        assert made["warnings"] == ["on 2026-03-02 13:00 UTC NLP wants 4 × 1g.10gb too; there are 6"]
-
-    @pytest.mark.parametrize(
-        "body",
-        [
-            {"colour": "red"},
-            {"count": "4"},
-            {"count": True},
-            {"devices": [1]},
-            {"start": "soon"},
-            {"grace_minutes": -1},
-            {"zone": "Mars/Olympus", "start": "2026-03-02T14:00"},
-            {"start": "2020-01-01T00:00", "end": "2020-01-01T01:00"},
-        ],
-    )
-    def test_what_is_refused_from_outside(self, world, body):
-        with pytest.raises(Refused) as caught:
-            self.reserve(world, **body)
-        assert caught.value.refusal.status == 400
-        assert world.store.reservations() == []
-
-
-class TestPace:
-    def test_quick_starts_let_it_rise_and_slow_ones_fall(self):
-        pace = Pace(3)
-        for _ in range(12):
-            pace.started(1.0)
-        assert pace.width > 3
-        wide = pace.width
-        for _ in range(wide):
-            pace.started(5.0)
-        assert pace.width < wide
-
-    def test_it_stays_within_its_bounds(self):
-        pace = Pace(2, least=1, most=4)
-        for _ in range(10):
-            pace.failed()
-        assert (pace.width, pace.free(0), pace.free(5)) == (1, 1, 0)
-        for _ in range(50):
-            pace.started(1.0)
-        assert pace.width == 4

@@ -133,6 +133,13 @@ def test_decayed_usage_by_user_and_group(store, now):
     assert groups == {"g": pytest.approx(3.6067, abs=1e-4)}
 
 
+def test_decayed_usage_of_a_course(store, now):
+    store.session_started(record("s1", "alice", now - 10 * H, groups=("g",), course="nlp"))
+    store.session_ended("s1", now)
+    groups = store.decayed_usage(now, 10 * H)[1]
+    assert groups == dict.fromkeys(("g", "course:nlp"), pytest.approx(3.6067, abs=1e-4))
+
+
 class TestReconcile:
     def test_a_session_that_is_gone_ends_when_it_was_last_seen(self, store, now):
         store.session_started(record("s1", "alice", now))

@@ -1,0 +1,77 @@
+"""Reservations on a site: kept, given to whom they are for, given back; and what cannot be reserved."""
+
+from datetime import timedelta
+
+import pytest
+from queue_site import START
+
+from ds01spawner.errors import Refused
+from ds01spawner.queue import booking
+
+H = timedelta(hours=1)
+
+
+class TestReservations:
+    def reserve(self, world, **kw):
+        body = {"subject": "user:prof", "profile": "1g.10gb", "count": 4, "title": "NLP", **kw}
+        body.setdefault("start", (START + H).isoformat())
+        body.setdefault("end", (START + 3 * H).isoformat())
+        wanted = booking.parse(body)
+        return booking.reserve(world.store, wanted, world.site.inventory, "root", world.clock())
+
+    async def test_devices_are_kept_from_the_lead_on_and_given_to_whom_they_are_for(self, world):
+        self.reserve(world)
+        await world.tick()
+        assert world.store.blocks(world.clock()) == {}
+        world.clock.now = START + timedelta(minutes=40)
+        await world.tick()
+        blocks = world.store.blocks(world.clock())
+        assert sorted(blocks) == ["M0", "M1", "M2", "M3"]
+        assert blocks["M0"].reason == "reserved for NLP until 15:00 UTC"
+        ticket, mine = world.join("ann"), world.join("prof")
+        await world.tick()
+        assert (world.state(ticket), world.state(mine)) == ("started", "started")
+        assert {u for u, who in world.site.held.items() if who[0] == "ann"} <= {"M4", "M5"}
+
+    async def test_a_no_show_gives_them_back(self, world):
+        self.reserve(world)
+        world.clock.now = START + timedelta(minutes=70)
+        await world.tick()
+        assert len(world.store.blocks(world.clock())) == 4
+        world.clock.now = START + timedelta(minutes=76)
+        await world.tick(times=2)
+        assert world.store.blocks(world.clock()) == {}
+        assert [e["action"] for e in world.store.events(topic="reservation")] == ["created", "no-show"]
+
+    async def test_sessions_that_would_collide_are_warned_once(self, world):
+        world.site.held = {f"M{i}": ("ann", "a") for i in range(6)}
+        self.reserve(world)
+        await world.tick()
+        world.runner._warned = 0.0
+        await world.tick()
+        (notice,) = world.store.notices("ann", world.clock())
+        assert "is reserved from 2026-03-02 13:00 UTC" in notice["text"]
+
+    def test_two_that_want_too_much_together_are_told(self, world):
+        self.reserve(world)
+        made = self.reserve(world, subject="group:ml", count=3, title="ML")
+        assert made["warnings"] == ["on 2026-03-02 13:00 UTC NLP wants 4 × 1g.10gb too; there are 6"]
+
+    @pytest.mark.parametrize(
+        "body",
+        [
+            {"colour": "red"},
+            {"count": "4"},
+            {"count": True},
+            {"devices": [1]},
+            {"start": "soon"},
+            {"grace_minutes": -1},
+            {"zone": "Mars/Olympus", "start": "2026-03-02T14:00"},
+            {"start": "2020-01-01T00:00", "end": "2020-01-01T01:00"},
+        ],
+    )
+    def test_what_is_refused_from_outside(self, world, body):
+        with pytest.raises(Refused) as caught:
+            self.reserve(world, **body)
+        assert caught.value.refusal.status == 400
+        assert world.store.reservations() == []
