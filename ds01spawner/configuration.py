@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 import docker
 from docker.errors import DockerException
 from docker.utils import kwargs_from_env
+from jupyterhub.app import JupyterHub
 from traitlets.config import Config
 
 from .engines.docker.network import ensure_network
@@ -69,7 +70,8 @@ def configure(
     service and the ``ds01`` command. `EngineError` when the engine does not answer and nothing else
     says where the hub should listen.
     """
-    from .session import SETTINGS_TRAITS, START_TIMEOUT_S, SessionMixin, settings_from
+    from .session import START_TIMEOUT_S, SessionMixin
+    from .traits import SETTINGS_TRAITS, settings_from
 
     hub = c.JupyterHub
     _default(hub, "spawner_class", "ds01spawner.spawner.DS01Spawner")
@@ -79,11 +81,12 @@ def configure(
     # Starts take turns (`queue.turns`): a class that clicks at once waits, and is not sent away.
     _default(hub, "concurrent_spawn_limit", 500)
     traits = SessionMixin.class_traits()
-    given = {**c.Spawner, **c.SessionMixin, **c.DockerSpawner, **c.DS01Spawner}
+    given = {**c.Spawner, **c.SiteTraits, **c.SessionMixin, **c.DockerSpawner, **c.DS01Spawner}
     given.setdefault("start_timeout", START_TIMEOUT_S)
     settings = settings_from({n: given[n] if n in given else traits[n].default() for n in SETTINGS_TRAITS})
     image = given.get("image")
-    settings = settings.model_copy(update={"image": image if isinstance(image, str) else DEFAULT_IMAGE})
+    image = image if isinstance(image, str) else DEFAULT_IMAGE
+    settings = settings.model_copy(update={"image": image, "own_logo": _own_logo(hub)})
     settings.write()
     _network(hub, str(given.get("network_name") or NETWORK), settings)
     _append(hub, "template_paths", template_dirs())
@@ -104,6 +107,12 @@ def _default(section: Config, name: str, value: Any) -> None:
 
 def _append(section: Config, name: str, values: list[Any]) -> None:
     section[name] = [*_listed(section, name), *values]
+
+
+def _own_logo(hub: Config) -> bool:
+    """Whether the site has a logo of its own, by its configuration or on the hub's command line."""
+    said = JupyterHub.instance().cli_config.JupyterHub if JupyterHub.initialized() else {}
+    return "logo_file" in hub or "logo_file" in said
 
 
 def _listed(section: Config, name: str) -> list[Any]:
@@ -160,6 +169,7 @@ def _templates(hub: Config, settings: Settings, service_url: str) -> None:
         site.endings.shown,
         clock,
         NoticeBoard(site.store, clock).of,
+        own_logo=settings.own_logo,
     )
     hub["template_vars"] = {**(given if isinstance(given, Mapping) else {}), "ds01": mine}
 

@@ -7,6 +7,7 @@ meet only a container that is locked up as a session is.
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -34,6 +35,7 @@ from .workspace import gitwords, staging
 from .workspace.projects import Workspace
 from .workspace.usage import measure
 
+log = logging.getLogger(__name__)
 POLL_S = 0.4
 MEASURE_S = 1.0
 """Seconds between two looks at the space it takes; longer where looking takes long."""
@@ -172,9 +174,13 @@ def sweep(site: Site, now: datetime) -> list[str]:
     """Clear what fetches of a dead hub left behind; returns their tokens. Blocking."""
     older = timedelta(seconds=site.settings.start_timeout)
     client = site.engine.client
-    found = container.forgotten(client, site.settings.hub_id, now, older)
-    for user, token in found:
-        clear(client, site, user, token)
+    try:
+        found = container.forgotten(client, site.settings.hub_id, now, older)
+        for user, token in found:
+            clear(client, site, user, token)
+            log.warning("Removed what fetching a new project of %s left behind", user)
+    except (docker.errors.DockerException, requests.RequestException) as error:
+        raise EngineError(f"what old fetches left behind stays: {error}") from error
     return [token for _, token in found]
 
 

@@ -9,8 +9,8 @@ from typing import Any
 
 STEPS: dict[str, tuple[int, str]] = {
     "checks": (5, "Limits and options checked"),
-    "workspace": (15, "Project folder ready"),
-    "image": (25, "Environment ready"),
+    "image": (15, "Environment ready"),
+    "workspace": (25, "Project folder ready"),
     "device": (45, "Compute reserved"),
     "container": (60, "Container created"),
     "turn": (63, "Its turn has come"),

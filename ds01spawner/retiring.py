@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import docker.errors
 import requests.exceptions
 
-from . import logtail, messages
+from . import fetching, logtail, messages
 from .engines.docker import launch
 from .errors import DS01Error, EngineError, Refusal
 from .hub_errors import SessionRefused
@@ -35,6 +35,7 @@ class SessionEndings(_Spawner):  # type: ignore[misc]
     """See the module's text. Mix in before `SessionMixin`, whose unimplemented steps it provides."""
 
     object_id: Any
+    staged: Any
 
     async def explain_failure(self, refusal: Refusal) -> SessionRefused:
         """The refusal with the last lines of the container's log."""
@@ -152,13 +153,17 @@ class SessionEndings(_Spawner):  # type: ignore[misc]
 
     async def discard(self) -> None:
         """Remove whatever this start made; queued behind any call that is still in flight."""
-        session = self.session_id
-        remove = partial(launch.discard, name=self.object_name, session=session)
-        try:
-            await self.site.engine.run(remove, pool="stop", key=self.object_name)
-        except ENGINE_FAILURES as error:
-            self.log.error("Leftover of %s stays for the reconciler: %s", self._log_name, error)
+        session, staged = self.session_id, self.staged
+        steps: list[Any] = [partial(launch.discard, name=self.object_name, session=session)]
+        if staged:
+            steps.append(partial(fetching.clear, site=self.site, user=self.user.name, token=staged))
+        for step in steps:
+            try:
+                await self.site.engine.run(step, pool="stop", key=self.object_name)
+            except (*ENGINE_FAILURES, DS01Error) as error:
+                self.log.error("Leftover of %s stays for the reconciler: %s", self._log_name, error)
         self.object_id = ""
+        self.staged = ""
 
     async def delete_forever(self) -> None:
         """The server or its user is deleted: nothing of it may stay on the engine."""

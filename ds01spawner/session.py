@@ -10,16 +10,16 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import Mapping
-from dataclasses import replace
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from traitlets import Callable, Dict, Instance, Integer, List, Unicode, default
+from traitlets import Callable, Instance, Integer, Unicode, default
 
 from . import attempts, messages
 from .asking import ask_url
-from .errors import DS01Error, EngineError, LockError, Refusal, Refused
+from .errors import EngineError, LockError, Refusal, Refused
 from .hub_errors import OpenForm, SessionRefused
+from .newproject import make_project, refusal_of
 from .options import LaunchOptions, from_form, parse_options
 from .pages.keys import load_secret, sign
 from .policy.plan import LaunchPlan, plan
@@ -29,84 +29,19 @@ from .queue.api import addresses, instead_of
 from .queue.turns import Turn, Turns
 from .settings import Settings
 from .site import Site
-from .workspace.projects import Workspace, WorkspaceError
+from .sources import GitSource
+from .traits import SETTINGS_TRAITS, SiteTraits, settings_from
+from .workspace.projects import Workspace
 
 START_TIMEOUT_S = 900
 BOOT_TIMEOUT_S = 300
 DISCARD_MARGIN_S = 5
 """Seconds of the hub's start limit kept back for cleaning up and saying what went wrong."""
 
-if TYPE_CHECKING:
-    from jupyterhub.spawner import Spawner as _Spawner
-else:
-    from traitlets.config import LoggingConfigurable as _Spawner
 
-SETTINGS_TRAITS = {
-    "state_dir": "state_dir",
-    "policy_file": "policy",
-    "store_url": "store_url",
-    "workspace_root": "workspace_root",
-    "workspace_host_root": "workspace_host_root",
-    "devices": "devices",
-    "inventory_file": "inventory",
-    "attach": "attach",
-    "strategy": "strategy",
-    "environments_file": "environments",
-    "data_roots": "data_roots",
-    "hub_id": "hub_id",
-    "identity": "identity",
-    "start_timeout": "start_timeout",
-    "extra_settings": "",
-}
-"""Traits that every process of the site must agree on, and their field in `Settings`."""
-
-
-def settings_from(traits: Mapping[str, Any]) -> Settings:
-    """Settings from the values of `SETTINGS_TRAITS`; empty text means the field's default."""
-    fields = {SETTINGS_TRAITS[k]: v for k, v in traits.items() if SETTINGS_TRAITS[k] and v != ""}
-    return Settings.model_validate({**fields, **traits.get("extra_settings", {})})
-
-
-class SessionMixin(_Spawner):  # type: ignore[misc]
+class SessionMixin(SiteTraits):
     """What a session does on any engine. Mix in before the engine's spawner class."""
 
-    state_dir = Unicode(
-        "/var/lib/ds01", help="Folder for the claim lock, the store and the settings other processes read."
-    ).tag(config=True)
-    policy_file = Unicode("", help="The policy file; empty means the built-in defaults.").tag(config=True)
-    store_url = Unicode("", help="SQLAlchemy URL of the store; empty means SQLite in ``state_dir``.").tag(
-        config=True
-    )
-    workspace_root = Unicode(
-        "/srv/ds01/workspaces",
-        help="Folder that holds every user's projects, as this process sees it. It must exist.",
-    ).tag(config=True)
-    workspace_host_root = Unicode(
-        "",
-        help="The same folder as the engine sees it; set it where the hub itself runs in a container.",
-    ).tag(config=True)
-    identity = Unicode(
-        "range",
-        help="""Who sessions run as: ``range`` or ``range:FIRST-LAST`` (a uid for each user, remembered by
-        the owner of the user's folder), ``system`` (the host account of that name), or ``UID:GID``.""",
-    ).tag(config=True)
-    devices = Unicode(
-        "auto", help="Where GPUs are read from: ``auto``, ``nvml``, ``simulated`` or ``none``."
-    ).tag(config=True)
-    inventory_file = Unicode("", help="YAML inventory for ``devices = 'simulated'``.").tag(config=True)
-    attach = Unicode(
-        "auto", help="How devices reach a container: ``auto``, ``cdi``, ``nvidia``, ``simulated``, ``none``."
-    ).tag(config=True)
-    strategy = Unicode("best-fit", help="Placement strategy: ``best-fit``, ``first-fit`` or ``spread``.").tag(
-        config=True
-    )
-    environments_file = Unicode("", help="YAML catalogue of environments.").tag(config=True)
-    data_roots = List(
-        Unicode(),
-        help="""Folders of the server below which a course's data may lie, as this process and the engine
-        see them. They are mounted read-only, and nothing outside them ever is.""",
-    ).tag(config=True)
-    hub_id = Unicode("hub", help="Name of this hub, unique among the hubs of one engine.").tag(config=True)
     lock_timeout = Integer(20, help="Seconds to wait for the claim lock; then the start is refused.").tag(
         config=True
     )
@@ -122,12 +57,13 @@ class SessionMixin(_Spawner):  # type: ignore[misc]
         help="""How many sessions boot at a time; the others wait for their turn in the order in which they
         were asked for. 0 goes by the machine's processors and by how long starts take.""",
     ).tag(config=True)
-    extra_settings = Dict(help="Further fields of `ds01spawner.settings.Settings`.").tag(config=True)
     clock = Callable(lambda: datetime.now(timezone.utc), help="Returns the time, with a zone. For tests.")
 
     options = Instance(LaunchOptions, allow_none=True)
     workspace = Instance(Workspace, allow_none=True)
     session_id = Unicode()
+    staged = Unicode()
+    """Token of a new project's folder while it gets its first files; `discard` throws that away."""
 
     _site: Site | None = None
     _turn: Turn | None = None
@@ -195,6 +131,8 @@ class SessionMixin(_Spawner):  # type: ignore[misc]
         try:
             self.options = parse_options(raw)
         except Refused as refused:
+            if isinstance(raw, Mapping):
+                attempts.tried(self.user.name, self.name, raw)  # the form comes back as it was filled in
             raise SessionRefused(refused.refusal) from None
         self.keep_options(self.options)
         return self.options
@@ -216,7 +154,7 @@ class SessionMixin(_Spawner):  # type: ignore[misc]
     async def start(self) -> Any:
         """Launch the session; see the module's text for what every ending leaves behind."""
         self.progress_log = Progress()
-        self.session_id = uuid.uuid4().hex
+        self.session_id, self.staged = uuid.uuid4().hex, ""
         attempts.tried(self.user.name, self.name, self.user_options or {})
         turn = self._turn = self.turns.draw(self._tell_turn)
         launch = asyncio.ensure_future(self._launch())
@@ -303,17 +241,8 @@ class SessionMixin(_Spawner):  # type: ignore[misc]
         self.progress_log.step("checks")
         await self.prepare_image(options)
         self.progress_log.step("image")
-        try:
-            self.workspace = await asyncio.to_thread(
-                self.site.workspaces.prepare, self.user.name, options.project
-            )
-        except WorkspaceError as error:
-            refusal = messages.workspace_unusable(options.project, str(error))
-            raise Refused(replace(refusal, status=error.status)) from error
-        except DS01Error as error:
-            raise Refused(messages.workspace_unusable(options.project, str(error))) from error
-        await asyncio.to_thread(self.site.give_quota, self.person, self.workspace, self.clock())
-        self.progress_log.step("workspace", f"Project {options.project} ready at /workspace")
+        self.progress_log.step("workspace", await make_project(self, options))
+        assert self.workspace is not None
         await self.fill_workspace(self.workspace)
         if options.gpu == "none":
             # Nothing to reserve, so its container is made when it may boot: sixty made at once would keep
@@ -333,6 +262,7 @@ class SessionMixin(_Spawner):  # type: ignore[misc]
         def check() -> LaunchPlan | Refusal:
             limits = site.limits(person, now)
             closed = site.maintenance.refusal(now, limits.idle.lifetime_lead)
+            closed = closed or refusal_of(site, person.name, options)
             if closed is not None:
                 return closed
             usage = site.usage_of(person, site.holdings(), now, limits)
@@ -351,6 +281,10 @@ class SessionMixin(_Spawner):  # type: ignore[misc]
 
     async def prepare_image(self, options: LaunchOptions) -> None:
         """Find the environment's immutable image, and fetch it where it is missing."""
+        raise EngineError("no engine adapter")
+
+    async def fetch_repository(self, source: GitSource, staged: Workspace) -> None:
+        """Fetch a repository into the folder of a new project; `FetchFailed` says why not."""
         raise EngineError("no engine adapter")
 
     async def fill_workspace(self, workspace: Workspace) -> None:

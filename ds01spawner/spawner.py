@@ -8,6 +8,7 @@ create happen in one piece under the claim lock, in `engines.docker.launch`.
 from __future__ import annotations
 
 import asyncio
+import inspect
 import time
 from collections.abc import Awaitable
 from functools import partial
@@ -16,12 +17,13 @@ from typing import Any
 import docker.errors
 from dockerspawner import DockerSpawner
 from tornado.httpclient import AsyncHTTPClient, HTTPClientError
-from traitlets import Float, Integer, Unicode, default
+from traitlets import Float, Integer, default
 
 from . import messages
 from .engines.docker import launch
 from .engines.docker.create import WORKSPACE
 from .errors import DS01Error, EngineError, Refused
+from .fetching import fetch, spec_for, with_host
 from .form import launch_form
 from .images.catalogue import Environment
 from .images.coursefiles import copy_starter, data_mounts
@@ -30,14 +32,17 @@ from .images.projectfiles import ProjectFiles
 from .labels import SessionLabels
 from .messages import notes
 from .names import dns_label
+from .newproject import fetching
 from .options import LaunchOptions
 from .retiring import ENGINE_FAILURES, SessionEndings
 from .session import SessionMixin
 from .settings import DEFAULT_IMAGE, Settings
+from .sources import GitSource
 from .store import SessionRecord
 from .workspace.projects import Workspace
 
 MAX_DEVICES_TRIED = 3
+NETWORK_SETTINGS = ("network_mode", "dns", "dns_search", "dns_opt", "extra_hosts")
 ENDED_LOOK_S = 0.5
 """Seconds between looks whether a session that boots has ended instead."""
 
@@ -51,11 +56,6 @@ class DS01Spawner(SessionEndings, SessionMixin, DockerSpawner):  # type: ignore[
     answer_interval = Float(0.05, help="Seconds between looks whether a new session answers yet.").tag(
         config=True
     )
-    network_name = Unicode(
-        "ds01",
-        help="""Docker network of the sessions. `ds01spawner.configure` makes it where it is missing, with
-        traffic between containers switched off, so that sessions cannot reach each other's ports.""",
-    ).tag(config=True)
 
     claimed: launch.Claimed
     resolved_image: Resolved
@@ -264,6 +264,30 @@ class DS01Spawner(SessionEndings, SessionMixin, DockerSpawner):  # type: ignore[
         except (DS01Error, OSError) as error:
             self.log.error("Starter files of %s for %s: %s", course, self._log_name, error)
             self.progress_log.step("workspace", f"The course's starter files could not be copied: {error}")
+
+    async def fetch_repository(self, source: GitSource, staged: Workspace) -> None:
+        """Fetch a repository in a container of this session's image, with its progress as the start's."""
+        log, image = self.progress_log, self.resolved_image
+        project = self.options.project if self.options else ""
+        args = (self.site, self.person, project, source, staged, image, self.session_id, self.clock())
+        spec = with_host(await asyncio.to_thread(spec_for, *args), await self._network(), self.get_env())
+        if self._turn is not None:
+            self._turn.aside()
+
+        def tell(said: str, fraction: float) -> None:
+            log.step("workspace", fetching(source, said), finished=False, fraction=fraction)
+
+        tell("", 0.0)
+        title = image.environment.name
+        await fetch(self.site, spec, staged.path, tell, key=self.object_name, environment=title)
+
+    async def _network(self) -> dict[str, Any]:
+        """What of the administrator's host settings says how a session reaches the network."""
+        extra = self._eval_if_callable(self.extra_host_config)
+        if inspect.isawaitable(extra):
+            extra = await extra
+        extra = self._render_templates(extra)
+        return {k: extra[k] for k in NETWORK_SETTINGS if k in extra}
 
     async def _present(self, environment: Environment) -> Resolved:
         """The environment's image on this machine, pulled with progress where it may be."""

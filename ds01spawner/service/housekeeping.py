@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
 from typing import Any
 
+from .. import fetching
 from ..engines.docker.ledger import SessionRecord as EngineRecord
 from ..engines.docker.lock import claim_lock
 from ..engines.docker.memory import MemoryWatch
@@ -135,7 +136,7 @@ async def keep_watch(site: Site, now: Callable[[], datetime], interval: float = 
 async def keep_tidy(site: Site, now: Callable[[], datetime], interval: float = INTERVAL_S) -> None:
     """Tidy, and watch the devices, for ever."""
     while True:
-        for work in (tidy, watch_devices):
+        for work in (tidy, fetching.sweep, watch_devices):
             try:
                 await asyncio.to_thread(work, site, now())
             except DS01Error as error:

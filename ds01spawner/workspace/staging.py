@@ -6,6 +6,7 @@ try begins anew. Nothing follows a link, and nothing that a person already has i
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import stat
@@ -134,6 +135,7 @@ def _remove(home: int, name: str) -> None:
     except FileNotFoundError:
         return
     try:
+        fcntl.flock(top, fcntl.LOCK_EX)  # two may clear at once: a start that ends, and the service
         lifted = uuid.uuid4().hex  # a name that no repository can have thought of
         waiting = [""]
         count = 0
@@ -152,9 +154,10 @@ def _remove(home: int, name: str) -> None:
                 os.close(folder)
             if here:
                 os.rmdir(here, dir_fd=top)
+        with suppress(FileNotFoundError):
+            os.rmdir(name, dir_fd=home)
     finally:
         os.close(top)
-    os.rmdir(name, dir_fd=home)
 
 
 def _is_folder(folder: int, name: str) -> bool:
