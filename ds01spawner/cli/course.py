@@ -12,6 +12,7 @@ from ..images import course as courses
 from ..images import coursefiles
 from ..images.builds import BuildLimits, BuildRequest
 from ..images.catalogue import Listed, load_catalogue
+from ..images.coursespec import load_course, needs_build
 from ..images.engine import ImageMissing, Images
 from ..images.naming import course_repository
 from ..images.projectfiles import ProjectFiles
@@ -43,7 +44,7 @@ def apply(
 ) -> None:
     """Bring a course to what its file says. Doing it twice changes nothing; nothing is published."""
     try:
-        wanted = courses.load_course(file)
+        wanted = load_course(file)
     except FileProblems as problems:
         refuse(str(problems), as_json, problems=[p.as_dict() for p in problems.problems])
     settings, store, _ = _open()
@@ -67,7 +68,7 @@ def apply(
         "course": wanted.id,
         "dry_run": dry_run,
         "changes": [vars(c) for c in changes],
-        "needs_build": courses.needs_build(changes) and wanted.recipe is not None,
+        "needs_build": needs_build(changes) and wanted.recipe is not None,
     }
 
     def text(_: Any) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from .catalogue import CatalogueFile
-from .course import CourseFile
+from .coursespec import CourseFile
 from .recipe import Recipe
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"

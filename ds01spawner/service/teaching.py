@@ -11,7 +11,7 @@ from typing import Any
 from ..errors import EngineError, Refusal, Refused
 from ..images import course as courses
 from ..images import coursefiles, yamlfile
-from ..images.course import Change, Course
+from ..images.coursespec import Change, Course, parse_course
 from ..images.engine import ImageMissing
 from ..images.naming import course_repository
 from ..options import is_project_name
@@ -72,7 +72,7 @@ async def apply(
         given = source if source.strip() else (files.read_text(COURSE_FILE) if files else None)
         if not given:
             raise Refused(_nothing_given(project))
-        course = courses.parse_course(yamlfile.parse(given, COURSE_FILE))
+        course = parse_course(yamlfile.parse(given, COURSE_FILE))
         options: dict[str, Any] = {
             "admin": teacher.person.admin,
             "scopes": teacher.scopes,

@@ -7,6 +7,7 @@ import pytest
 from ds01spawner.errors import Refused
 from ds01spawner.images import course as courses
 from ds01spawner.images.catalogue import visible
+from ds01spawner.images.coursespec import load_course, needs_build
 from ds01spawner.images.engine import ImageMissing
 from ds01spawner.images.facts import ImageFacts
 from ds01spawner.images.yamlfile import FileProblems
@@ -50,7 +51,7 @@ def store(tmp_path):
 def load(tmp_path, text=FILE):
     path = tmp_path / "course.yaml"
     path.write_text(text)
-    return courses.load_course(path)
+    return load_course(path)
 
 
 def test_apply_is_idempotent_and_shows_the_difference(tmp_path, store):
@@ -58,7 +59,7 @@ def test_apply_is_idempotent_and_shows_the_difference(tmp_path, store):
     assert [c.key for c in courses.apply(store, wanted, "root", NOW, dry_run=True)]
     assert store.get_course("nlp") is None
     first = courses.apply(store, wanted, "root", NOW)
-    assert courses.needs_build(first)
+    assert needs_build(first)
     assert courses.apply(store, wanted, "root", NOW) == []
     changed = load(tmp_path, FILE.replace("title: Language", "title: NLP"))
     assert [str(c) for c in courses.apply(store, changed, "root", NOW)] == ["~ title: Language → NLP"]
