@@ -79,6 +79,8 @@ class Settings(BaseModel):
     """Bytes that a fetched project may take on disk."""
     show_holders: bool = False
     """Whether people see the names of others who hold a device."""
+    own_logo: bool = False
+    """Whether the hub's pages show a logo of the site's; it is never recoloured."""
 
     @property
     def lock_path(self) -> Path:

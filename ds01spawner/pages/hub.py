@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from ..errors import Refused
+from ..options import parse_options
 from . import keys
+from .launch import Again, query_of
 from .steps import Step, steps
 
 
@@ -22,10 +25,17 @@ class HubContext:
     """Signed key of the live fragments; empty for somebody not logged in."""
     endings: Callable[[str], Any]
     board: Callable[[], list[Any]] = list
+    own_logo: bool = False
+    """Whether the logo is the site's, which is shown as it is."""
 
     def ending(self, server: str) -> Any:
         """How the person's last session on ``server`` ended (an `endings.Ending`), or None."""
         return self.endings(server) if self.key else None
+
+    def again(self, user: Any, server: str) -> Again | None:
+        """The last choice of a user on a server, for a button that starts it; None where there is none."""
+        kept = getattr(getattr(user, "orm_user", None), "orm_spawners", {}).get(server)
+        return again(getattr(kept, "user_options", None) or {})
 
     def steps(self, spawner: Any) -> tuple[Step, ...]:
         """The rows of the pending page for a spawner that starts (its ``progress_log`` has the events)."""
@@ -36,12 +46,25 @@ class HubContext:
         return self.board() if self.key else []
 
 
+def again(stored: Mapping[str, Any]) -> Again | None:
+    """Options as the hub keeps them as one button; None where they cannot be used any more. Pure."""
+    try:
+        options = parse_options(stored) if stored else None
+    except Refused:
+        return None
+    if options is None:
+        return None
+    made = options.model_copy(update={"project_source": ""})  # what the project began from is there already
+    return Again(str(stored.get("profile") or options.profile), query_of(made), allowed=True)
+
+
 def template_var(
     service: str,
     secret: bytes,
     last_ending: Callable[[str, str], Any],
     clock: Callable[[], datetime],
     notices: Callable[[str], list[Any]] = lambda user: [],
+    own_logo: bool = False,
 ) -> Callable[[Any], HubContext]:
     """The callable to set as ``JupyterHub.template_vars["ds01"]``.
 
@@ -51,6 +74,8 @@ def template_var(
     def context(user: Any) -> HubContext:
         name = getattr(user, "name", "")
         key = keys.sign(secret, name, clock()) if name else ""
-        return HubContext(service, key, lambda server: last_ending(name, server), lambda: notices(name))
+        return HubContext(
+            service, key, lambda server: last_ending(name, server), lambda: notices(name), own_logo
+        )
 
     return context

@@ -244,7 +244,7 @@ def launch_view(inputs: LaunchInputs) -> LaunchView:
         refusal=text.readable(told.sentence) if told else "",
         refusal_ask=inputs.ask(told) if told else "",
         free_by_now=inputs.refused is not None and verdict is None,
-        share_url=f"{base}start?{_query(start)}" if base else "",
+        share_url=f"{base}start?{query_of(start)}" if base else "",
         fragment_url=f"{base}fragments/availability" if base else "",
         fragment_key=inputs.fragment_key,
         static_url=f"{base}static/" if base else "",
@@ -500,10 +500,10 @@ def _again(inputs: LaunchInputs) -> Again | None:
     count = f"{last.gpu_count} × " if last.gpu != "none" and last.gpu_count > 1 else ""
     summary = " · ".join(p for p in (last.project, title, count + gpu) if p)
     ask = inputs.ask(refusal) if refusal and known else ""
-    return Again(summary, _query(last), refusal is None and known, reason, ask)
+    return Again(summary, query_of(last), refusal is None and known, reason, ask)
 
 
-def _query(options: LaunchOptions) -> str:
+def query_of(options: LaunchOptions) -> str:
     """Options as a query string, for the permalink and for the button of `Again`."""
     data = options.model_dump(exclude_defaults=True, exclude={"profile"})
     data = {k: int(v) if isinstance(v, bool) else v for k, v in data.items()}

@@ -96,7 +96,8 @@ class Context:
     def hub_context(self, person: str) -> HubContext:
         """``ds01`` for templates that the hub and the service share."""
         key = self.key(person) if person else ""
-        return HubContext(self.urls.service, key, lambda server: None, lambda: self.board.of(person))
+        own_logo = self.settings.own_logo
+        return HubContext(self.urls.service, key, lambda _: None, lambda: self.board.of(person), own_logo)
 
 
 def make_templates(extra_dirs: tuple[str, ...] = ()) -> Environment:

@@ -33,7 +33,7 @@ def test_a_first_time_student_works_retires_and_finds_the_work_again(hub, visit,
     page = alice.go("user/alice/lab")
     expect(page.get_by_role("heading", name="Your session has ended")).to_be_visible()
     expect(page.get_by_role("main")).to_contain_text(f"everything in the project {project}")
-    page.get_by_role("link", name="Start again").click()
+    expect(page.locator("#ds01-again-what")).to_contain_text(f"{project} · JupyterLab · ")
     page.get_by_role("button", name="Start again").click()
     alice.in_lab()
     alice.open_console()

@@ -119,3 +119,22 @@ def test_settings_of_tornado_that_are_only_added_to_are_kept(c):
         "headers": {"X-A": "b"},
         "xsrf_cookie_kwargs": {"secure": True},
     }
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_a_logo_of_the_sites_is_shown_as_it_is(c, own, monkeypatch):
+    if own:
+        c.JupyterHub.logo_file = "/srv/logo.svg"
+    assert configure(c).own_logo is own
+    assert c.JupyterHub.template_vars["ds01"](None).own_logo is own
+
+
+def test_a_logo_given_on_the_command_line_counts(c):
+    from jupyterhub.app import JupyterHub
+
+    JupyterHub.clear_instance()
+    try:
+        JupyterHub.instance().cli_config.JupyterHub.logo_file = "/srv/logo.svg"
+        assert configure(c).own_logo
+    finally:
+        JupyterHub.clear_instance()
