@@ -18,10 +18,11 @@ from .engines.docker.ledger import LedgerSnapshot
 from .environments import Shown
 from .errors import DS01Error, Refusal, Refused, StoreError
 from .gpu import GpuReading
-from .options import MAX_GPU_COUNT, LaunchOptions, from_form, parse_options
+from .options import MAX_GPU_COUNT, LaunchOptions, from_form, parse_options, salvage
 from .pages import text
 from .pages.inputs import Banner, EnvironmentInfo, ProjectInfo, QueueHint, Quota, Rules
 from .pages.launch import LaunchInputs, launch_view
+from .pages.projects import Offers
 from .pages.render import render
 from .placement.model import Block
 from .placement.place import place, refusal
@@ -30,6 +31,7 @@ from .policy.plan import LaunchPlan, plan
 from .policy.resolve import Limits, Person
 from .queue.course import keys_for
 from .site import Site
+from .workspace.templates import templates
 
 if TYPE_CHECKING:
     from .spawner import DS01Spawner
@@ -92,6 +94,7 @@ async def launch_form(spawner: DS01Spawner) -> str:
     fallback = spawner.configured_image
     service, key = spawner.service_url, spawner.fragment_key()
     told = attempts.told(person.name, spawner.name, now)
+    typed = salvage(attempts.choices(person.name))[1]
 
     def build() -> str:
         try:
@@ -105,7 +108,8 @@ async def launch_form(spawner: DS01Spawner) -> str:
         except DS01Error as error:
             return render("ds01/form_unavailable.html", reason=str(error))
         wish = chosen and course_choice(site, chosen, environments, bare)
-        inputs = gather(standing, environments, projects, last, wish, linked, service, key, told)
+        offers = offers_of(site, {} if linked else typed)
+        inputs = gather(standing, environments, projects, last, wish, linked, service, key, told, offers)
         return render("ds01/launch_form.html", view=launch_view(inputs))
 
     return await asyncio.to_thread(build)
@@ -122,7 +126,19 @@ def remembered(spawner: DS01Spawner) -> tuple[LaunchOptions | None, LaunchOption
     linked = _valid(from_form(query)) if query else None
     last = _valid(getattr(spawner.orm_spawner, "user_options", None) or {})
     attempt = attempts.choices(spawner.user.name)
-    return last, linked or (_valid(attempt) if attempt else None), linked is not None
+    return last, linked or salvage(attempt)[0], linked is not None
+
+
+def offers_of(site: Site, typed: Mapping[str, str]) -> Offers:
+    """What a new project can begin with, and what was typed for one in vain. Blocking."""
+    settings = site.settings
+    return Offers(
+        templates=[(t.name, t.description) for t in templates(settings.project_templates)],
+        schemes=settings.git_schemes,
+        hosts=settings.git_hosts,
+        typed_name=typed.get("project", ""),
+        typed_source=typed.get("project_source", ""),
+    )
 
 
 def _asked(spawner: DS01Spawner, name: str) -> bool:
@@ -170,6 +186,7 @@ def gather(
     service: str,
     key: str,
     told: Refusal | None = None,
+    offers: Offers | None = None,
 ) -> LaunchInputs:
     """Everything the page's view model is built from. ``told`` is why a start was refused just now."""
     site, limits, inventory = standing.site, standing.limits, standing.reading.inventory
@@ -190,6 +207,7 @@ def gather(
         projects=[
             ProjectInfo(p.name, used_at=datetime.fromtimestamp(p.changed, timezone.utc)) for p in projects
         ],
+        offers=offers or Offers(),
         environments=[_environment(item, service) for item in environments],
         default_environment=next((i.environment.id for i in environments if i.environment.default), ""),
         rules=rules(limits),

@@ -22,7 +22,7 @@ PROJECT_PATTERN = r"[a-z0-9](?:[a-z0-9._-]{0,61}[a-z0-9])?"
 ENVIRONMENT_PATTERN = r"[A-Za-z0-9](?:[A-Za-z0-9._/:@+-]{0,254}[A-Za-z0-9])?"
 GPU_PATTERN = r"none|full|auto|(?:[1-7]c\.)?[1-7]g\.[0-9]{1,4}gb(?:\+[a-z.]{1,10})?"
 MAX_GPU_COUNT = 16
-MAX_AGAIN = 2000
+MAX_TYPED = 500
 
 _PROJECT = re.compile(PROJECT_PATTERN)
 _ENVIRONMENT = re.compile(ENVIRONMENT_PATTERN)
@@ -124,6 +124,25 @@ def parse_options(raw: object) -> LaunchOptions:
             raise Refused(_bad(name, f"it is not a known option; known are {known}")) from None
         raise Refused(_bad(name, first["msg"].removeprefix("Value error, "))) from None
     return options.model_copy(update={"profile": options.summary()})
+
+
+def salvage(raw: object) -> tuple[LaunchOptions | None, dict[str, str]]:
+    """What of refused options can stay chosen, and what was typed in vain: ``project``, ``project_source``.
+
+    For a form that comes back; nothing is started by it.
+    """
+    data = {str(k): v for k, v in raw.items() if k != "profile"} if isinstance(raw, Mapping) else {}
+    typed: dict[str, str] = {}
+    for _ in LaunchOptions.model_fields:
+        try:
+            return (LaunchOptions.model_validate(data) if data else None), typed
+        except ValidationError as error:
+            for name in {str(e["loc"][0]) for e in error.errors(include_url=False, include_input=False)}:
+                value = data.pop(name, "")
+                value = value[-1] if isinstance(value, list) and value else value
+                if name in ("project", "project_source") and isinstance(value, str):
+                    typed[name] = value[:MAX_TYPED]
+    return None, typed
 
 
 def from_form(form: Mapping[str, list[str]]) -> dict[str, Any]:

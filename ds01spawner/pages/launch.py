@@ -6,7 +6,7 @@ function that answers at the start, and its refusal is the text beside the optio
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from urllib.parse import urlencode
@@ -16,6 +16,7 @@ from ..options import PROJECT_HELP, PROJECT_PATTERN, LaunchOptions
 from ..placement.model import DeviceStatus
 from . import text
 from .inputs import Banner, EnvironmentInfo, EnvironmentKind, ProjectInfo, QueueHint, Quota, Rules
+from .projects import NewProject, Offers, ProjectChoice, new_project, project_choices
 from .strip import Strip, build_strip
 
 Refuse = Callable[[LaunchOptions], "Refusal | None"]
@@ -45,16 +46,6 @@ class QuotaLine:
     source: str
     percent: int | None
     full: bool
-
-
-@dataclass(frozen=True)
-class ProjectChoice:
-    """A project radio."""
-
-    name: str
-    facts: str
-    description: str
-    checked: bool
 
 
 @dataclass(frozen=True)
@@ -114,7 +105,7 @@ class LaunchView:
     strip: Strip
     quotas: tuple[QuotaLine, ...]
     projects: tuple[ProjectChoice, ...]
-    project_new: str
+    new: NewProject
     environments: Mapping[str, tuple[EnvironmentChoice, ...]]
     """Choices by the title of their group, groups in display order."""
     compute: tuple[ComputeChoice, ...]
@@ -175,6 +166,8 @@ class LaunchInputs:
     simulated: bool = False
     quotas: Sequence[Quota] = ()
     projects: Sequence[ProjectInfo] = ()
+    offers: Offers = field(default_factory=Offers)
+    """What a new project can begin with."""
     environments: Sequence[EnvironmentInfo] = ()
     default_environment: str = ""
     rules: Rules = field(default_factory=Rules)
@@ -227,8 +220,8 @@ def launch_view(inputs: LaunchInputs) -> LaunchView:
             updated=inputs.updated,
         ),
         quotas=tuple(quota_line(q) for q in inputs.quotas),
-        projects=_projects(inputs, start),
-        project_new=_new_project(inputs, start),
+        projects=project_choices(inputs.projects, start, inputs.now),
+        new=new_project(inputs.projects, start, inputs.offers),
         environments=_environments(inputs, start),
         compute=compute,
         max_gpu_count=max(1, inputs.max_gpu_count),
@@ -302,34 +295,6 @@ def _starting_choice(inputs: LaunchInputs) -> LaunchOptions:
             "environment": inputs.last.environment if inputs.last.environment in ids else fallback,
         }
     )
-
-
-def _projects(inputs: LaunchInputs, start: LaunchOptions) -> tuple[ProjectChoice, ...]:
-    listed = list(inputs.projects)
-    if not listed:
-        listed = [ProjectInfo(start.project, description="made at the first start")]
-    return tuple(
-        ProjectChoice(
-            name=p.name,
-            facts=" · ".join(_project_facts(p, inputs.now)),
-            description=p.description,
-            checked=p.name == start.project,
-        )
-        for p in listed
-    )
-
-
-def _project_facts(project: ProjectInfo, now: datetime) -> Iterable[str]:
-    if project.size_bytes is not None:
-        yield text.size(project.size_bytes)
-    if project.used_at:
-        yield f"used {text.ago(project.used_at, now)}"
-
-
-def _new_project(inputs: LaunchInputs, start: LaunchOptions) -> str:
-    """A new project's name typed before a failed start, to be kept in its field."""
-    known = {p.name for p in inputs.projects}
-    return start.project if inputs.projects and start.project not in known else ""
 
 
 def _environments(inputs: LaunchInputs, start: LaunchOptions) -> Mapping[str, tuple[EnvironmentChoice, ...]]:

@@ -69,6 +69,7 @@
       for (const [name, value] of new FormData(form)) {
         if (value && ["project", "environment", "gpu", "gpu_count", "lifetime", "wait"].includes(name)) query.set(name, value);
         if (value && name === "project_new") query.set("project", value);
+        if (value && (name === "project_source" || (name === "project_start" && value.startsWith("template:")))) query.set("project_source", value);
       }
       link.href = `${base}?${query}`;
     });
@@ -82,6 +83,30 @@
         window.location = link.href;
       }
     });
+  };
+
+  // What a new project begins with can be chosen for a new one only, an address given for a repository only.
+  const beginnings = (form, typed) => {
+    const begin = form.querySelector("#ds01-begin");
+    const known = form.querySelector("[data-ds01-known]");
+    if (!begin) return;
+    const start = begin.querySelector("select");
+    const git = begin.querySelector("[data-ds01-git]");
+    const follow = () => {
+      const name = typed.value.trim();
+      const radios = [...form.querySelectorAll('input[name="project"]:not([data-ds01-new])')];
+      const there = radios.some((radio) => radio.value === name);
+      known.textContent = there ? `You have a project ${name} already: it opens as it is.` : "";
+      begin.disabled = there || (!name && !form.querySelector('input[name="project"][data-ds01-new]:checked'));
+      if (!git) return;
+      const address = git.querySelector("input");
+      git.hidden = start.value !== "git";
+      address.disabled = git.hidden;
+      address.required = !git.hidden;
+    };
+    form.addEventListener("input", follow);
+    form.addEventListener("change", follow);
+    follow();
   };
 
   // Typing a new project's name, or picking one from the list, takes back the other.
@@ -98,6 +123,7 @@
     form.addEventListener("change", (event) => {
       if (event.target.name === "project" && event.target.checked) typed.value = "";
     });
+    beginnings(form, typed);
   };
 
   // Wait until the hub no longer lists the server whose API address is given, at most a minute and a half.
@@ -150,8 +176,8 @@
     retire();
     for (const form of document.querySelectorAll("form")) {
       if (!form.querySelector("#ds01-launch")) continue;
-      share(form);
       projects(form);
+      share(form);
     }
     window.setInterval(() => localise(document), 30000);
     document.addEventListener("htmx:afterSwap", (event) => localise(event.detail.target));
