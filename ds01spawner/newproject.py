@@ -7,15 +7,18 @@ The same on every engine; how a repository is fetched is the adapter's business
 from __future__ import annotations
 
 import asyncio
+import os
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from . import attempts, messages
 from .errors import DS01Error, Refusal, Refused
-from .fetching import FetchFailed, turn
+from .fetching import FetchFailed, Tell, clear, fetch, spec_for, turn
 from .hub_errors import SessionRefused
 from .options import LaunchOptions
+from .policy.resolve import Person
 from .site import Site
 from .sources import GitSource, Rules, Source, TemplateSource
 from .workspace import staging
@@ -94,6 +97,45 @@ async def _fill(session: SessionMixin, project: str, source: Source) -> str:
 def fill_from_template(site: Site, folder: Path, source: TemplateSource, staged: Workspace) -> None:
     """Copy a template into the folder of a new project. Blocking."""
     copy_template(folder, source.name, files_of(site.workspaces.root, staged.path, staged.identity))
+
+
+async def make_for(
+    site: Site,
+    person: Person,
+    project: str,
+    source: Source,
+    token: str,
+    now: datetime,
+    tell: Tell,
+    environment: str = "",
+) -> bool:
+    """Make a new project from its source without a session; False when it has files already.
+
+    ``environment`` is the one whose git fetches a repository. `Refused` says why there is no project.
+    """
+    places = site.workspaces
+    if not staging.is_new(places, person.name, project):
+        return False
+    refusal = rules_of(site).refusal(source)
+    if refusal is not None:
+        raise Refused(refusal)
+    staged = staging.begin(places, person.name, token)
+    try:
+        site.give_quota(person, staged, now)
+        if isinstance(source, TemplateSource):
+            fill_from_template(site, site.settings.project_templates or Path(), source, staged)
+        else:
+            offered = site.environments
+            wanted = offered.choose(person, site.limits(person, now), environment, site.settings.image)
+            image = offered.images.resolve(wanted)
+            spec = spec_for(site, person, project, source, staged, image, token, now, env=os.environ)
+            await fetch(site, spec, staged.path, tell, environment=wanted.name)
+        return staging.adopt(places, person.name, token, project)
+    finally:
+        if isinstance(source, GitSource):
+            clear(site.engine.client, site, person.name, token)
+        else:
+            staging.abandon(places, person.name, token)
 
 
 def forget_source(session: SessionMixin) -> None:

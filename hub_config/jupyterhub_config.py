@@ -63,6 +63,7 @@ c.DS01Spawner.policy_file = str(here / "policy.yaml")
 c.DS01Spawner.environments_file = str(here / "environments.yaml")
 c.DS01Spawner.workspace_root = os.environ.get("DS01_WORKSPACE_ROOT", "/srv/ds01/workspaces")
 c.DS01Spawner.workspace_host_root = os.environ.get("DS01_WORKSPACE_HOST_ROOT", "")
+c.DS01Spawner.project_templates = str(here / "templates")
 c.DS01Spawner.devices = os.environ.get("DS01_DEVICES", "auto")
 c.DS01Spawner.inventory_file = str(here / "gpus.yaml")
 if os.geteuid() != 0:
