@@ -23,7 +23,7 @@ from ..store import Store
 from .workspace import ProjectFolder
 
 log = logging.getLogger(__name__)
-Kind = Literal["warning", "withdrawn", "retired", "kept", "started", "failed"]
+Kind = Literal["warning", "withdrawn", "retired", "kept", "started", "failed", "expired", "refused"]
 COOLDOWN = 900.0
 """Seconds between two mails or webhook calls of the same kind for one session."""
 TIMEOUT = 10.0

@@ -13,6 +13,7 @@ from docker.utils import kwargs_from_env
 
 from ..errors import DS01Error
 from ..gpu import read_gpu
+from ..mail import channel_for
 from ..policy.resolve import Person
 from ..settings import Settings, load_settings
 from ..site import Site
@@ -22,7 +23,7 @@ from .engine import EngineReader, Running
 from .hubapi import HubClient, HubServer
 from .lab import LabClient
 from .model import IdleRules
-from .notices import BannerChannel, Channel, FileChannel, HookChannel, LabChannel, Notifier, WebhookChannel
+from .notices import BannerChannel, Channel, FileChannel, HookChannel, LabChannel, Notifier
 from .observe import Observer, Sensors
 from .procs import HostSampler
 from .rules import from_policy
@@ -64,7 +65,7 @@ def build(
     eyes = Observer(sensors, window)
     channels: list[Channel] = [BannerChannel(site.store), FileChannel(folder), LabChannel(eyes.show_in_lab)]
     channels += [HookChannel(load_hook(h), h) for h in hooks]
-    channels += [WebhookChannel(url) for url in webhooks]
+    channels += [channel_for(address) for address in webhooks]
     parts = Parts(
         hub=HubClient(api_url, token),
         eyes=eyes,

@@ -119,6 +119,9 @@ def cancel(store: Store, ticket: str, by: Person, now: datetime) -> dict[str, An
         if store.move_ticket(
             ticket, row["version"], now, change.changes, action=change.action, release=change.release
         ):
+            if row["user"] != by.name:
+                text = f"Your place in the queue for {tickets.from_row(row).kind} was {reason}."
+                store.add_notice(row["user"], text, now, kind="queue", level="warning")
             return {**row, **change.changes}
     raise Refused(_unknown())
 

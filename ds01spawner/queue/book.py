@@ -20,12 +20,14 @@ from ..policy.resolve import Person
 from ..site import Site
 from ..store import Store
 from . import reservations, tickets
+from .api import CURED_BY_WAITING
 from .course import course_of
 from .model import LIVE, Grant, Rules, Ticket
 from .model import Usage as FairUsage
 from .order import Decision, decide, explain, hold_back
 from .outlook import HALF_LIFE, Experience, expected_ends, learn, served, shown, with_estimates
 from .pool import PlacementPool
+from .tell import key_of
 from .tickets import Change
 
 COOL_DOWN = timedelta(seconds=15)
@@ -57,12 +59,22 @@ class Prepared:
     claim_window: timedelta
     refusal: Refusal | None = None
 
+    @property
+    def hopeless(self) -> bool:
+        """Whether it is refused for something that its owner must mend: no waiting does."""
+        refusal = self.refusal
+        return refusal is not None and refusal.status < 500 and refusal.code not in CURED_BY_WAITING
+
 
 @dataclass
 class Pass:
     """What one pass did."""
 
     granted: list[dict[str, Any]] = field(default_factory=list)
+    expired: list[tuple[dict[str, Any], str]] = field(default_factory=list)
+    """Places that are over, with the notice about it."""
+    refused: list[tuple[dict[str, Any], Refusal]] = field(default_factory=list)
+    """Places that could not start even if it were their turn, and that waiting does not mend."""
     waiting: int = 0
     decision: Decision = field(default_factory=Decision)
     pool: PlacementPool | None = None
@@ -77,11 +89,12 @@ def run_pass(
     ``pending`` are the people with a start under way.
     """
     store, now = site.store(), reading.now
-    rows = _tidy(store, reading)
+    done = Pass()
+    rows = _tidy(store, reading, done)
     waiting = {r["id"]: r for r in rows if r["state"] == "waiting"}
     if not waiting:
         store.guard((), now, now + GUARD_FOR)
-        return Pass()
+        return done
     courses = store.courses()
     prepared = {
         i: _prepare(site, reading, r, courses) for i, r in waiting.items() if r["user"] in reading.people
@@ -107,7 +120,8 @@ def run_pass(
     line = [p.ticket for p in prepared.values()]
     decision = decide(line, pool, experience.usage, now, rules, entitled)
     hold_back(decision, pool, room, PACED)
-    done = Pass(waiting=len(decision.waiting), decision=decision, pool=pool)
+    done.waiting, done.decision, done.pool = len(decision.waiting), decision, pool
+    done.refused += [(waiting[i], p.refusal) for i, p in prepared.items() if p.refusal and p.hopeless]
     for grant in decision.grants:
         row = _grant(store, waiting[grant.ticket.id], grant, prepared[grant.ticket.id].claim_window, now)
         if row is not None:
@@ -206,7 +220,7 @@ def lasts_until(ledger: LedgerSnapshot) -> dict[str, datetime]:
     return found
 
 
-def _tidy(store: Store, reading: Reading) -> list[dict[str, Any]]:
+def _tidy(store: Store, reading: Reading, done: Pass) -> list[dict[str, Any]]:
     """Expire what is overdue and cancel places of people who are gone; the rows that are left."""
     changed = False
     rows = store.tickets(LIVE)
@@ -214,17 +228,20 @@ def _tidy(store: Store, reading: Reading) -> list[dict[str, Any]]:
         if row["user"] in reading.gone:
             why = "the account does not exist any more"
             changed |= apply(store, row, tickets.cancel(row["state"], reading.now, why), reading.now)
-        elif why := tickets.overdue(row, reading.now):
-            changed |= _expire(store, row, why, reading.now)
+        elif (why := tickets.overdue(row, reading.now)) and (text := _expire(store, row, why, reading.now)):
+            done.expired.append((row, text))
+            changed = True
     return store.tickets(LIVE) if changed else rows
 
 
-def _expire(store: Store, row: Mapping[str, Any], why: str, now: datetime) -> bool:
+def _expire(store: Store, row: Mapping[str, Any], why: str, now: datetime) -> str:
+    """What its owner is told; nothing where somebody else was faster."""
     if not apply(store, row, tickets.expire(row["state"], now, why), now):
-        return False
+        return ""
     text = f"Your place in the queue for {tickets.from_row(row).kind} is over: {why}."
-    store.add_notice(row["user"], text, now, kind="queue", level="warning", key=f"ticket:{row['id']}:expired")
-    return True
+    key = key_of(row["id"], "expired")
+    store.add_notice(row["user"], text, now, kind="queue", level="warning", key=key)
+    return text
 
 
 def _prepare(

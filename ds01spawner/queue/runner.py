@@ -116,6 +116,10 @@ class Runner:
         now = self.clock()
         done, due = await asyncio.to_thread(self._pass, now, people, frozenset(gone), reserved)
         self.waiting = done.waiting
+        for row, text in done.expired:
+            self._teller.expired(row, text)
+        for row, refusal in done.refused:
+            self._teller.refused(row, refusal.sentence)
         for session in due:
             self._retire(session)
         for row in done.granted:

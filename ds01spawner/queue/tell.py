@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -11,6 +11,11 @@ from ..idle.notices import Kind, Notice, Notifier
 from ..store import Store
 
 SHOWN_FOR = timedelta(hours=12)
+
+
+def key_of(ticket: str, kind: str) -> str:
+    """The key of a place's notice: each is written, and sent, once."""
+    return f"ticket:{ticket}:{kind}"
 
 
 class Teller:
@@ -26,39 +31,68 @@ class Teller:
         """``link`` gives the address of a user's session."""
         self._store, self._clock, self._notifier, self._link = store, clock, notifier, link
         self._sending: set[asyncio.Task[Any]] = set()
+        self._refused: set[str] = set()
 
     def started(self, row: Mapping[str, Any]) -> None:
         """The session runs. Returns at once."""
         project = row["options"].get("project") or "default"
         at = self._link(row["user"], row["server"])
         text = f"Your session on {project} has started from the queue" + (f": {at}" if at else ".")
-        task = asyncio.ensure_future(self._tell(row, "started", "info", text))
-        self._sending.add(task)
-        task.add_done_callback(self._sending.discard)
+        self._in_background(self._tell(row, "started", "info", text))
 
     async def failed(self, row: Mapping[str, Any], why: str) -> None:
         """The place is over without a session."""
         text = f"Your session from the queue could not be started: {why}"
         await self._tell(row, "failed", "danger", text)
 
+    def expired(self, row: Mapping[str, Any], text: str) -> None:
+        """The place is over; its notice was written with that. Returns at once."""
+        self._in_background(self._send(row, "expired", text))
+
+    def refused(self, row: Mapping[str, Any], why: str) -> None:
+        """It could not start even if it were its turn; told once for each place. Returns at once."""
+        if row["id"] not in self._refused:
+            self._refused.add(row["id"])
+            text = f"Your place in the queue cannot become a session as things are. {why}"
+            self._in_background(self._tell(row, "refused", "warning", text))
+
+    async def settled(self) -> None:
+        """Return when everything is sent."""
+        await asyncio.gather(*self._sending, return_exceptions=True)
+
+    def _in_background(self, telling: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.ensure_future(telling)
+        self._sending.add(task)
+        task.add_done_callback(self._sending.discard)
+
     async def _tell(self, row: Mapping[str, Any], kind: Kind, level: str, text: str) -> None:
-        now, key = self._clock(), f"ticket:{row['id']}:{kind}"
-        project = row["options"].get("project") or "default"
+        if await asyncio.to_thread(self._write, row, kind, level, text):
+            await self._send(row, kind, text)
+
+    def _write(self, row: Mapping[str, Any], kind: Kind, level: str, text: str) -> bool:
+        """Whether it is new; what an earlier process has told is not told again."""
+        store, now, key = self._store(), self._clock(), key_of(row["id"], kind)
+        if store.notice_by_key(key) is not None:
+            return False
         end = now + SHOWN_FOR if kind == "started" else None
-        await asyncio.to_thread(
-            lambda: self._store().add_notice(
-                row["user"],
-                text,
-                now,
-                kind="queue",
-                level=level,
-                server=row["server"],
-                key=key,
-                expires_at=end,
-            )
+        store.add_notice(
+            row["user"], text, now, kind="queue", level=level, server=row["server"], key=key, expires_at=end
         )
-        if self._notifier is not None:
-            about = Notice(
-                kind, key, row["user"], row["server"], row["id"], project, text, now, cause="queue"
-            )
-            await self._notifier.send(about)
+        return True
+
+    async def _send(self, row: Mapping[str, Any], kind: Kind, text: str) -> None:
+        if self._notifier is None:
+            return
+        project = row["options"].get("project") or "default"
+        about = Notice(
+            kind,
+            key_of(row["id"], kind),
+            row["user"],
+            row["server"],
+            row["id"],
+            project,
+            text,
+            self._clock(),
+            cause="queue",
+        )
+        await self._notifier.send(about)

@@ -6,14 +6,16 @@ import asyncio
 import logging
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
 from tornado import web
 
 from ...errors import DS01Error
-from ...idle.notices import Channel, HookChannel, Notifier, WebhookChannel
+from ...idle.notices import Channel, HookChannel, Notifier
 from ...idle.wiring import load_hook
+from ...mail import channel_for
 from ...options import parse_options
 from ...pages import text
 from ...queue import api, booking
@@ -191,13 +193,19 @@ def wait_text(ticket: dict[str, Any]) -> str:
 def notifier(context: Context) -> Notifier | None:
     """The site's ways to reach people who are away, or None; a hook that cannot be loaded is logged."""
     settings = context.settings
-    channels: list[Channel] = [WebhookChannel(url) for url in settings.notice_webhooks]
-    for name in settings.notice_hooks:
+    channels: list[Channel] = []
+    ways: list[Callable[[], Channel]] = [partial(channel_for, a) for a in settings.notice_webhooks]
+    ways += [partial(_hook, name) for name in settings.notice_hooks]
+    for way in ways:
         try:
-            channels.append(HookChannel(load_hook(name), name))
+            channels.append(way())
         except DS01Error as error:
             log.error("%s", error)
     return Notifier(channels) if channels else None
+
+
+def _hook(name: str) -> Channel:
+    return HookChannel(load_hook(name), name)
 
 
 def link(context: Context) -> Callable[[str, str], str]:

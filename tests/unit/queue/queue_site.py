@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 from ds01spawner.engines.docker.ledger import LedgerSnapshot, SessionRecord
 from ds01spawner.errors import EngineError
+from ds01spawner.idle.notices import Notifier
 from ds01spawner.labels import SessionLabels
 from ds01spawner.options import parse_options
 from ds01spawner.placement.model import Card, Device, GpuRequest, Holding, Inventory
@@ -18,6 +19,7 @@ from ds01spawner.policy.resolve import Person, resolve
 from ds01spawner.queue import api
 from ds01spawner.queue.pace import Pace
 from ds01spawner.queue.runner import Runner
+from ds01spawner.queue.tell import Teller
 from ds01spawner.service.hubapi import HubError
 from ds01spawner.store import Store
 
@@ -161,12 +163,18 @@ class World:
         self.clock = Clock()
         self.site = FakeSite(self.store, devices)
         self.hub = FakeHub(self.site, self.clock)
-        self.width = width
+        self.width, self.channels = width, ()
         self.restart()
 
     def restart(self):
         """As after ``kill -9``: only store, engine and hub are left."""
-        self.runner = Runner(self.site, self.hub, clock=self.clock, pace=Pace(self.width, most=self.width))
+        pace = Pace(self.width, most=self.width)
+        self.teller = Teller(self.site.store, self.clock, Notifier(self.channels), self.link)
+        self.runner = Runner(self.site, self.hub, clock=self.clock, pace=pace, teller=self.teller)
+
+    @staticmethod
+    def link(user, server):
+        return f"https://hub.example.org/user/{user}/{server}"
 
     def join(self, user, gpu="1g.10gb", server="", **options):
         person = Person(user)

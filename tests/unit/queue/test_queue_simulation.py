@@ -3,7 +3,16 @@
 import pytest
 
 from ds01spawner.queue import simulation
-from ds01spawner.queue.simulation import CLASSES, RULES, arrivals, jain, quantile, simulate
+from ds01spawner.queue.simulation import (
+    CLASSES,
+    RULES,
+    Arrival,
+    arrivals,
+    jain,
+    least_longest,
+    quantile,
+    simulate,
+)
 from ds01spawner.queue.simulator import compare, meets_goals
 
 
@@ -50,3 +59,18 @@ def test_the_goals_hold_at_the_load_they_are_set_for():
 
 def test_the_mix_is_a_mix():
     assert sum(p for _, p in CLASSES) == pytest.approx(1.0)
+
+
+def test_the_longest_wait_stays_near_the_least_one_can_hope_for():
+    """By the time waited alone, those who need the whole card would wait half as long again."""
+    coming = arrivals(9, 0.95, 3000)
+    least = least_longest(coming)
+    longest = max(max(waits) for waits in simulate(coming, RULES["ds01"]).waits.values())
+    assert least == pytest.approx(14.3, abs=0.05)
+    assert least <= longest < least + 3
+
+
+def test_the_least_longest_wait_is_that_of_a_line_for_the_devices_that_fit():
+    """Three come at once for the one whole card and stay a mean length each; small ones have devices."""
+    large = [Arrival(0.0, 0, 80, 4.0)] * 3
+    assert least_longest([*large, *[Arrival(0.0, 1, 10, 4.0)] * 9]) == 2.0
