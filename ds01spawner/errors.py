@@ -48,6 +48,28 @@ class Refusal:
         return {**data, "message": self.sentence}
 
 
+@dataclass(frozen=True)
+class Problem:
+    """One thing wrong in a file that people write: where it is, and a clause that says what to write instead.
+
+    ``line`` counts from 1; 0 means the file as a whole.
+    """
+
+    file: str
+    line: int
+    key: str
+    message: str
+
+    def __str__(self) -> str:
+        """The problem as a compiler would print it."""
+        where = f"{self.file}:{self.line}" if self.line else self.file
+        return f"{where}: {self.key}: {self.message}" if self.key else f"{where}: {self.message}"
+
+    def as_dict(self) -> dict[str, Any]:
+        """The JSON form."""
+        return asdict(self)
+
+
 class DS01Error(Exception):
     """Base of every error this package raises on purpose."""
 

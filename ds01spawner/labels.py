@@ -59,6 +59,17 @@ class SessionLabels:
     limits: str = "{}"
     preemptible: bool = False
 
+    def identity(self) -> dict[str, str]:
+        """Whose session it is and of what, for JSON."""
+        return {
+            "session": self.session,
+            "user": self.user,
+            "server": self.server,
+            "project": self.project,
+            "environment": self.environment,
+            "image": self.image,
+        }
+
     def to_labels(self) -> dict[str, str]:
         """The labels to write, those of the DS01 command line included."""
         uuids = ",".join(self.gpu_uuids)

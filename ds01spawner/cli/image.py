@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from ..errors import Problem
 from ..images import logtext, recipe, sharing, snapshot
 from ..images.builds import FINAL, BuildLimits, BuildRequest, BuildRunner
 from ..images.catalogue import OWNER_LABEL, Listed, load_catalogue
@@ -53,8 +54,6 @@ def read_recipe(path: Path) -> recipe.Recipe:
     try:
         text = path.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        from ..images.yamlfile import Problem
-
         reason = getattr(error, "strerror", "") or "not UTF-8 text"
         raise FileProblems([Problem(str(path), 0, "", f"cannot be read: {reason}")]) from error
     return recipe.from_document(parse(text, str(path)))

@@ -79,12 +79,7 @@ def as_dict(record: SessionRecord) -> dict[str, Any]:
     """One session as ``--json`` tells it."""
     labels = record.labels
     return {
-        "session": labels.session,
-        "user": labels.user,
-        "server": labels.server,
-        "project": labels.project,
-        "environment": labels.environment,
-        "image": labels.image,
+        **labels.identity(),
         "hub": labels.hub,
         "state": record.state,
         "devices": list(labels.gpu_uuids),

@@ -14,7 +14,8 @@ import shlex
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from .yamlfile import FileProblems, Problem
+from ..errors import Problem
+from .yamlfile import FileProblems
 
 _INSTRUCTION = re.compile(r"\s*(?:ONBUILD\s+)*([A-Za-z]+)\s*(.*)", re.DOTALL | re.IGNORECASE)
 _CONTINUED = re.compile(r"\\[ \t]*$")

@@ -13,6 +13,7 @@ import yaml
 from packaging.requirements import InvalidRequirement, Requirement
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from ..errors import Problem
 from . import yamlfile
 
 FILE_NAME = "recipe.yaml"
@@ -219,9 +220,9 @@ def requirements_text(text: str, name: str) -> tuple[str, ...]:
         try:
             packages.append(pip_package(line))
         except ValueError as error:
-            problems.append(yamlfile.Problem(name, number, "", str(error)))
+            problems.append(Problem(name, number, "", str(error)))
     if len(packages) > MAX_PACKAGES:
-        problems.append(yamlfile.Problem(name, 0, "", f"more than {MAX_PACKAGES} packages"))
+        problems.append(Problem(name, 0, "", f"more than {MAX_PACKAGES} packages"))
     if problems:
         raise yamlfile.FileProblems(problems)
     return tuple(packages)

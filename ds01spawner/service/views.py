@@ -133,12 +133,7 @@ def session_json(
     """A session for the API."""
     labels = record.labels
     return {
-        "session": labels.session,
-        "user": labels.user,
-        "server": labels.server,
-        "project": labels.project,
-        "environment": labels.environment,
-        "image": labels.image,
+        **labels.identity(),
         "state": record.state,
         "created_at": labels.created_at,
         "expires_at": labels.expires_at or None,

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import http.server
-import threading
 import time
 from datetime import datetime, timezone
 from pathlib import Path
@@ -12,6 +10,7 @@ from pathlib import Path
 import docker
 import pytest
 from idle_lab import FakeHub, make_service, no_gpu, start_bare, start_lab
+from support.slow import slow_file
 
 from ds01spawner.gpu.reading import Activity, GpuReading
 from ds01spawner.idle.engine import EngineReader
@@ -40,24 +39,8 @@ def root(tmp_path: Path) -> Path:
 def slow_download():
     """Address of a file that comes at 200 KiB a second."""
 
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.send_response(200)
-            self.end_headers()
-            try:
-                while True:
-                    self.wfile.write(bytes(20 * 1024))
-                    time.sleep(0.1)
-            except OSError:
-                pass
-
-        def log_message(self, *args) -> None:
-            pass
-
-    server = http.server.ThreadingHTTPServer(("0.0.0.0", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield server.server_port
-    server.shutdown()
+    with slow_file() as port:
+        yield port
 
 
 async def run_for(service, seconds: float) -> list[dict[str, str]]:

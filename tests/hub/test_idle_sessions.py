@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import http.server
 import os
-import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -18,6 +16,7 @@ from fakes.nvml import A100, H100, Machine, build, card_uuid, slice_uuid
 from support.idle import command, decisions, events_of, page_of
 from support.labs import Browser, Lab
 from support.running_hub import NETWORK, RunningHub, running_hub
+from support.slow import slow_file as serve_slowly
 
 POLL, TIMEOUT, LEAD = 2, 24, 8
 POLICY = f"""
@@ -92,24 +91,8 @@ def browser() -> Iterator[Browser]:
 def slow_file() -> Iterator[int]:
     """Port of a file that comes at some 200 KiB a second."""
 
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.send_response(200)
-            self.end_headers()
-            try:
-                while True:
-                    self.wfile.write(bytes(20 * 1024))
-                    time.sleep(0.1)
-            except OSError:
-                pass
-
-        def log_message(self, *args: Any) -> None:
-            pass
-
-    server = http.server.ThreadingHTTPServer(("0.0.0.0", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield server.server_port
-    server.shutdown()
+    with serve_slowly() as port:
+        yield port
 
 
 @pytest.fixture(scope="module")

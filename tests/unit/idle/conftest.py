@@ -1,24 +1,11 @@
-"""The fake NVML library for the idle tests."""
+"""The machine of the idle tests."""
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
-from fakes.nvml import Machine, build
 
 
-@pytest.fixture(scope="session")
-def nvml_library(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folder with the compiled fake."""
-    return build(tmp_path_factory.mktemp("nvml"))
-
-
-@pytest.fixture
-def machine(tmp_path: Path, nvml_library: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
-    """A machine without cards that every child process of this test sees."""
-    made = Machine(tmp_path / "inventory").write()
-    for key, value in made.env(nvml_library).items():
-        monkeypatch.setenv(key, value)
+@pytest.fixture(autouse=True)
+def kernel_log_of_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What this host's kernel said of its own cards is not of the machines pretended here."""
     monkeypatch.setattr("ds01spawner.gpu.source.read_xids", lambda: ())
-    return made
