@@ -29,6 +29,7 @@ from .images.catalogue import Environment
 from .images.coursefiles import copy_starter, data_mounts
 from .images.engine import ImageMissing, Resolved
 from .images.projectfiles import ProjectFiles
+from .images.pulling import Pulled
 from .labels import SessionLabels
 from .messages import notes
 from .names import dns_label
@@ -301,8 +302,13 @@ class DS01Spawner(SessionEndings, SessionMixin, DockerSpawner):  # type: ignore[
         if self._turn is not None:
             self._turn.aside()
 
-        def tell(line: str) -> None:
-            loop.call_soon_threadsafe(partial(log.step, "image", line, finished=False, fraction=0.5))
+        told: set[int] = set()
+
+        def tell(pulled: Pulled) -> None:
+            if (percent := round(100 * pulled.fraction)) not in told:
+                told.add(percent)
+                line, part = f"Fetching {environment.image}: {pulled}", 0.1 + 0.8 * pulled.fraction
+                loop.call_soon_threadsafe(partial(log.step, "image", line, finished=False, fraction=part))
 
         log.step("image", f"Fetching {environment.image}", finished=False, fraction=0.1)
         try:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.progress import BarColumn, Progress, TextColumn
 
 from ..images import course as courses
 from ..images import coursefiles
@@ -14,14 +15,16 @@ from ..images.builds import BuildLimits, BuildRequest
 from ..images.catalogue import Listed, load_catalogue
 from ..images.coursespec import load_course, needs_build
 from ..images.engine import ImageMissing, Images
+from ..images.facts import ImageFacts
 from ..images.naming import course_repository
 from ..images.projectfiles import ProjectFiles
+from ..images.pulling import Pulled
 from ..images.recipe import parse_recipe
 from ..images.sitebuild import base_for
 from ..images.yamlfile import FileProblems
 from ..settings import Settings, load_settings
 from ..store import Store
-from .common import Json, emit, refuse, table
+from .common import Json, console, emit, refuse, table
 from .image import run_build
 from .times import utcnow
 
@@ -111,11 +114,25 @@ def prepull(name: Name, as_json: Json = False) -> None:
         try:
             facts = images.inspect(data["image"])
         except ImageMissing:
-            facts = images.pull(data["image"], (lambda _: None) if as_json else print)
+            facts = _pull(images, data["image"], as_json)
         done = {"ok": True, "course": name, "image": facts.id}
         emit(done, as_json, lambda _: print(f"{data['image']} is on this machine ({facts.id[7:19]})"))
         return
     run_build(settings, images, build_request(settings, row), as_json)
+
+
+def _pull(images: Images, reference: str, as_json: bool) -> ImageFacts:
+    """Pull with a bar of bytes in a terminal, a line now and then elsewhere, nothing for JSON."""
+    if as_json:
+        return images.pull(reference)
+    print(f"Fetching {reference}")
+    with Progress(BarColumn(), TextColumn("{task.fields[far]}"), console=console) as progress:
+        task = progress.add_task("", total=None, far="")
+
+        def tell(pulled: Pulled) -> None:
+            progress.update(task, completed=pulled.current, total=pulled.total or None, far=str(pulled))
+
+        return images.pull(reference, tell)
 
 
 def build_request(settings: Settings, row: dict[str, Any], by: str = "") -> BuildRequest:

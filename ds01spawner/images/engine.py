@@ -24,6 +24,7 @@ from urllib3.exceptions import HTTPError
 from ..errors import DS01Error, EngineError, Refusal, Refused
 from .catalogue import Environment, with_facts
 from .facts import ImageFacts, from_inspect, from_summary
+from .pulling import Layers, Pulled
 
 T = TypeVar("T")
 QUICK_S = 20
@@ -166,16 +167,16 @@ class Images:
         with suppress(ImageMissing), asking(f"removing {reference}"):
             self.client().remove_image(reference, force=False, noprune=False)
 
-    def pull(self, reference: str, progress: Callable[[str], None] = lambda _: None) -> ImageFacts:
-        """Pull an image, telling ``progress`` one line for each layer's change of state."""
+    def pull(self, reference: str, progress: Callable[[Pulled], None] = lambda _: None) -> ImageFacts:
+        """Pull an image, telling ``progress`` at each message how far it is."""
         name, tag = split_reference(reference)
-        client = self._new_client(600)
+        client, layers = self._new_client(600), Layers()
         try:
             with asking(f"pulling {reference}"):
                 for line in client.pull(name, tag=tag, stream=True, decode=True):
                     if "error" in line:
                         raise EngineError(f"pulling {reference}: {line['error']}")
-                    progress(" ".join(str(line[k]) for k in ("id", "status", "progress") if line.get(k)))
+                    progress(layers.feed(line))
         finally:
             client.close()
         return self.inspect(reference)

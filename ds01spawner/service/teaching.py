@@ -14,6 +14,7 @@ from ..images import coursefiles, yamlfile
 from ..images.coursespec import Change, Course, parse_course
 from ..images.engine import ImageMissing
 from ..images.naming import course_repository
+from ..images.pulling import Pulled
 from ..options import is_project_name
 from ..pages import text
 from ..policy.resolve import Person
@@ -146,7 +147,7 @@ async def prepull(context: Context, teacher: Teacher, course: str) -> dict[str, 
     try:
         facts = await images.run(images.inspect, reference)
     except ImageMissing:
-        pull = pulls[course] = {"state": "pulling", "image": reference, "progress": "", "reason": ""}
+        pull = pulls[course] = {"state": "pulling", "image": reference, "reason": "", **_far(Pulled())}
         task = asyncio.create_task(_pull(context, pull, reference))
         context.extra.setdefault("courses.tasks", set()).add(task)
         task.add_done_callback(context.extra["courses.tasks"].discard)
@@ -154,11 +155,22 @@ async def prepull(context: Context, teacher: Teacher, course: str) -> dict[str, 
     return {"state": "ready", "image": reference, "image_id": facts.id, "progress": "", "reason": ""}
 
 
+def _far(pulled: Pulled) -> dict[str, Any]:
+    """How far a pull is, in bytes and in words."""
+    return {
+        "current": pulled.current,
+        "total": pulled.total,
+        "layers": pulled.layers,
+        "layers_done": pulled.done,
+        "progress": str(pulled),
+    }
+
+
 async def _pull(context: Context, pull: dict[str, Any], reference: str) -> None:
     images = context.site.environments.images
 
-    def tell(line: str) -> None:
-        pull["progress"] = line[:200]
+    def tell(pulled: Pulled) -> None:
+        pull.update(_far(pulled))
 
     try:
         facts = await asyncio.to_thread(images.pull, reference, tell)

@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 import signal
 import uuid
+from contextlib import suppress
 from pathlib import Path
 
+import docker
 import pytest
+from support.registry import running_registry
 from support.running_hub import POLICY, running_hub
 from support.service_api import MAY_MAKE_TOKENS, ServiceApi, images_removed
 
@@ -321,6 +324,30 @@ def test_data_from_elsewhere_is_refused(prof, data_root):
     text = course_file(data_root, "six").replace(f"{data_root}/corpus", "/etc")
     answer = prof.post("/courses", {"text": text}, 403)
     assert "/etc is not below" in answer["message"]
+
+
+def test_an_image_of_a_course_is_fetched_with_its_bytes_told(engine, prof, outsider):
+    with running_registry([3_000_000, 2_000_000], f"ds01-test-{UNIQUE}") as registry:
+        text = f"course: pull-{UNIQUE}\ntitle: Fetched\nroster: {GROUP}\nimage: {registry.image}\n"
+        prof.post("/courses", {"text": text})
+        course = f"/courses/pull-{UNIQUE}"
+        assert prof.post(f"{course}/prepull")["state"] == "pulling"
+        try:
+            prof.hub.wait_for(lambda: prof.get(course)["pull"]["total"], 60, "the pull to know a size")
+            again = prof.post(f"{course}/prepull")
+            assert again["state"] == "pulling", "asking twice does not begin twice"
+            assert 0 < again["current"] <= again["total"] <= registry.compressed
+            assert "of" in again["progress"]
+            assert outsider.http.get(course).status_code == 404
+            registry.gate.set()
+            prof.hub.wait_for(lambda: prof.get(course)["pull"]["state"] == "ready", 60, "the pull to end")
+            known = prof.get(course)
+            assert known["candidate"] == known["pull"]["image_id"] == engine.images.get(registry.image).id
+            assert known["pull"]["layers_done"] == 2
+        finally:
+            registry.gate.set()
+            with suppress(docker.errors.ImageNotFound):
+                engine.images.remove(registry.image, force=True)
 
 
 def test_the_api_is_described(student):

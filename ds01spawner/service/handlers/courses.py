@@ -95,8 +95,6 @@ class CoursePage(PageHandler):
         """For its staff alone."""
         found = await describe(self.ctx, teacher_of(self), course)
         now = self.ctx.clock()
-        if found["pull"] and found["pull"]["state"] == "pulling":
-            self.set_header("Refresh", "3")
         self.page(
             "course.html",
             now=now,
@@ -124,6 +122,18 @@ class ClassFragment(PageHandler):
         teacher = teacher_of(self)
         row = await self.ctx.store(lambda s: teaching.own_course(s, teacher, course))
         self.fragment("service/class.html", roster=await teaching.roster(self.ctx, row, self.ctx.clock()))
+
+
+class PullFragment(PageHandler):
+    """How far the fetching of the course's image is, for the page that shows it already."""
+
+    async def get(self, course: str) -> None:
+        """For its staff alone. When it is over, the page is read again: other buttons are there then."""
+        await self.ctx.store(lambda s: teaching.own_course(s, teacher_of(self), course))
+        pull = self.ctx.extra.get("courses.pulls", {}).get(course)
+        if pull is None or pull["state"] != "pulling":
+            self.set_header("HX-Refresh", "true")
+        self.fragment("service/pull.html", pull=pull, course=course, service_url=self.ctx.urls.service)
 
 
 async def act_on(context: Context, teacher: Teacher, course: str, act: str) -> dict[str, Any]:
@@ -254,6 +264,7 @@ def routes() -> list[tuple[str, Any]]:
         (r"courses", CoursesPage),
         (rf"courses/{COURSE}", CoursePage),
         (rf"courses/{COURSE}/class", ClassFragment),
+        (rf"courses/{COURSE}/pull", PullFragment),
         (r"api/courses", CoursesApi),
         (rf"api/courses/{COURSE}", CourseApi),
         (rf"api/courses/{COURSE}/(build|publish|back|prepull|close)", CourseActApi),

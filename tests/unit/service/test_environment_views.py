@@ -210,9 +210,32 @@ def test_nothing_hostile_gets_into_the_pages():
     cards = {"mine": [card(shown(environment), NOW, person="alice", projects=["thesis"], build=build)]}
     cards |= {"course": [], "shared": [], "lab": []}
     listed = {"cards": cards, "builds": [build], "limit_lines": (), "may_build": True}
+    listed |= {"may_share": True, "groups": [NASTY], "admin": False}
     harmless(page("environments.html", said=NASTY, project=NASTY, teaches=True, **listed))
     filled = recipes.Filled(NASTY, NASTY, values={"pip": NASTY, "base": NASTY}, problems=(NASTY,))
     harmless(page("environment.html", form=filled, bases=[environment], projects=[NASTY], limit_lines=()))
+
+
+PULL = {"state": "pulling", "image": NASTY, "reason": NASTY, "progress": NASTY, "current": 0, "total": 0}
+
+
+@pytest.mark.parametrize(
+    ("pull", "asks", "bar"),
+    [
+        (PULL, True, {}),
+        ({**PULL, "current": 3, "total": 4}, True, {"max": "4", "value": "3"}),
+        ({**PULL, "current": 9, "total": 4}, True, {"max": "4", "value": "4"}),
+        ({**PULL, "state": "failed"}, False, None),
+        ({**PULL, "state": "ready"}, False, None),
+    ],
+)
+def test_a_pull_shows_bytes_and_asks_again_while_it_goes_on(pull, asks, bar):
+    soup = harmless(page("pull.html", pull=pull, course="nlp"))
+    assert soup.select_one("#ds01-pull").get("hx-get") == (
+        "/services/ds01/courses/nlp/pull" if asks else None
+    )
+    found = soup.select_one("progress")
+    assert (found and {k: found[k] for k in ("max", "value") if found.has_attr(k)}) == bar
 
 
 def test_a_log_keeps_its_colours_and_nothing_else():
