@@ -1,4 +1,4 @@
-"""Whether new sessions start while a maintenance of the whole site is near or under way."""
+"""Whether new sessions start while a maintenance, of the whole site or of a device, is near or under way."""
 
 from __future__ import annotations
 
@@ -10,9 +10,12 @@ from typing import Any
 from . import messages
 from .errors import Refusal, StoreError
 from .idle.sentences import clock
+from .placement.model import Block
+from .policy.load import Policy
 from .store import Store
 
 ALL_DEVICES = "*"
+LEAD = "idle.lifetime_lead"
 
 
 def closed(found: Iterable[Mapping[str, Any]], now: datetime, lead: float) -> Refusal | None:
@@ -30,6 +33,29 @@ def closed(found: Iterable[Mapping[str, Any]], now: datetime, lead: float) -> Re
     return None
 
 
+def ahead(found: Iterable[Mapping[str, Any]], now: datetime, lead: float) -> dict[str, Block]:
+    """Devices and cards that are kept from new sessions because their maintenance is near. Pure.
+
+    ``lead`` as above, in seconds. One of the whole site closes the site instead (`closed`), and one that has
+    begun is among the store's own blocks.
+    """
+    near = {}
+    for row in found:
+        start = row["starts_at"]
+        if row["uuid"] != ALL_DEVICES and now < start <= now + timedelta(seconds=lead):
+            why = f"maintenance from {clock(start, now)}, too near to warn a new session in time"
+            until = row["until"].isoformat() if row["until"] else ""
+            near[row["uuid"]] = Block("drained", f"{why}: {row['reason']}", until)
+    return near
+
+
+def longest_lead(policy: Policy) -> float:
+    """The longest time ahead, in seconds, that the policy lets anybody be warned of an end. Pure."""
+    layers = [policy.builtin, policy.defaults, *(g.layer for g in policy.groups)]
+    layers += [o.layer for o in policy.users.values()]
+    return max(float(layer[LEAD].value) for layer in layers if LEAD in layer)
+
+
 class Maintenance:
     """Reads what was announced; while the store is down the last known answer stands. Blocking."""
 
@@ -39,6 +65,13 @@ class Maintenance:
 
     def refusal(self, now: datetime, lead: float) -> Refusal | None:
         """Why nothing starts at ``now``, or None."""
+        return closed(self._read(now), now, lead)
+
+    def ahead(self, now: datetime, lead: float) -> dict[str, Block]:
+        """What is kept from new sessions because its own maintenance is near."""
+        return ahead(self._read(now), now, lead)
+
+    def _read(self, now: datetime) -> list[dict[str, Any]]:
         with suppress(StoreError):
             self._known = self._store().maintenance(now)
-        return closed(self._known, now, lead)
+        return self._known

@@ -32,7 +32,7 @@ from .environments import Environments
 from .errors import EngineError, Refused, StoreError
 from .gpu import GpuReading, read_gpu
 from .images.engine import Images
-from .maintenance import Maintenance
+from .maintenance import Maintenance, longest_lead
 from .names import folder_name
 from .placement import merge_blocks
 from .placement.model import Block, Inventory
@@ -149,10 +149,12 @@ class Site:
             return self._store
 
     def blocks(self, now: datetime) -> dict[str, Block]:
-        """What the store keeps from being granted; the last known answer while the store is down."""
+        """What the store keeps from being granted, and what a maintenance soon will; the last known answer
+        while the store is down."""
         with suppress(StoreError):
             self._blocks = self.store().blocks(now)
-        return self._blocks
+        near = self.maintenance.ahead(now, longest_lead(self.policy.current()))
+        return merge_blocks(self._blocks, near)
 
     def obstacles(self, inventory: Inventory, now: datetime) -> dict[str, Block]:
         """Everything but a holder that keeps a device from being granted: what the store says, and what

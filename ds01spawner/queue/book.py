@@ -13,8 +13,10 @@ from typing import Any
 
 from ..engines.docker.ledger import LedgerSnapshot
 from ..errors import DS01Error, Refusal, Refused
+from ..maintenance import longest_lead
 from ..options import parse_options
-from ..placement.model import GpuRequest, Inventory
+from ..placement import merge_blocks
+from ..placement.model import Block, GpuRequest, Inventory
 from ..policy.plan import plan
 from ..policy.resolve import Person
 from ..site import Site
@@ -102,9 +104,8 @@ def run_pass(
     lasts = lasts_until(reading.ledger)
     ends = expected_ends(reading.inventory, reading.ledger.holdings, lasts, experience, now)
     uuids = [d.uuid for d in reading.inventory.devices]
-    pool = PlacementPool(
-        reading.inventory, reading.ledger.holdings, store.blocks(now, uuids), ends, site.settings.strategy
-    )
+    blocks = merge_blocks(store.blocks(now, uuids), near(site, now))
+    pool = PlacementPool(reading.inventory, reading.ledger.holdings, blocks, ends, site.settings.strategy)
     busy = {r["user"] for r in rows if r["state"] in ("granted", "starting")} | set(pending)
 
     def entitled(ticket: Ticket, grants: Any) -> str:
@@ -139,9 +140,17 @@ def read_experience(store: Store, now: datetime) -> Experience:
     return learn(store.durations(now), served(past, kinds), FairUsage(users, groups))
 
 
-def keep_reservations(store: Store, reading: Reading, ends: Mapping[str, datetime]) -> dict[str, datetime]:
+def near(site: Site, now: datetime) -> dict[str, Block]:
+    """What is kept from new sessions because its maintenance is near."""
+    return site.maintenance.ahead(now, longest_lead(site.policy.current()))
+
+
+def keep_reservations(
+    store: Store, reading: Reading, ends: Mapping[str, datetime], out: Iterable[str] = ()
+) -> dict[str, datetime]:
     """Keep the devices of reservations that hold, give back those nobody came for.
 
+    ``out`` are devices and cards soon to be out of order.
     Returns the devices kept, with the time from which only those they are for could take them.
     """
     now, keeping = reading.now, dict[str, datetime]()
@@ -159,7 +168,7 @@ def keep_reservations(store: Store, reading: Reading, ends: Mapping[str, datetim
         if reservations.no_show(reservation, occurrence, kept, holdings, now):
             store.release_occurrence(reservation.id, occurrence.start, "nobody came within the grace", now)
             continue
-        taken = frozenset(b["uuid"] for b in live if b["owner"] != owner and b["kind"] != "guard")
+        taken = frozenset(b["uuid"] for b in live if b["owner"] != owner and b["kind"] != "guard") | set(out)
         wanted = reservations.choose(reservation, reading.inventory, holdings, taken, ends, kept)
         keeping |= dict.fromkeys(wanted, occurrence.start - reservations.LEAD)
         if set(wanted) != set(kept):
@@ -259,7 +268,8 @@ def _prepare(
     try:
         options = parse_options(row["options"])
         usage = site.usage_of(person, reading.ledger, reading.now, limits)
-        answer = plan(person, limits, options, usage, reading.now, server=row["server"])
+        closed = site.maintenance.refusal(reading.now, limits.idle.lifetime_lead)
+        answer = closed or plan(person, limits, options, usage, reading.now, server=row["server"])
     except Refused as refused:
         answer = refused.refusal
     except DS01Error as error:

@@ -21,9 +21,18 @@ REASON = "somebody entitled to its device waited, and this session was started a
 
 
 def make_room(
-    site: Site, ledger: LedgerSnapshot, done: Pass, reserved: Mapping[str, datetime], now: datetime
+    site: Site,
+    ledger: LedgerSnapshot,
+    done: Pass,
+    reserved: Mapping[str, datetime],
+    people: Mapping[str, Person],
+    now: datetime,
 ) -> tuple[bool, list[Preemptible]]:
-    """One pass: whether anybody is warned now, and who is due to be retired."""
+    """One pass: whether anybody is warned now, and who is due to be retired.
+
+    ``people`` are the owners of preemptible sessions with their groups, by which the policy says how long
+    ahead they are warned. Who is not among them is warned by a later pass.
+    """
     warned = warnings(site, ledger, now)
     sessions = preemptible(ledger, site.settings.hub_id, warned)
     if not sessions:
@@ -37,7 +46,7 @@ def make_room(
     place = pool.fits if pool is not None else lambda ticket, holdings: None
     holdings = ledger.holdings if pool is None else pool.holdings
     chosen = victims(entitled, sessions, holdings, place, reserved)
-    due = evict(site, chosen, warned, now)
+    due = evict(site, chosen, warned, people, now)
     return bool(chosen), due
 
 
@@ -66,8 +75,17 @@ def warnings(site: Site, ledger: LedgerSnapshot, now: datetime) -> dict[str, dic
     return found
 
 
+def owners(ledger: LedgerSnapshot, hub: str) -> set[str]:
+    """Whose preemptible sessions run."""
+    return {s.user for s in preemptible(ledger, hub, {}).values()}
+
+
 def evict(
-    site: Site, chosen: Iterable[Preemptible], warned: Mapping[str, Mapping[str, Any]], now: datetime
+    site: Site,
+    chosen: Iterable[Preemptible],
+    warned: Mapping[str, Mapping[str, Any]],
+    people: Mapping[str, Person],
+    now: datetime,
 ) -> list[Preemptible]:
     """Warn those who were not, withdraw what is no longer so; returns those who are due now.
 
@@ -75,17 +93,20 @@ def evict(
     """
     store, chosen, due = site.store(), list(chosen), []
     for session in chosen:
-        known = warned.get(session.session)
+        known, owner = warned.get(session.session), people.get(session.user)
+        if owner is None:
+            continue
+        ahead = lead(site, owner, now)
         if known is None:
             store.add_notice(
-                session.user, text(session, now + lead(site, session, now)), now, kind=KIND, level="warning",
+                session.user, text(session, now + ahead), now, kind=KIND, level="warning",
                 server=session.server, session=session.session, key=key(session),
             )  # fmt: skip
             store.add_event(
                 now, "session", "warned", user=session.user, by="queue", reason=REASON, kind="preempted",
                 server=session.server, session=session.session, project=session.project,
             )  # fmt: skip
-        elif now >= known["created_at"] + lead(site, session, now):
+        elif now >= known["created_at"] + ahead:
             store.session_retiring(session.session, now, f"Retired: {REASON}.", "preempted")
             due.append(session)
     wanted = {s.session for s in chosen}
@@ -94,9 +115,9 @@ def evict(
     return due
 
 
-def lead(site: Site, session: Preemptible, now: datetime) -> timedelta:
-    """How long before its end the owner is warned: the policy's lead for lifetimes and deadlines."""
-    limits = site.limits(Person(session.user), now)
+def lead(site: Site, owner: Person, now: datetime) -> timedelta:
+    """How long before a session's end its owner is warned: the policy's lead for lifetimes and deadlines."""
+    limits = site.limits(owner, now)
     return timedelta(seconds=limits.idle.lifetime_lead)
 
 

@@ -143,7 +143,9 @@ def choose(
         far = end.timestamp() if end is not None else float("inf")
         return (d.uuid not in before, busy, far if busy else 0.0, d.index, d.uuid)
 
-    fitting = [d for d in inventory.devices if d.profile == reservation.profile and d.uuid not in taken]
+    fitting = [
+        d for d in inventory.devices if d.profile == reservation.profile and not {d.uuid, d.card} & taken
+    ]
     return tuple(d.uuid for d in sorted(fitting, key=cost)[: reservation.count])
 
 

@@ -81,6 +81,7 @@ class Runner:
         self._warned = 0.0
         self._teller = teller or Teller(site.store, clock)
         self._evicting: bool | None = None  # not known: an earlier process may have warned somebody
+        self._owners: set[str] = set()  # of preemptible sessions, as the last pass saw them
         self._retiring: dict[str, asyncio.Task[None]] = {}
 
     async def run(self) -> None:
@@ -111,7 +112,9 @@ class Runner:
         if not rows and not reserved and not self._evicting:
             self.waiting = 0
             return False
-        people, gone = await self._people({r["user"] for r in rows})
+        people, gone = await self._people({r["user"] for r in rows} | self._owners)
+        # Sessions of somebody the hub has forgotten are warned like anybody's.
+        people |= {name: Person(name) for name in gone & self._owners}
         await self._follow_up([r for r in rows if r["user"] not in gone])
         now = self.clock()
         done, due = await asyncio.to_thread(self._pass, now, people, frozenset(gone), reserved)
@@ -148,13 +151,14 @@ class Runner:
         if reserved:
             lasts = book.lasts_until(ledger)
             ends = expected_ends(gpu.inventory, ledger.holdings, lasts, experience, now)
-            kept = book.keep_reservations(store, reading, ends)
+            kept = book.keep_reservations(store, reading, ends, book.near(self.site, now))
             if time.monotonic() - self._warned > EXPERIENCE_S:
                 self._warned = time.monotonic()
                 book.warn_collisions(store, reading, WARN_HORIZON)
         room = self.pace.free(len(self._starts))
         done = book.run_pass(self.site, reading, self.rules, experience, room, self._users.values())
-        evicting, due = eviction.make_room(self.site, ledger, done, kept, now)
+        evicting, due = eviction.make_room(self.site, ledger, done, kept, people, now)
+        self._owners = eviction.owners(ledger, self.site.settings.hub_id)
         if evicting != self._evicting:
             store.set_fact(EVICTING, evicting, now)
             self._evicting = evicting

@@ -10,13 +10,16 @@ from ds01spawner.engines.docker.ledger import LedgerSnapshot, SessionRecord
 from ds01spawner.errors import EngineError
 from ds01spawner.idle.notices import Notifier
 from ds01spawner.labels import SessionLabels
+from ds01spawner.maintenance import Maintenance
 from ds01spawner.options import parse_options
+from ds01spawner.placement import merge_blocks
 from ds01spawner.placement.model import Card, Device, GpuRequest, Holding, Inventory
 from ds01spawner.placement.place import place
 from ds01spawner.policy.load import PolicyWatcher
 from ds01spawner.policy.plan import SessionUse, Usage
 from ds01spawner.policy.resolve import Person, resolve
 from ds01spawner.queue import api
+from ds01spawner.queue.book import near
 from ds01spawner.queue.pace import Pace
 from ds01spawner.queue.runner import Runner
 from ds01spawner.queue.tell import Teller
@@ -54,6 +57,7 @@ class FakeSite:
         self.cpu: set[tuple[str, str]] = set()
         self.preemptible: set[tuple[str, str]] = set()
         self.policy = PolicyWatcher(None)
+        self.maintenance = Maintenance(self.store)
         self.ledger = self
 
     def store(self):
@@ -139,7 +143,7 @@ class FakeHub:
         if profile == "none":
             self.site.cpu.add((user, server))
             return
-        blocks = self.site.store().blocks(self.clock(), [])
+        blocks = merge_blocks(self.site.store().blocks(self.clock(), []), near(self.site, self.clock()))
         keys = frozenset({f"user:{user}"})
         found = place(GpuRequest(profile), self.site.inventory, self.site.read().holdings, blocks, keys=keys)
         if not found.ok:

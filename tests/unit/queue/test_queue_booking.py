@@ -75,3 +75,33 @@ class TestReservations:
             self.reserve(world, **body)
         assert caught.value.refusal.status == 400
         assert world.store.reservations() == []
+
+
+class TestMaintenance:
+    """What is near keeps devices and the site from the queue too."""
+
+    async def test_a_device_whose_maintenance_is_near_is_given_to_nobody(self, world):
+        world.store.add_maintenance(START + H, "fan", "root", START, None, "M0")
+        world.clock.now = START + timedelta(minutes=31)
+        ticket = world.join("ann")
+        await world.tick()
+        assert world.state(ticket) == "started"
+        assert world.site.held == {"M1": ("ann", "")}
+
+    async def test_nor_kept_for_a_reservation(self, world):
+        TestReservations().reserve(world)
+        world.store.add_maintenance(START + H, "fan", "root", START, None, "M0")
+        world.clock.now = START + timedelta(minutes=40)
+        await world.tick()
+        assert sorted(world.store.blocks(world.clock())) == ["M1", "M2", "M3", "M4"]
+
+    async def test_before_one_of_the_whole_site_places_wait_and_say_why(self, world):
+        number = world.store.add_maintenance(START + H, "new driver", "root", START)
+        world.clock.now = START + timedelta(minutes=31)
+        ticket = world.join("ann")
+        await world.tick(times=3)
+        assert (world.state(ticket), world.store.ticket(ticket)["attempts"]) == ("waiting", 0)
+        assert "new driver" in world.store.ticket(ticket)["shown"]["reason"]
+        world.store.end_maintenance(number, "root", world.clock())
+        await world.tick()
+        assert world.state(ticket) == "started"

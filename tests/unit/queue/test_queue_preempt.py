@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from datetime import datetime, timedelta, timezone
+from pathlib import Path
 
 import pytest
 from queue_site import World
 
 from ds01spawner.placement.model import GpuRequest, Holding
+from ds01spawner.policy.load import parse_policy
 from ds01spawner.policy.resolve import Person
 from ds01spawner.queue import api
 from ds01spawner.queue.model import Ticket
 from ds01spawner.queue.preempt import Preemptible, victims
+from ds01spawner.service.hubapi import HubError
 
 NOON = datetime(2026, 3, 2, 12, 0, tzinfo=timezone.utc)
 DEVICES = ("A", "B", "C", "D")
@@ -91,6 +94,7 @@ class TestOnTheStore:
 
     async def settle(self, world):
         await world.runner.tick()
+        await world.runner.tick()  # whose session it is, is asked of the hub between two passes
         await asyncio.gather(*world.runner._retiring.values())
 
     async def test_warned_then_retired_with_its_reason_when_the_lead_is_over(self, world):
@@ -122,3 +126,45 @@ class TestOnTheStore:
         world.join("ann")
         await self.settle(world)
         assert world.store.notices("guest", world.clock()) == []
+
+    async def test_the_lead_is_that_of_the_owner_s_group(self, world, monkeypatch):
+        text = "version: 1\ngroups:\n  guests:\n    idle: {lifetime_lead: 5m}\n"
+        policy = parse_policy(text, Path("policy.yaml"))
+        monkeypatch.setattr(world.site.policy, "current", lambda: policy)
+        ask = world.hub.person
+
+        async def person(name, max_age=30):
+            return Person("guest", frozenset({"guests"})) if name == "guest" else await ask(name)
+
+        monkeypatch.setattr(world.hub, "person", person)
+        world.join("ann")
+        await self.settle(world)
+        (notice,) = world.store.notices("guest", world.clock())
+        assert f"It ends at {world.clock() + timedelta(minutes=5):%H:%M} UTC" in notice["text"]
+        world.clock.pass_seconds(299)
+        await self.settle(world)
+        assert ("guest", "") in world.hub.servers
+        world.clock.pass_seconds(1)
+        await self.settle(world)
+        assert ("guest", "") not in world.hub.servers
+
+    async def test_nobody_is_warned_while_the_hub_cannot_say_who_they_are(self, world, monkeypatch):
+        ask = world.hub.person
+
+        async def person(name, max_age=30):
+            if name == "guest":
+                raise HubError(0, "the hub did not answer")
+            return await ask(name)
+
+        monkeypatch.setattr(world.hub, "person", person)
+        world.join("ann")
+        await world.runner.tick()
+        with pytest.raises(HubError):
+            await world.runner.tick()
+        assert world.store.notices("guest", world.clock()) == []
+
+    async def test_a_forgotten_account_s_session_goes_like_any_other(self, world):
+        world.hub.gone.add("guest")
+        world.join("ann")
+        await self.settle(world)
+        assert len(world.store.notices("guest", world.clock())) == 1
