@@ -27,12 +27,14 @@ from .tell import Teller
 
 TICK_S = 2.0
 EXPERIENCE_S = 60.0
-NEVER_ARRIVED = timedelta(seconds=20)
-"""A starting ticket whose server the hub does not know so long after: its start never arrived or failed."""
+NEVER_ARRIVED = timedelta(seconds=4)
+"""So long the hub must know nothing of a starting ticket's server, at two looks or more, to say that its
+start never arrived or failed. The hub answers in the order of asking, and refuses a second start of a server
+that starts: too early a look would cost the place its hold, and never start twice."""
 EVICTING = "queue.evicting"
 """The store's fact whether preemptible sessions are warned, so that a warning outlives nobody's need."""
 WARN_HORIZON = timedelta(hours=24)
-_BUSY = (0, 429, 502, 503, 504)
+_BUSY = (0, 429, 502, 503, 504, 599)
 """Answers that say nothing against the ticket: the hub, the engine or the devices were not to be had."""
 
 log = logging.getLogger(__name__)
@@ -82,6 +84,7 @@ class Runner:
         self._teller = teller or Teller(site.store, clock)
         self._evicting: bool | None = None  # not known: an earlier process may have warned somebody
         self._owners: set[str] = set()  # of preemptible sessions, as the last pass saw them
+        self._unknown: dict[str, datetime] = {}  # since when the hub knows nothing of a starting ticket
         self._retiring: dict[str, asyncio.Task[None]] = {}
 
     async def run(self) -> None:
@@ -200,6 +203,8 @@ class Runner:
 
     async def _follow_up(self, rows: list[dict[str, Any]]) -> None:
         """Compare what should run with what the hub says runs."""
+        starting = {r["id"] for r in rows if r["state"] == "starting"}
+        self._unknown = {i: at for i, at in self._unknown.items() if i in starting}
         for row in rows:
             if row["id"] in self._starts:
                 continue
@@ -210,11 +215,14 @@ class Runner:
 
     async def _compare(self, row: dict[str, Any], server: Mapping[str, Any]) -> None:
         now = self.clock()
-        if server.get("ready"):
-            await self._running(row)
-        elif server.get("pending") or row["state"] != "starting":
+        if server.get("ready") or server.get("pending") or row["state"] != "starting":
+            self._unknown.pop(row["id"], None)
+            if server.get("ready"):
+                await self._running(row)
             return
-        elif now - (row["starting_at"] or now) > NEVER_ARRIVED:
+        since = max(self._unknown.setdefault(row["id"], now), row["starting_at"] or now)
+        if now - since >= NEVER_ARRIVED:
+            del self._unknown[row["id"]]
             reason = "the start did not come to an end; it is tried again"
             await self._write(row, tickets.give_back(row["state"], now, reason, row["attempts"]))
 

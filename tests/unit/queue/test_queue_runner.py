@@ -140,11 +140,52 @@ async def test_a_start_that_never_arrived_gets_its_old_place_back(world):
         changes = {"state": state, "starting_at": START, "claim_until": START + H, "devices": ["M0"]}
         assert world.store.move_ticket(ticket, row["version"], START, changes, hold=("M0",))
         row = world.store.ticket(ticket)
-    await world.tick(times=2, seconds=30)
+    await world.tick(times=2, seconds=3)
+    assert world.state(ticket) == "starting"
+    await world.tick(times=2, seconds=8)
     returned = [e for e in world.store.events(topic="ticket") if e["action"] == "returned"]
     assert [e["data"]["reason"] for e in returned] == ["the start did not come to an end; it is tried again"]
     assert world.state(ticket) == "started"
     assert world.store.ticket(ticket)["arrived"] == START
+
+
+async def test_a_start_that_the_hub_learns_of_late_keeps_its_place(world):
+    """One look that finds nothing is no proof; neither are two with something between them."""
+    world.hub.slow = True
+    ticket = world.join("ann")
+    await world.tick()
+    await asyncio.sleep(0.05)
+    for task in world.runner._starts.values():
+        task.cancel()
+    world.restart()
+    pending = world.hub.servers.pop(("ann", ""))
+    await world.tick(seconds=3)
+    world.hub.servers["ann", ""] = pending
+    await world.tick(seconds=3)
+    del world.hub.servers["ann", ""]
+    await world.tick(seconds=3)
+    assert world.state(ticket) == "starting"
+    assert world.hub.asked == [("ann", "")]
+
+
+async def test_a_hub_that_crashes_under_a_start_costs_a_few_seconds_and_no_attempt(world):
+    world.hub.slow = True
+    ticket = world.join("ann")
+    await world.tick()
+    await asyncio.sleep(0.05)
+    world.hub.servers.clear()
+    world.site.held.clear()
+    world.hub.down = True
+    for task in world.runner._starts.values():
+        task.cancel()
+    with pytest.raises(DS01Error):
+        await world.tick(seconds=30)
+    world.hub.down = world.hub.slow = False
+    began = world.clock()
+    while world.state(ticket) != "started":
+        await world.tick()
+        assert world.clock() - began <= timedelta(seconds=10)
+    assert [user for user, _ in world.hub.asked] == ["ann", "ann"]
 
 
 async def test_a_start_that_fails_for_good_fails_the_ticket_and_says_so(world):
