@@ -9,6 +9,8 @@ from importlib import resources
 FILES = ("install.sh", "place.py", "kernel.py", "finish.py", "open.py", "ds01_faststart.py", "overrides.json")
 FOLDER = "ds01-layer"
 """Where the files lie in the context."""
+NOTICES = "jupyterlab-notifications-extension>=1.2.29,<2"
+"""Shows warnings as toasts inside JupyterLab; see `idle.lab.LabClient.notify`."""
 PATH = "/opt/ds01/first:$PATH:/opt/ds01/last"
 
 
@@ -21,7 +23,7 @@ def files() -> dict[str, bytes]:
 
 def requirements(hub_version: str) -> str:
     """What the layer installs, for a hub of this version."""
-    return f"jupyterhub=={hub_version}\njupyterlab>=4.2,<5\nipykernel>=6.29\n"
+    return f"jupyterhub=={hub_version}\njupyterlab>=4.2,<5\nipykernel>=6.29\n{NOTICES}\n"
 
 
 def revision(hub_version: str) -> str:

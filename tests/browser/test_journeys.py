@@ -2,7 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from urllib.parse import urlsplit
+
 from playwright.sync_api import expect
+
+from ds01spawner.idle.lab import LabClient
+
+
+def tell(hub, user: str, text: str) -> bool:
+    """Say something inside a session's JupyterLab, as the idle service does."""
+    address = urlsplit(hub.url)
+
+    async def say() -> bool:
+        lab = LabClient(hub.token)
+        try:
+            return await lab.notify([address.hostname], address.port, f"/user/{user}", text, "warning")
+        finally:
+            lab.close()
+
+    # Playwright has a loop of its own in this thread.
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(asyncio.run, say()).result()
 
 
 def test_a_first_time_student_works_retires_and_finds_the_work_again(hub, visit, sessions_of):
@@ -17,6 +39,8 @@ def test_a_first_time_student_works_retires_and_finds_the_work_again(hub, visit,
         "42",
     )
     assert alice.clicks <= 3
+    assert tell(hub, "alice", "This session is idle and is retired at 18:00")
+    expect(alice.page.get_by_role("alert").filter(has_text="retired at 18:00")).to_be_visible()
     project = sessions_of("alice")[0].labels["ds01.project"]
     assert (hub.workspaces / "alice" / project / "kept.txt").read_text() == "kept"
 
