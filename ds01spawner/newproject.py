@@ -61,6 +61,7 @@ async def make_project(session: SessionMixin, options: LaunchOptions) -> str:
         refusal = messages.workspace_unusable(project, str(error))
         raise Refused(replace(refusal, status=error.status)) from error
     except FetchFailed as failed:
+        attempts.refused(user, session.name, failed.refusal, session.clock())
         raise SessionRefused(failed.refusal, log_tail=failed.log_tail, to_form=True) from None
     except Refused:
         raise
@@ -142,9 +143,7 @@ def forget_source(session: SessionMixin) -> None:
     """The project is there now: no later start, and no form that comes back, asks for its source again."""
     if session.options is not None:
         session.options = session.options.model_copy(update={"project_source": ""})
-    session.user_options = {k: v for k, v in session.user_options.items() if k != "project_source"}
-    if getattr(session, "orm_spawner", None) is not None:
-        session.orm_spawner.user_options = session.user_options
+    session.persist({k: v for k, v in session.user_options.items() if k != "project_source"})
     attempts.tried(session.user.name, session.name, session.user_options)
 
 

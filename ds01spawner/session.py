@@ -139,11 +139,17 @@ class SessionMixin(SiteTraits):
 
     def keep_options(self, options: LaunchOptions, environment: str = "") -> None:
         """Keep options as the hub does, summed up with the environment's title once that is known."""
-        self.user_options = options.stored(environment)
-        orm = getattr(self, "orm_spawner", None)
-        if orm is not None and orm.user_options != self.user_options:
+        self.persist(options.stored(environment))
+
+    def persist(self, stored: dict[str, Any]) -> None:
+        """Keep these as the ``user_options`` of this server, also when the hub restarts."""
+        self.user_options = stored
+        orm, db = getattr(self, "orm_spawner", None), getattr(self, "db", None)
+        if orm is not None and orm.user_options != stored:
             # The hub's pages show the readable summary; a later start without options reuses these.
-            orm.user_options = self.user_options
+            orm.user_options = stored
+            if db is not None:
+                db.commit()  # at once: the end of any other request rolls back what is not committed
 
     def options_from_query(self, query: dict[str, Any]) -> Any:
         """A link never starts anything: the form opens, filled in, and waits for a click."""
