@@ -11,7 +11,7 @@ import re
 import subprocess
 import sys
 from collections import Counter
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,8 @@ from bs4 import BeautifulSoup
 from support.browse import log_in
 from support.running_hub import RunningHub
 from support.service_api import MAY_MAKE_TOKENS, ServiceApi
+from support.smtp import Relay
+from support.webhook import Webhook
 
 from ds01spawner.store import Store
 
@@ -253,3 +255,54 @@ def test_a_preemptible_session_is_warned_and_goes_first_and_everybody_listens(
         return (tmp_path / "events.txt").read_text().count("started") >= 2
 
     room.hub.wait_for(heard, 30, "the events to be handed on")
+
+
+TOLD = """
+c.DS01Spawner.extra_settings = {{"notice_webhooks": [{hook!r}, {mail!r}]}}
+c.JupyterHub.load_groups["roster"] = {{"users": ["s01"]}}
+"""
+
+
+def test_a_course_s_reservation_serves_its_students_places_and_people_are_told(
+    own_hub, busybox_image, engine, sessions_of
+):
+    """The only device is kept for a course: its student's place is served, another's waits and ends."""
+    with Webhook() as hook, Relay() as relay:
+        extra = TOLD.format(hook=hook.address, mail=relay.address)
+        room = Class(own_hub, busybox_image, students=2, devices=1, extra=extra)
+        now = datetime.now(timezone.utc)
+        pinned = engine.images.get(busybox_image).id
+        course = {"title": "NLP", "roster": ["roster"], "image": busybox_image, "pinned": pinned}
+        room.store.put_course("nlp", "prof", "published", course, now)
+        times = {
+            "start": (now - timedelta(minutes=1)).isoformat(),
+            "end": (now + timedelta(hours=1)).isoformat(),
+        }
+        wish = {"subject": "course:nlp", "profile": "1g.10gb", "title": "NLP practical", **times}
+        ServiceApi(room.hub, "admin").post("/reservations", wish, 201)
+
+        def kept() -> bool:
+            return bool(room.store.live_blocks(datetime.now(timezone.utc), "reservation"))
+
+        room.hub.wait_for(kept, 30, "the device to be kept")
+
+        outsider = room.hub.launch("s00", WISH)
+        assert outsider.status_code == 202, outsider.text
+        options = {**WISH, "environment": "course/nlp"}
+        place = ServiceApi(room.hub, "s01").post("/queue", {"server": "", "options": options}, 202)
+        room.hub.wait_ready("s01")
+        assert [c.labels["ds01.user"] for c in sessions_of(room.hub)] == ["s01"]
+        room.hub.wait_for(lambda: room.store.ticket(place["id"])["state"] == "started", 30, "the place's end")
+
+        (waiting,) = room.store.tickets(["waiting"])
+        assert waiting["user"] == "s00"
+        over = {"expires_at": datetime.now(timezone.utc)}
+        assert room.store.move_ticket(waiting["id"], waiting["version"], over["expires_at"], over)
+
+        def heard() -> bool:
+            return {(n["kind"], n["user"]) for n in hook.received} == {("started", "s01"), ("expired", "s00")}
+
+        room.hub.wait_for(heard, 30, "the webhook to be called")
+        room.hub.wait_for(lambda: len(relay.received) == 2, 30, "the mails")
+        assert sorted(to for _, to, _ in relay.received) == [["s00@example.org"], ["s01@example.org"]]
+        room.hub.retire("s01")
