@@ -307,7 +307,7 @@ def _environments(inputs: LaunchInputs, start: LaunchOptions) -> Mapping[str, tu
 
 
 def _environment(info: EnvironmentInfo, inputs: LaunchInputs, start: LaunchOptions) -> EnvironmentChoice:
-    reason = info.reason
+    reason, ask = info.reason, info.ask_url
     if reason or info.preflight in ("failed", "building"):
         reason = reason or ("it is being built" if info.preflight == "building" else "its check failed")
     else:
@@ -315,7 +315,8 @@ def _environment(info: EnvironmentInfo, inputs: LaunchInputs, start: LaunchOptio
             start.model_copy(update={"environment": info.id, "gpu": "none", "gpu_count": 1})
         )
         # A refusal that is not about the environment (say, too many sessions) is said once, for the page.
-        reason = refusal.limit if refusal and refusal.code.startswith(ABOUT_ENVIRONMENT) else ""
+        if refusal and refusal.code.startswith(ABOUT_ENVIRONMENT):
+            reason, ask = refusal.limit, inputs.ask(refusal)
     facts = (
         f"CUDA {info.cuda}" if info.cuda else "",
         text.size(info.size_bytes) if info.size_bytes is not None else "",
@@ -332,7 +333,7 @@ def _environment(info: EnvironmentInfo, inputs: LaunchInputs, start: LaunchOptio
         warnings=info.warnings,
         allowed=not reason,
         reason=reason,
-        ask_url=info.ask_url if reason else "",
+        ask_url=ask if reason else "",
         checked=info.id == start.environment,
     )
 

@@ -237,3 +237,15 @@ def test_greyed_reasons_lead_to_asking_only_where_that_helps():
         ".ds01-again a"
     )
     assert again["href"] == "/services/ds01/requests?key=gpu.full_gpu"
+
+
+def test_an_environment_that_the_start_would_refuse_leads_to_asking_too():
+    def refuse_cpu(options):
+        if options.environment != "cpu":
+            return None
+        return Refusal("environment-not-allowed", "it was asked for", "your policy does not let you", "ask")
+
+    soup = page(refuse=refuse_cpu, ask=lambda refusal: f"/requests?about={refusal.code}")
+    label = soup.select_one('input[value="cpu"]').find_parent("label")
+    assert "your policy does not let you" in label.text
+    assert label.a["href"] == "/requests?about=environment-not-allowed"
