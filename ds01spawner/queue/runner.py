@@ -265,13 +265,23 @@ class Runner:
             await self._failed(row, HubError(400, "the session ended while it was starting"))
 
     async def _until_settled(self, row: Mapping[str, Any]) -> bool:
-        """Wait while the hub says that the server is pending; whether it became ready."""
+        """Wait while the hub says that the server is pending; whether it became ready.
+
+        A place given up meanwhile by somebody who cannot ask the hub (the command) ends the start.
+        """
         while True:
+            if await asyncio.to_thread(self._given_up, row["id"]):
+                await self.hub.stop(row["user"], row["server"])
+                return False
             model = await self.hub.model(row["user"], 0)
             server = (model.get("servers") or {}).get(row["server"]) or {}
             if server.get("ready") or not server.get("pending"):
                 return bool(server.get("ready"))
             await asyncio.sleep(0.5)
+
+    def _given_up(self, ticket: str) -> bool:
+        row = self.site.store().ticket(ticket)
+        return row is not None and row["state"] == "cancelled"
 
     async def _failed(self, row: dict[str, Any], error: HubError) -> None:
         """Back to its place; a hub that is busy slows the pace and costs no attempt."""

@@ -74,7 +74,7 @@ def compare(
 
 
 def least(load: float) -> float:
-    """The longest wait that has to be expected at this load, over all seeds (see `least_longest`)."""
+    """The longest wait that a rule must expect at this load, over all seeds (see `least_longest`)."""
     return max(least_longest(arrivals(seed, load)) for seed in SEEDS)
 
 
@@ -121,7 +121,7 @@ def print_report(found: dict[str, Any]) -> None:
     for load, rules in (found.get("loads") or {f"{found['load']:.2f}": found["rules"]}).items():
         rows = [(name, *_cells(line)) for name, line in rules.items()]
         floor = found["least_longest"][load]
-        table(columns, rows, f"load {load} (longest wait not below about {floor:.0f} by any rule)")
+        table(columns, rows, f"load {load} (longest wait with the fitting devices to oneself: {floor})")
     console.print("goals reached" if meets_goals(found) else "goals missed")
 
 

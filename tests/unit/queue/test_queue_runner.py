@@ -252,6 +252,20 @@ async def test_waiting_too_long_and_claims_not_used_expire(world):
     assert "is over: it waited as long" in world.store.notices("ann", world.clock())[0]["text"]
 
 
+async def test_a_place_given_up_by_the_command_ends_its_start(world):
+    world.hub.slow = True
+    ticket = world.join("ann")
+    await world.tick()
+    await asyncio.sleep(0.05)
+    assert world.state(ticket) == "starting"
+    api.cancel(world.store, ticket, Person("root", admin=True), world.clock())
+    await asyncio.gather(*world.runner._starts.values())
+    assert world.state(ticket) == "cancelled"
+    assert (world.hub.servers, world.site.held) == ({}, {})
+    await world.tick(times=2)
+    assert world.hub.asked == [("ann", "")]
+
+
 async def test_a_deleted_account_leaves_the_line(world):
     world.site.held = {f"M{i}": ("x", "") for i in range(6)}
     ticket = world.join("ann")
