@@ -120,4 +120,3 @@ def test_the_fields_look_right(visit, scheme):
     assert admin.serious() == []
     assert not admin.scrolls_sideways()
     assert "<b>A Python project</b>" in admin.page.locator("#ds01-project-start").inner_text()
-    admin.page.locator("#ds01-begin").screenshot(path=f"/tmp/fetchtest/fields-{scheme}.png")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,8 +13,10 @@ from typing import Any
 import docker
 import pytest
 from support.git_server import git_server
+from typer.testing import CliRunner
 
 from ds01spawner import attempts
+from ds01spawner.cli import build_app
 from ds01spawner.engines.docker.network import ensure_network
 from ds01spawner.fetching import sweep
 from ds01spawner.hub_errors import SessionRefused
@@ -252,3 +255,30 @@ async def test_a_template_is_copied_as_the_owners(start, tmp_path):
     assert {p.lstat().st_uid for p in folder.rglob("*")} == {folder.stat().st_uid}
     assert (folder / "src" / "run.sh").stat().st_mode & 0o100
     assert "project_source" not in one.user_options
+
+
+def test_the_command_fetches_a_repository(server, engine, hub_id, lab_image, tmp_path, monkeypatch):
+    (tmp_path / "workspaces").mkdir()
+    settings = {
+        "workspace_root": str(tmp_path / "workspaces"),
+        "image": lab_image,
+        "hub_id": hub_id,
+        "network": "ds01-test",
+        "git_schemes": ["http"],
+    }
+    (tmp_path / "settings.json").write_text(json.dumps(settings))
+    monkeypatch.setenv("DS01_STATE_DIR", str(tmp_path))
+
+    def init(name: str, address: str) -> tuple[int, dict[str, Any]]:
+        command = ["project", "init", name, "--user", "alice", "--git", address, "--json"]
+        result = CliRunner().invoke(build_app(), command)
+        return result.exit_code, json.loads(result.stdout)
+
+    code, said = init("thesis", f"{server}/good.git")
+    assert (code, said["created"]) == (0, True)
+    assert (tmp_path / "workspaces" / "alice" / "thesis" / "README.md").stat().st_uid == said["uid"] >= 20000
+    code, said = init("other", f"{server}/none.git")
+    assert code == 1
+    assert "no such repository" in said["message"].lower()
+    assert os.listdir(tmp_path / "workspaces" / "alice") == ["thesis"]
+    assert ours(engine, hub_id) == []

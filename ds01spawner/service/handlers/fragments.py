@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ...errors import StoreError
-from ...pages.launch import live_counts
+from ...pages.compute import live_counts
 from .. import mine, views
 from ..base import FragmentHandler
 
