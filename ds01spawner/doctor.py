@@ -27,6 +27,7 @@ from .settings import Settings
 from .site import Site
 from .store import Store
 from .workspace.disk import free_bytes
+from .workspace.templates import templates
 
 LOW_SPACE = 5 * 2**30
 IMAGE_LEVELS: dict[str, tuple[Level, str]] = {
@@ -61,6 +62,12 @@ def _settings(settings: Settings) -> Iterator[Finding]:
             "the command may look at other files than the hub does",
             "start the hub once, or set DS01_STATE_DIR to its state folder",
         )
+
+    if settings.project_templates is not None:
+        found = templates(settings.project_templates)
+        what = f"{text.plural(len(found), 'template')} of new projects in {settings.project_templates}"
+        mend = "put a folder for each there, readable by the hub" if not found else ""
+        yield Finding("ok" if found else "warning", what, mend=mend)
 
 
 def _policy(settings: Settings) -> Iterator[Finding]:

@@ -166,8 +166,12 @@ def _duration(spec: FetchSpec) -> str:
 
 def clear(client: Any, site: Site, user: str, token: str) -> None:
     """Stop and remove a fetch, and throw away what it brought. Idempotent, blocking."""
-    container.remove(client, token)
-    staging.abandon(site.workspaces, user, token)
+    try:
+        container.remove(client, token)
+    except (docker.errors.DockerException, requests.RequestException) as error:
+        raise EngineError(f"the container that fetched a project stays: {error}") from error
+    finally:
+        staging.abandon(site.workspaces, user, token)
 
 
 def sweep(site: Site, now: datetime) -> list[str]:
