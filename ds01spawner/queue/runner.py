@@ -83,6 +83,7 @@ class Runner:
         self._warned = 0.0
         self._teller = teller or Teller(site.store, clock)
         self._evicting: bool | None = None  # not known: an earlier process may have warned somebody
+        self._guarding = True  # an earlier process may have guarded devices
         self._owners: set[str] = set()  # of preemptible sessions, as the last pass saw them
         self._unknown: dict[str, datetime] = {}  # since when the hub knows nothing of a starting ticket
         self._retiring: dict[str, asyncio.Task[None]] = {}
@@ -112,6 +113,9 @@ class Runner:
     async def tick(self) -> bool:
         """One pass. Returns whether anybody waits or is being started."""
         rows, reserved = await asyncio.to_thread(self._load)
+        if not rows and self._guarding:
+            await asyncio.to_thread(self._unguard)
+            self.on_change()
         if not rows and not reserved and not self._evicting:
             self.waiting = 0
             return False
@@ -159,13 +163,21 @@ class Runner:
                 self._warned = time.monotonic()
                 book.warn_collisions(store, reading, WARN_HORIZON)
         room = self.pace.free(len(self._starts))
+        self._guarding = True
         done = book.run_pass(self.site, reading, self.rules, experience, room, self._users.values())
+        self._guarding = bool(done.decision.guarded)
         evicting, due = eviction.make_room(self.site, ledger, done, kept, people, now)
         self._owners = eviction.owners(ledger, self.site.settings.hub_id)
         if evicting != self._evicting:
             store.set_fact(EVICTING, evicting, now)
             self._evicting = evicting
         return done, due
+
+    def _unguard(self) -> None:
+        """Nobody waits any more: starts that did not queue need not keep off the devices."""
+        now = self.clock()
+        self.site.store().guard((), now, now)
+        self._guarding = False
 
     def _retire(self, session: Preemptible) -> None:
         """Retire a preemptible session whose time has come; its reason is in the store already."""

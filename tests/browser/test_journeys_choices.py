@@ -120,3 +120,28 @@ def test_without_javascript(hub, visit, sessions_of):
     expect(page.get_by_role("main")).to_contain_text("No session is running")
     page.wait_for_url(re.compile("/hub/home$"))
     assert sessions_of("bob") == []
+
+
+@pytest.mark.parametrize("javascript", [True, False])
+def test_a_place_in_the_queue_is_given_up_by_its_button(hub, visit, sessions_of, javascript):
+    """Nothing fits, so the start becomes a place; once it is given up, a free device starts nothing."""
+    for server in ("", "two"):
+        hub.start_session("teacher", {"project": "p", "gpu": "1g.10gb"}, server)
+    bob = visit("bob", java_script_enabled=javascript)
+    bob.choose(project="patience", gpu="1g.10gb")
+    bob.page.check("#ds01-wait")
+    bob.start_button.click()
+    bob.page.wait_for_url("**/services/ds01/queue?ticket=*")
+    place = bob.page.get_by_role("main")
+    expect(place).to_contain_text("number 1 in line")
+    expect(place).to_contain_text("project patience")
+    bob.page.get_by_role("button", name="Give up this place").click()
+    expect(place).to_contain_text("You hold no place")
+    expect(place).to_contain_text("1g.10gb, patience: cancelled (given up)")
+    expect(place).to_contain_text("Nobody waits")
+    assert bob.errors == []
+    for server in ("", "two"):
+        hub.retire("teacher", server)
+    time.sleep(5)  # two passes of the queue and more
+    assert sessions_of("bob") == []
+    assert not hub.server("bob").get("pending")

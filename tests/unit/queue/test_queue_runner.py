@@ -61,7 +61,14 @@ async def test_the_guard_ends_with_the_queue_and_with_the_service(world):
     assert len(world.store.blocks(world.clock())) == 6
     assert world.store.blocks(world.clock() + timedelta(seconds=61)) == {}
     api.cancel(world.store, ticket, Person("ann"), world.clock())
-    world.join("zed", "none")
+    await world.tick()
+    assert world.store.blocks(world.clock()) == {}
+
+
+async def test_a_guard_of_an_earlier_process_ends_where_nobody_waits(world):
+    world.store.guard(["M0"], world.clock(), world.clock() + H)
+    assert list(world.store.blocks(world.clock())) == ["M0"]
+    world.restart()
     await world.tick()
     assert world.store.blocks(world.clock()) == {}
 
