@@ -35,6 +35,8 @@ from .workspace.projects import Workspace
 
 START_TIMEOUT_S = 900
 BOOT_TIMEOUT_S = 300
+MAX_KEPT = 1000
+"""Characters of an option given in vain that are kept for the form to show again."""
 DISCARD_MARGIN_S = 5
 """Seconds of the hub's start limit kept back for cleaning up and saying what went wrong."""
 
@@ -131,8 +133,10 @@ class SessionMixin(SiteTraits):
         try:
             self.options = parse_options(raw)
         except Refused as refused:
-            if isinstance(raw, Mapping):
-                attempts.tried(self.user.name, self.name, raw)  # the form comes back as it was filled in
+            if isinstance(raw, Mapping):  # the form comes back as it was filled in
+                fields = LaunchOptions.model_fields
+                kept = {k: v for k, v in raw.items() if k in fields and len(str(v)) <= MAX_KEPT}
+                attempts.tried(self.user.name, self.name, kept)
             raise SessionRefused(refused.refusal) from None
         self.keep_options(self.options)
         return self.options
