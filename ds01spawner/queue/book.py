@@ -23,7 +23,7 @@ from ..site import Site
 from ..store import Store
 from . import reservations, tickets
 from .api import CURED_BY_WAITING
-from .course import course_of
+from .course import course_named, course_of
 from .model import LIVE, Grant, Rules, Ticket
 from .model import Usage as FairUsage
 from .order import Decision, decide, explain, hold_back
@@ -169,7 +169,9 @@ def keep_reservations(
             store.release_occurrence(reservation.id, occurrence.start, "nobody came within the grace", now)
             continue
         taken = frozenset(b["uuid"] for b in live if b["owner"] != owner and b["kind"] != "guard") | set(out)
-        wanted = reservations.choose(reservation, reading.inventory, holdings, taken, ends, kept)
+        wanted = reservations.choose(
+            reservation, reading.inventory, holdings, taken, ends, kept, courses_of(reading.ledger)
+        )
         keeping |= dict.fromkeys(wanted, occurrence.start - reservations.LEAD)
         if set(wanted) != set(kept):
             title = reservation.title or reservation.subject
@@ -187,6 +189,7 @@ def warn_collisions(store: Store, reading: Reading, horizon: timedelta) -> int:
         lasts_until(reading.ledger),
         reading.now,
         horizon,
+        courses_of(reading.ledger),
     )
     sure = [c for c in found if c.sure]
     for c in sure:
@@ -227,6 +230,12 @@ def lasts_until(ledger: LedgerSnapshot) -> dict[str, datetime]:
         if at.tzinfo is not None:
             found[record.labels.session] = at
     return found
+
+
+def courses_of(ledger: LedgerSnapshot) -> dict[str, str]:
+    """Of what course each session is, by session id; those of none are left out."""
+    environments = {r.labels.session: r.labels.environment for r in ledger.sessions}
+    return {session: course for session, e in environments.items() if (course := course_named(e))}
 
 
 def _tidy(store: Store, reading: Reading, done: Pass) -> list[dict[str, Any]]:

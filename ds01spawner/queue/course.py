@@ -26,6 +26,12 @@ def course_of(environment: str, person: Person, courses: Iterable[Mapping[str, A
     return next((e.environment.course for e in listed if e.environment.id == environment), "")
 
 
+def course_named(environment: str) -> str:
+    """The course in the id of an environment that was granted, or ``""``. Pure."""
+    kind, _, name = environment.partition("/")
+    return name.removesuffix(":candidate") if kind == "course" else ""
+
+
 def claim_keys(person: Person, course: str = "") -> frozenset[str]:
     """What lifts blocks on devices for a start of this person, in the environment of this course. Pure."""
     who = {f"user:{person.name}", *(f"group:{g}" for g in person.groups)}

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from itertools import islice, pairwise
+from types import MappingProxyType
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -126,11 +127,12 @@ def choose(
     taken: frozenset[str],
     ends: Mapping[str, datetime],
     kept: Iterable[str] = (),
+    courses: Mapping[str, str] = MappingProxyType({}),
 ) -> tuple[str, ...]:
     """The devices to keep for a current occurrence.
 
     Those it keeps already stay; then free ones, then those that come free first. ``taken`` are kept for
-    somebody else or out of order.
+    somebody else or out of order; ``courses`` says of what course a session is, by session id.
     """
     if reservation.devices:
         return reservation.devices
@@ -138,7 +140,7 @@ def choose(
     before = set(kept)
 
     def cost(d: Device) -> tuple[bool, bool, float, int, str]:
-        busy = d.uuid in held and not _theirs(reservation, held[d.uuid])
+        busy = d.uuid in held and not _theirs(reservation, held[d.uuid], courses)
         end = ends.get(d.uuid)
         far = end.timestamp() if end is not None else float("inf")
         return (d.uuid not in before, busy, far if busy else 0.0, d.index, d.uuid)
@@ -170,10 +172,12 @@ def collisions(
     lasts_until: Mapping[str, datetime],
     now: datetime,
     horizon: timedelta,
+    courses: Mapping[str, str] = MappingProxyType({}),
 ) -> list[Collision]:
     """Sessions whose lifetime reaches into an occurrence that could need their device.
 
     ``lasts_until`` gives each session's end by its lifetime, by session id; unknown means for ever.
+    ``courses`` as in `choose`.
     """
     found = []
     everything = list(holdings)
@@ -185,7 +189,7 @@ def collisions(
                 h
                 for h in sessions
                 if h.uuid in fitting
-                and not _theirs(reservation, h)
+                and not _theirs(reservation, h, courses)
                 and lasts_until.get(h.session, occurrence.end) > occurrence.start
             ]
             others = {h.uuid for h in everything if h.kind != "session"}
@@ -231,9 +235,10 @@ def to_row(reservation: Reservation, by: str) -> dict[str, Any]:
     }
 
 
-def _theirs(reservation: Reservation, holding: Holding) -> bool:
-    """Whether the holder is known to be the one reserved for (a person; groups are not on a holding)."""
-    return reservation.subject == f"user:{holding.user}"
+def _theirs(reservation: Reservation, holding: Holding, courses: Mapping[str, str]) -> bool:
+    """Whether the holder is known to be of those reserved for (groups are not on a holding)."""
+    course = courses.get(holding.session, "")
+    return reservation.subject in (f"user:{holding.user}", f"course:{course}")
 
 
 def _fitting(reservation: Reservation, inventory: Inventory) -> set[str]:

@@ -11,7 +11,7 @@ from ds01spawner.errors import StoreError
 from ds01spawner.placement.model import GpuRequest
 from ds01spawner.policy.resolve import Person
 from ds01spawner.queue import booking
-from ds01spawner.queue.course import claim_keys, course_of, keys_for
+from ds01spawner.queue.course import claim_keys, course_named, course_of, keys_for
 from ds01spawner.queue.model import Rules, Ticket, Usage
 from ds01spawner.queue.order import line_up
 
@@ -41,6 +41,14 @@ def row(state="published", **data):
 )
 def test_the_course_of_a_start(environment, person, rows, expected):
     assert course_of(environment, person, rows) == expected
+
+
+@pytest.mark.parametrize(
+    ("environment", "course"),
+    [("course/nlp", "nlp"), ("course/nlp:candidate", "nlp"), ("lab", ""), ("mine/course/x", ""), ("", "")],
+)
+def test_the_course_of_a_session(environment, course):
+    assert course_named(environment) == course
 
 
 def test_what_lifts_blocks():

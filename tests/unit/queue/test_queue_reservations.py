@@ -157,6 +157,16 @@ def test_sessions_that_would_run_into_it_are_found_early():
     assert [c.sure for c in found] == [True, True, True]
     mine = replace(CLASS, subject="user:ann")
     assert collisions([mine], THREE, everything, {}, START - 3 * H, timedelta(hours=6)) == []
+    courses = {"s-M0": "nlp", "s-M1": "other"}
+    found = collisions([CLASS], THREE, everything, {}, START - 3 * H, timedelta(hours=6), courses)
+    assert [c.holding.session for c in found] == ["s-M1", "s-M2"]
+
+
+def test_the_course_s_own_sessions_count_as_what_is_kept_for_it():
+    """Who came early is not given a device beyond what was reserved."""
+    held = [session("M0"), session("M1")]
+    assert choose(CLASS, THREE, held, frozenset(), {}) == ("M2", "M0")
+    assert choose(CLASS, THREE, held, frozenset(), {}, courses={"s-M0": "nlp"}) == ("M0", "M2")
 
 
 def test_course_members_may_take_it_by_course_or_by_its_group():
