@@ -16,7 +16,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakValueDictionary
 
 import docker.errors
 import requests
@@ -194,7 +194,7 @@ def sweep(site: Site, now: datetime) -> list[str]:
 class _Turns:
     def __init__(self) -> None:
         self.all = asyncio.Semaphore(AT_ONCE)
-        self.each: dict[str, asyncio.Lock] = {}
+        self.each: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
 
 _turns: WeakKeyDictionary[asyncio.AbstractEventLoop, _Turns] = WeakKeyDictionary()
@@ -205,12 +205,8 @@ async def turn(user: str) -> AsyncIterator[None]:
     """Wait until it is this person's turn to make a new project: one at a time each."""
     turns = _turns.setdefault(asyncio.get_running_loop(), _Turns())
     lock = turns.each.setdefault(user, asyncio.Lock())
-    try:
-        async with lock, turns.all:
-            yield
-    finally:
-        if not lock.locked():
-            turns.each.pop(user, None)
+    async with lock, turns.all:  # the lock goes with the last who holds or awaits it
+        yield
 
 
 def with_host(spec: FetchSpec, host: dict[str, Any], env: dict[str, str]) -> FetchSpec:
