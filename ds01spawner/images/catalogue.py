@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from ..errors import Refusal, Refused
+from ..policy.environments import allows
 from . import yamlfile
 from .facts import ImageFacts
 from .naming import owns, parse_user_image
@@ -248,10 +248,7 @@ def _sees(environment: Environment, person: str, groups: frozenset[str]) -> bool
 
 
 def _listed(environment: Environment, allowed: Sequence[str]) -> Listed:
-    if environment.kind == "course":
-        return Listed(environment, True)
-    names = (environment.id, environment.kind, f"{environment.kind}/{environment.id}")
-    if any(fnmatchcase(name, pattern) for pattern in allowed for name in names):
+    if allows(allowed, environment.id, (environment.kind,)):
         return Listed(environment, True)
     listed = ", ".join(allowed) or "none"
     return Listed(environment, False, f"your limits allow these environments: {listed}")

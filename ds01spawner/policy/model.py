@@ -267,7 +267,8 @@ class Images(Section):
     """Who may start and build which environments."""
 
     use: tuple[Text, ...] | None = None
-    """Environment ids that may be started, ``*`` and ``?`` as wildcards; null allows all a person sees."""
+    """Environments that may be started: ids, or kinds (``lab``, ``mine``, ``shared``), ``*`` and ``?`` as
+    wildcards; null allows all a person sees. A course's environment is open to its roster and staff."""
     build: Switch = True
     """Whether own environments may be built."""
     commit: Switch = False

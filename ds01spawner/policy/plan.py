@@ -10,7 +10,6 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from fnmatch import fnmatchcase
 from typing import Any
 
 from .. import messages
@@ -19,6 +18,7 @@ from ..labels import SessionLabels
 from ..options import LaunchOptions
 from ..placement.model import WHOLE_GPU_SLICES, GpuRequest
 from ..placement.place import describe, sevenths
+from .environments import allows, kinds_of
 from .model import Aggregate, Idle
 from .resolve import Limits, Person
 from .units import format_duration, say_size
@@ -196,7 +196,7 @@ def gpu_request(
 def may_use(limits: Limits, environment: str) -> Refusal | None:
     """Why a person may not start an environment, or None where they may."""
     patterns = limits.images.use
-    if patterns is None or any(fnmatchcase(environment, p) for p in patterns):
+    if allows(patterns, environment, kinds_of(environment)):
         return None
     return messages.environment_not_allowed(environment, limits.source("images.use"))
 

@@ -31,7 +31,7 @@ defaults:
   aggregate: {cpus: 6, memory: 20g, pids: 1000, gpu_equivalents: 1}
   idle: {timeout: 45m}
   queue: {priority: 7, preemptible: true}
-  images: {use: ["lab/*", course/nlp]}
+  images: {use: ["py*", torch]}
   storage:
     quota: 50g
     minimum_free: {workspace: 1g, host: 2g, engine: 2g}
@@ -54,13 +54,13 @@ def used(*sessions):
 
 
 def test_a_plan_has_every_number_of_the_policy():
-    made = decide({"project": "thesis", "environment": "lab/torch", "gpu": "2g.20gb"}, server="second")
+    made = decide({"project": "thesis", "environment": "torch", "gpu": "2g.20gb"}, server="second")
     assert isinstance(made, LaunchPlan)
     assert (made.user, made.server, made.project, made.environment) == (
         "alice",
         "second",
         "thesis",
-        "lab/torch",
+        "torch",
     )
     assert (made.cpus, made.memory, made.swap, made.shm, made.pids) == (4.0, 8 * GIB, 0, 8 * GIB, 512)
     assert made.ulimits == {"nofile": (4096, 4096)}
@@ -110,7 +110,7 @@ REFUSALS = [
     ({"gpu": "3g.40gb", "preemptible": True},
      used({"project": "t", "gpu_equivalents": 5 / 7, "preemptible": True}), "gpu-quota", 403,
      "All your sessions together may use 1.00 GPU (set by defaults (p.yaml:7))."),
-    ({"environment": "mine/x"}, Usage(), "environment-not-allowed", 403,
+    ({"environment": "jax"}, Usage(), "environment-not-allowed", 403,
      "Your policy does not let you start it (set by defaults (p.yaml:10))."),
     ({}, used({"project": "big", "memory": 13 * GIB}), "aggregate-memory", 403,
      "Your sessions have 13 GiB (big 13 GiB). All your sessions together may have 20 GiB (set by defau"),
@@ -253,10 +253,16 @@ def test_a_quota_of_two_digits_means_whole_sevenths(held, left):
     assert quota_left(limits(), mine) == pytest.approx(left / 7)
 
 
-def test_environments_by_pattern():
-    assert may_use(limits(), "lab/torch") is None
-    assert may_use(limits(), "course/nlp") is None
-    assert may_use(limits(), "course/nlp2").code == "environment-not-allowed"
+def test_environments_by_id_kind_and_pattern():
+    assert may_use(limits(), "torch") is None
+    assert may_use(limits(), "pytorch") is None
+    assert may_use(limits(), "jax").code == "environment-not-allowed"
+    assert may_use(limits(), "ds01-alice/thesis:latest").code == "environment-not-allowed"
+    assert may_use(limits(), "course/any") is None  # its roster and staff say who
+    text = "version: 1\ndefaults: {images: {use: [mine]}}\n"
+    own_only = resolve(parse_policy(text, Path("p.yaml")), ALICE, NOW)
+    assert may_use(own_only, "ds01-alice/thesis:latest") is None
+    assert may_use(own_only, "torch").code == "environment-not-allowed"
     assert may_use(resolve(builtin_policy(), ALICE, NOW), "anything") is None
 
 
@@ -289,7 +295,7 @@ OPTIONS = st.fixed_dictionaries(
         "lifetime": st.integers(0, 10**8) | ANYTHING,
         "preemptible": st.booleans() | ANYTHING,
         "wait": st.booleans() | ANYTHING,
-        "environment": st.sampled_from(["lab/x", "mine/y"]) | ANYTHING,
+        "environment": st.sampled_from(["torch", "jax"]) | ANYTHING,
         "project": st.sampled_from(["a", "b"]) | ANYTHING,
         "memory": ANYTHING,
         "cpus": ANYTHING,
@@ -329,7 +335,7 @@ def test_no_options_exceed_a_limit(raw, sessions, groups, full):
     assert made.expires_at <= NOW + timedelta(hours=24)
     assert sum(8 * GIB if s.memory is None else s.memory for s in mine) + made.memory <= 20 * GIB or not mine
     assert not (made.rescue and made.gpu.wants_gpu)
-    assert options.environment in ("", "lab/x") or options.environment.startswith("lab/")
+    assert options.environment in ("", "torch") or options.environment.startswith(("py", "course/"))
     if made.gpu.wants_gpu:
         weight = equivalents_of(made.gpu.profile) * made.gpu.count
         held = sum(s.gpu_equivalents for s in mine)
