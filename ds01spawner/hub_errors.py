@@ -6,6 +6,7 @@ which would show log text to people; so every attribute any of its pages reads i
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from html import escape
 from typing import Any
@@ -69,6 +70,24 @@ class OpenForm(web.HTTPError):
 
     def __init__(self) -> None:
         super().__init__(200, "a link opens the form and starts nothing")
+
+
+class _LinksAreNoFailures(logging.Filter):
+    """The hub logs every exception of a link with its traceback, `OpenForm` too."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Let all else pass."""
+        return not (record.exc_info and isinstance(record.exc_info[1], OpenForm))
+
+
+_links = _LinksAreNoFailures()
+
+
+def open_form(log: logging.Logger | logging.LoggerAdapter[Any]) -> OpenForm:
+    """What to raise so that the form opens; ``log`` is the hub's, where it leaves no traceback."""
+    logger = log.logger if isinstance(log, logging.LoggerAdapter) else log
+    logger.addFilter(_links)  # once, however often it is added
+    return OpenForm()
 
 
 def refusal_html(refusal: Refusal, log_tail: str = "", ask_url: str = "") -> str:

@@ -18,7 +18,7 @@ from traitlets import Callable, Instance, Integer, Unicode, default
 from . import attempts, messages
 from .asking import ask_url
 from .errors import EngineError, LockError, Refusal, Refused
-from .hub_errors import OpenForm, SessionRefused
+from .hub_errors import SessionRefused, open_form
 from .newproject import make_project, refusal_of
 from .options import LaunchOptions, from_form, parse_options
 from .pages.keys import load_secret, sign
@@ -157,7 +157,7 @@ class SessionMixin(SiteTraits):
 
     def options_from_query(self, query: dict[str, Any]) -> Any:
         """A link never starts anything: the form opens, filled in, and waits for a click."""
-        raise OpenForm()
+        raise open_form(self.log)
 
     # --- start ----------------------------------------------------------------------------------
 

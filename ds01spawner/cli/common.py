@@ -19,8 +19,25 @@ WIDE = 10_000
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
 
-console = Console(highlight=False, soft_wrap=True)
-problems = Console(stderr=True, highlight=False, soft_wrap=True)
+
+def printable(text: str) -> str:
+    """Text from people for a terminal: control characters become visible and lose their effect."""
+    return "".join(c if c in "\n\t" or ord(c) not in _CONTROLS else f"\\x{ord(c):02x}" for c in text)
+
+
+_CONTROLS = frozenset({*range(0x20), *range(0x7F, 0xA0)})
+
+
+class Terminal(Console):
+    """A console that nobody's project name or reason can move the cursor of."""
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        """As rich does it; plain strings are made harmless first."""
+        super().print(*(printable(o) if isinstance(o, str) else o for o in objects), **options)
+
+
+console = Terminal(highlight=False, soft_wrap=True)
+problems = Terminal(stderr=True, highlight=False, soft_wrap=True)
 
 
 def emit(data: Any, as_json: bool, text: Callable[[Any], None] | None = None) -> None:
@@ -39,7 +56,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]], title: str =
     for column in columns:
         grid.add_column(column, overflow="fold")
     for row in rows:
-        grid.add_row(*(Text("n/a" if cell is None else str(cell)) for cell in row))
+        grid.add_row(*(Text("n/a" if cell is None else printable(str(cell))) for cell in row))
     # In a pipe or a file nothing is folded: one line a row, for grep and awk.
     target = console if console.is_terminal else Console(width=WIDE, highlight=False)
     target.print(grid, crop=False)

@@ -16,7 +16,7 @@ from ..policy.requests import overrides_from
 from ..policy.resolve import Person, resolve
 from ..settings import load_settings
 from ..store import Store
-from .common import Json, emit, refuse, table
+from .common import Json, emit, printable, refuse, table
 from .times import HELP, parse_time, utcnow
 
 Number = Annotated[str, typer.Argument(metavar="ID", help="The request's id, or its unique beginning.")]
@@ -130,7 +130,7 @@ def _say(data: dict[str, Any]) -> None:
     until = (
         f" until {data['until']:%Y-%m-%d %H:%M} UTC" if data["until"] and data["state"] == "approved" else ""
     )
-    print(f"{data['user']}: {data['text']} is {data['state']}{until}.")
+    print(printable(f"{data['user']}: {data['text']} is {data['state']}{until}."))
 
 
 def _show(rows: list[dict[str, Any]], state: str) -> None:

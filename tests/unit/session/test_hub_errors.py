@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from bs4 import BeautifulSoup
 from tornado import web
 
 from ds01spawner.errors import Refusal
-from ds01spawner.hub_errors import SessionRefused
+from ds01spawner.hub_errors import SessionRefused, open_form
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "browser"))
 from hubpages import hub_page
@@ -76,3 +77,15 @@ def test_who_waited_is_sent_back_to_the_form_but_not_away_from_a_log(error, targ
     meta = soup.find("meta", {"http-equiv": "refresh"})
     assert (meta["content"] if meta else None) == target
     assert ("ImportError" in soup.text) is bool(getattr(error, "log_tail", ""))
+
+
+def test_a_link_that_opens_the_form_leaves_no_traceback_in_the_log(caplog):
+    log = logging.getLogger("a-hub")
+    for error in (open_form(log), open_form(log), ValueError("real")):
+        try:
+            raise error
+        except Exception:
+            log.error("Failed to spawn single-user server with query arguments", exc_info=True)
+    log.error("no exception at all")
+    assert [r.exc_info and str(r.exc_info[1]) for r in caplog.records] == ["real", None]
+    assert len(log.filters) == 1
