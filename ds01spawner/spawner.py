@@ -35,6 +35,7 @@ from .messages import notes
 from .names import dns_label
 from .newproject import fetching
 from .options import LaunchOptions
+from .queue.course import claim_keys
 from .retiring import ENGINE_FAILURES, SessionEndings
 from .session import SessionMixin
 from .settings import DEFAULT_IMAGE, Settings
@@ -162,10 +163,8 @@ class DS01Spawner(SessionEndings, SessionMixin, DockerSpawner):  # type: ignore[
     @property
     def claim_keys(self) -> frozenset[str]:
         """What lifts blocks on devices for this start: the person, their groups, the course they start."""
-        course = self.resolved_image.environment.course
-        who = {f"user:{self.user.name}", *(f"group:{g}" for g in self.person.groups)}
         # Whoever may start a course's environment is on its roster, whatever its group is called.
-        return frozenset(who | {f"course:{course}"} if course else who)
+        return claim_keys(self.person, self.resolved_image.environment.course)
 
     async def start_object(self) -> None:
         """Put the user's account into the container and start it; on a bad device, try the next one.
