@@ -38,6 +38,7 @@ _HINT = re.compile(r"(?:ERROR: |E: |ds01: refused: )(.+)")
 _OURS = {
     "ds01-recipe/apt.txt": "installing the apt packages",
     "ds01-recipe/conda.txt": "installing the conda packages",
+    "command -v micromamba": "looking for conda in the base",
     "ds01-recipe/requirements.txt": "installing the pip packages",
     "layer/install.sh": "adding the session layer",
     "layer/finish.py": "trying a kernel",

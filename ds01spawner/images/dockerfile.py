@@ -58,8 +58,7 @@ def plan(
     files[f"{layer.FOLDER}/requirements.txt"] = layer.requirements(hub_version).encode()
     lines = [f"FROM {base}", "USER root", 'SHELL ["/bin/sh", "-c"]', *_site(site, files)]
     session = [] if has_layer else _layer()
-    if not conda:
-        lines += session
+    lines += [_run(f"{_TOOL} >/dev/null")] if conda else session
     if recipe.apt:
         files["ds01-recipe/apt.txt"] = _list(recipe.apt)
         lines += ["COPY ds01-recipe/apt.txt /opt/ds01-recipe/apt.txt", _run(_APT)]
@@ -87,12 +86,18 @@ _PIP = (
 )
 
 
+# Asked before anything is installed, so that a base without conda is refused at once.
+_TOOL = (
+    "{ command -v mamba || command -v micromamba || command -v conda"
+    " || { echo 'ds01: refused: this base has no conda; choose one that has, or use pip' >&2; exit 65; }; }"
+)
+
+
 def _conda(channels: tuple[str, ...]) -> str:
     # Channel names have letters, digits, dots, dashes and underscores only: see recipe.py.
     wanted = "".join(f" -c {name}" for name in dict.fromkeys(channels))
     return (
-        "tool=$(command -v mamba || command -v micromamba || command -v conda)"
-        " || { echo 'ds01: refused: this base has no conda; choose one that has, or use pip' >&2; exit 65; };"
+        f"tool=$({_TOOL}) || exit 65;"
         f' "$tool" install -y -q{wanted} --file /opt/ds01-recipe/conda.txt && "$tool" clean -afy >/dev/null'
     )
 

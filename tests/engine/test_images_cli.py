@@ -63,6 +63,10 @@ def test_build_list_tag_check_prune(ds01, images, name, tmp_path):
     code, data = ds01("image", "build", str(recipe), "--project", "p", "--user", name)
     assert (code, data["state"]) == (1, "failed")
     assert "installing the apt packages (Unable to locate package no-such-package-at-all)" in data["reason"]
+    recipe.write_text("conda: [r-base]\n")
+    code, data = ds01("image", "build", str(recipe), "--project", "p", "--user", name)
+    assert (code, data["state"]) == (1, "failed")
+    assert "looking for conda in the base (this base has no conda; choose one" in data["reason"]
     recipe.write_text("title: Mine\n")
     code, data = ds01("image", "build", str(recipe), "--project", "p", "--user", name)
     assert (code, data["state"], data["environment"]) == (0, "ready", f"ds01-{name}/p:latest")

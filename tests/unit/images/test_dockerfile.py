@@ -50,6 +50,12 @@ def test_with_conda_the_layer_comes_after_the_python_may_have_changed():
     assert words.index("conda.txt") < words.index("install.sh")
 
 
+def test_a_base_is_asked_for_conda_before_anything_is_installed():
+    words = plan(Recipe(conda=("r-base",), apt=("git",)), "base:1", "6.1.1").dockerfile
+    assert words.index("this base has no conda") < words.index("apt-get")
+    assert "no conda" not in plan(Recipe(apt=("git",)), "base:1", "6.1.1").dockerfile
+
+
 def test_a_base_with_the_layer_does_not_get_it_twice():
     assert "install.sh" not in plan(Recipe(), "base:1", "6.1.1", has_layer=True).dockerfile
 
