@@ -220,11 +220,14 @@ class SessionMixin(SiteTraits):
         return None
 
     async def come_to_turn(self) -> None:
-        """Return when it is this start's turn to boot. Call it with the claim made and nothing running."""
-        if self._turn is not None:
-            await self._turn.come()
-            if self._turn.waited > 1:
-                self.progress_log.step("turn")
+        """Return when it is this start's turn to boot; at once when it has come. Nothing runs yet."""
+        turn = self._turn
+        if turn is None or turn.came:
+            return
+        asked = turn.waited
+        await turn.come()
+        if turn.waited - asked > 1:
+            self.progress_log.step("turn")
 
     def _tell_turn(self, before: int) -> None:
         many = "1 start is" if before == 1 else f"{before} starts are"

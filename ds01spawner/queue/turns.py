@@ -61,6 +61,11 @@ class Turn:
         return self._between(self._desk_from, self._desk_at) + self._between(self._asked_at, self._came_at)
 
     @property
+    def came(self) -> bool:
+        """Whether the turn has come."""
+        return self._came_at is not None
+
+    @property
     def waiting(self) -> bool:
         """Whether it waits for others now."""
         booting = self._asked_at is not None and self._came_at is None

@@ -69,11 +69,11 @@ class Workspaces:
             raise WorkspaceError(f"{project!r} is not a project name")
         with self.open_root() as root:
             identity = self._identity(root, user)
-            with (
-                child(root, folder_name(user), identity, USER_MODE) as (home, _),
-                child(home, project, identity, PROJECT_MODE) as (folder, created),
-            ):
-                self._check_owner(folder, identity, project)
+            with child(root, folder_name(user), identity, USER_MODE) as (home, _):
+                # Two starts at once: the second must not see the folder before it has its owner.
+                fcntl.flock(home, fcntl.LOCK_EX)
+                with child(home, project, identity, PROJECT_MODE) as (folder, created):
+                    self._check_owner(folder, identity, project)
         return Workspace(self.root / folder_name(user) / project, identity, created)
 
     def projects(self, user: str) -> list[Project]:

@@ -114,18 +114,26 @@ class CoursePage(PageHandler):
         self.redirect(f"{service}courses/{course}")
 
 
-class ClassFragment(PageHandler):
-    """Who of the roster works now, for the page that shows it already."""
+class CourseFragment(PageHandler):
+    """A live part of a course's page, by the person's own log-in: a key of the page knows no hub scopes."""
+
+    def not_logged_in(self) -> None:
+        """A script is not sent to log in; the page keeps what it shows."""
+        raise web.HTTPError(403, "log in anew, and open the page again")
+
+
+class ClassFragment(CourseFragment):
+    """Who of the roster works now."""
 
     async def get(self, course: str) -> None:
-        """For its staff alone. By the person's own log-in: a page's key knows nothing of hub scopes."""
+        """For its staff alone."""
         teacher = teacher_of(self)
         row = await self.ctx.store(lambda s: teaching.own_course(s, teacher, course))
         self.fragment("service/class.html", roster=await teaching.roster(self.ctx, row, self.ctx.clock()))
 
 
-class PullFragment(PageHandler):
-    """How far the fetching of the course's image is, for the page that shows it already."""
+class PullFragment(CourseFragment):
+    """How far the fetching of the course's image is."""
 
     async def get(self, course: str) -> None:
         """For its staff alone. When it is over, the page is read again: other buttons are there then."""

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import stat
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from ds01spawner.workspace import projects
 from ds01spawner.workspace.identity import IdentityError, fixed_identity, next_uid, uid_range
 from ds01spawner.workspace.projects import WorkspaceError, Workspaces
 
@@ -119,3 +121,22 @@ def test_a_used_up_range_is_an_error():
 def test_wrong_mappings_are_errors(mapping):
     with pytest.raises(IdentityError):
         fixed_identity(mapping, "alice") or uid_range(mapping)
+
+
+@root_only
+def test_of_two_first_starts_none_sees_the_folder_without_its_owner(tmp_path, monkeypatch):
+    root = tmp_path / "root"
+    root.mkdir()
+    places = Workspaces(root, "range:20000-20010")
+    places.identity("alice")
+    give = projects._give
+
+    def slowly(*args):
+        time.sleep(0.2)
+        give(*args)
+
+    monkeypatch.setattr(projects, "_give", slowly)
+    with ThreadPoolExecutor(4) as pool:
+        made = list(pool.map(lambda _: places.prepare("alice", "default"), range(4)))
+    assert sorted(m.created for m in made) == [False, False, False, True]
+    assert {m.path.stat().st_uid for m in made} == {20000}
