@@ -2,6 +2,8 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 PORT ?= 8000
+# Two test files at a time: most of a test is waiting for an engine, a hub or a browser.
+WORKERS ?= 2
 export PORT
 PY := .venv/bin/python
 # Tools that were installed for this checkout come first.
@@ -17,8 +19,8 @@ hub: engine proxy ## Run the hub at http://127.0.0.1:8000 (or PORT=...), with de
 	@$(PY) scripts/build_images.py lab
 	@$(RUN) exec python scripts/run_hub.py
 
-test: engine proxy browser images ## Run all tests; PYTEST_ARGS="-k name" chooses
-	@$(RUN) python -m pytest tests $(PYTEST_ARGS)
+test: engine proxy browser images ## Run all tests; PYTEST_ARGS="-k name" chooses, WORKERS=0 runs one at a time
+	@$(RUN) python -m pytest tests -n $(WORKERS) --dist loadfile $(PYTEST_ARGS)
 
 test-hub5: engine proxy browser images ## Run the tests of a session against JupyterHub 5.5 too
 	@scripts/setup-hub5

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import fcntl
 import json
 import os
 import re
@@ -45,8 +46,11 @@ def cdi_dockerd() -> Path:
     if version(own) >= (CDI_SINCE,):
         return own
     unpacked = CACHE / SUITE / "usr/sbin/dockerd"
-    if not unpacked.exists():
-        _download()
+    CACHE.mkdir(parents=True, exist_ok=True)
+    with (CACHE / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # another worker may be fetching it
+        if not unpacked.exists():
+            _download()
     return unpacked
 
 
@@ -73,8 +77,7 @@ def _download() -> None:
     package = max(work.glob("docker.io_*.deb"), key=lambda p: p.stat().st_mtime)
     made = Path(tempfile.mkdtemp(dir=CACHE))
     subprocess.run(["dpkg", "-x", str(package), str(made)], check=True)
-    with contextlib.suppress(OSError):  # another run was faster
-        made.rename(CACHE / SUITE)
+    made.rename(CACHE / SUITE)
     shutil.rmtree(work / "lists", ignore_errors=True)
 
 
