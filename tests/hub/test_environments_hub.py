@@ -170,6 +170,7 @@ def test_a_group_starts_what_is_shared_with_it_until_it_is_not(hub, engine, stud
         ("FROM ds01/base:latest\nCOPY secret /x\n", "outside"),
         (f"FROM ds01-{OUTSIDER}/p\n", "belongs to others"),
     ],
+    ids=["a failing step", "a path outside", "a link outside", "an image of others"],
 )
 def test_a_dockerfile_that_cannot_be_built_says_why(student, dockerfile, words):
     folder = project(student, "wrong")
