@@ -80,6 +80,7 @@ class Environments:
         self._probing = threading.Lock()
         self._probes = ProbeCache(images, settings.state_dir / "probes.json")
         self._machine: tuple[float, tuple[ImageFacts, ...]] = (-TTL_S, ())
+        self._changes = images.changes
         self._facts: dict[str, ImageFacts] = {}
         self._architecture = ""
 
@@ -224,8 +225,9 @@ class Environments:
     def _images(self) -> tuple[ImageFacts, ...]:
         with self._lock:
             read_at, known = self._machine
-            if time.monotonic() - read_at > TTL_S:
-                known = self.images.list()
+            changes = self.images.changes
+            if time.monotonic() - read_at > TTL_S or changes != self._changes:
+                known, self._changes = self.images.list(), changes
                 self._machine = (time.monotonic(), known)
             return known
 

@@ -136,7 +136,9 @@ class BuildRunner:
         stale = self.store.fail_builds(ACTIVE, RESTARTED, self.clock())
         for image in self.images.list():
             for tag in image.tags:
-                if tag.startswith(f"{HALF_BUILT_NAMESPACE}/"):
+                space, _, rest = tag.partition("/")
+                # Another hub on this engine may be building now: what this store does not know is not ours.
+                if space == HALF_BUILT_NAMESPACE and self.store.get_build(rest.partition(":")[0]):
                     drop(self.images, tag)
         return stale
 

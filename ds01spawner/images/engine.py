@@ -96,6 +96,8 @@ class Images:
         self._host = docker_host
         self._client = client
         self._executor = ThreadPoolExecutor(max_workers=4, thread_name_prefix="ds01-images")
+        self.changes = 0
+        """Grows whenever this process has given an image a name, or taken one."""
 
     def client(self, timeout: int = QUICK_S) -> docker.APIClient:
         """A client of the engine: the shared one for quick calls, a new one for a longer ``timeout``."""
@@ -159,6 +161,7 @@ class Images:
         repository, _, tag = reference.rpartition(":")
         with asking(f"tagging {reference}"):
             self.client().tag(image, repository, tag, force=True)
+        self.changes += 1
         if self.inspect(reference).id != self.inspect(image).id:
             raise EngineError(f"tagging {reference}: it does not point at the image")
 
@@ -166,6 +169,7 @@ class Images:
         """Remove a tag, and the image with its last tag. Gone already is success; in use is not."""
         with suppress(ImageMissing), asking(f"removing {reference}"):
             self.client().remove_image(reference, force=False, noprune=False)
+        self.changes += 1
 
     def pull(self, reference: str, progress: Callable[[Pulled], None] = lambda _: None) -> ImageFacts:
         """Pull an image, telling ``progress`` at each message how far it is."""

@@ -10,6 +10,7 @@ import io
 import json
 import re
 import tarfile
+import time
 import uuid
 from contextlib import suppress
 from dataclasses import asdict
@@ -27,6 +28,7 @@ LABEL = "ds01.probe"
 PROBE_UID = 54321
 """A uid no image knows."""
 TIMEOUT_S = 60
+LEFT_BEHIND_S = 5 * TIMEOUT_S
 _MARK = "ds01-probe-ran"
 _SCRIPT = f"echo {_MARK}; exec jupyterhub-singleuser --version"
 _VERSION = re.compile(r"^([0-9]+\.[0-9]+[0-9a-z.]*)\s*$", re.MULTILINE)
@@ -135,13 +137,15 @@ def _run(images: Images, image_id: str, user: str) -> tuple[int | None, str]:
                 client.remove_container(name, force=True, v=True)
 
 
-def clear_leftovers(images: Images) -> int:
-    """Remove probe containers a crash left behind; returns how many."""
+def clear_leftovers(images: Images, older_s: float = LEFT_BEHIND_S) -> int:
+    """Remove probe containers a crash left behind; returns how many. A younger one may be another hub's."""
     client = images.client()
     with asking("listing probes"):
         rows = client.containers(all=True, filters={"label": LABEL})
     removed = 0
     for row in rows:
+        if time.time() - float(row["Created"]) < older_s:
+            continue
         try:
             client.remove_container(row["Id"], force=True, v=True)
             removed += 1

@@ -237,11 +237,16 @@ def test_after_a_restart_nothing_is_building_and_nothing_half_built_is_left(
     runner, store, images, owner, project
 ):
     store.put_build("b-old", owner, f"ds01-{owner}/p:latest", "building", {}, runner.clock())
-    images.tag(images.inspect(BUSYBOX).id, f"{HALF_BUILT_NAMESPACE}/b-old:image")
+    ours, theirs = (f"{HALF_BUILT_NAMESPACE}/{b}:image" for b in ("b-old", f"b-of-another-hub-{owner}"))
+    for tag in (ours, theirs):
+        images.tag(images.inspect(BUSYBOX).id, tag)
     assert runner.recover() == ["b-old"]
     known = store.get_build("b-old")
     assert (known["state"], known["data"]["reason"]) == ("failed", RESTARTED)
-    assert not [t for f in images.list() for t in f.tags if t.startswith(f"{HALF_BUILT_NAMESPACE}/")]
+    tags = {t for f in images.list() for t in f.tags}
+    images.remove(theirs)
+    assert ours not in tags
+    assert theirs in tags
 
 
 def test_a_base_that_is_not_there(runner, owner):
