@@ -85,6 +85,7 @@ class Visitor:
 
     def chosen(self) -> dict[str, str]:
         """What the launch page's form would send, but for its token."""
+        expect(self.start_button).to_be_visible()
         script = "() => Object.fromEntries(new FormData(document.querySelector('#spawn_form')))"
         return {k: v for k, v in self.page.evaluate(script).items() if v and k != "_xsrf"}
 
