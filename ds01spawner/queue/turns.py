@@ -28,6 +28,8 @@ PATIENCE_S = 1.0
 """So long a start that is ready waits for one that was asked for before it and still prepares."""
 PREPARES_S = 5.0
 """Whoever prepares longer (an image is fetched, say) is waited for by nobody."""
+HOLDS_S = 60.0
+"""Whoever boots longer is let be, and the next one goes: a server that never answers holds up nobody else."""
 PREPARE_AT_ONCE = 2
 """Starts that prepare side by side: most of it is short work in the hub's own process."""
 
@@ -113,6 +115,7 @@ class Turns:
         self._desk = asyncio.Semaphore(PREPARE_AT_ONCE)
         self._at_desk: dict[int, asyncio.TimerHandle] = {}
         self._rolling = False
+        self._overdue: dict[int, asyncio.TimerHandle] = {}
 
     def clock(self) -> float:
         """Seconds, monotonic."""
@@ -180,6 +183,8 @@ class Turns:
         self._preparing.pop(turn.number, None)
         if turn in self._waiting:
             self._waiting.remove(turn)
+        if (timer := self._overdue.pop(turn.number, None)) is not None:
+            timer.cancel()
         if turn.number in self._booting:
             self._booting.discard(turn.number)
             if answered and turn._came_at is not None:
@@ -197,10 +202,17 @@ class Turns:
             turn = self._waiting.pop(0)
             self._booting.add(turn.number)
             turn._came_at = self.clock()
+            later = asyncio.get_running_loop().call_later
+            self._overdue[turn.number] = later(HOLDS_S, self._let_be, turn)
             if turn._came is not None and not turn._came.done():
                 turn._came.set_result(None)
         for before, turn in enumerate(self._waiting, start=1):
             turn.tell(before)
+
+    def _let_be(self, turn: Turn) -> None:
+        self._overdue.pop(turn.number, None)
+        self._booting.discard(turn.number)
+        self._call()
 
     def _room(self) -> int:
         """How many more may boot. After a lull only as many as boot at full speed, until one answers: then

@@ -138,5 +138,6 @@ def main() -> Any:
     from jupyterhub.singleuser import main as singleuser
 
     result = singleuser()
-    leave()
-    return result
+    if not result:
+        leave()
+    return result  # a failure says so by its exit code

@@ -264,3 +264,16 @@ async def test_after_a_lull_only_as_many_boot_as_boot_at_full_speed_until_one_an
     assert turns.booting == 2
     again[0].end(answered=True)
     await asyncio.gather(*tasks)
+
+
+async def test_a_boot_that_never_answers_holds_nobody_up(monkeypatch):
+    monkeypatch.setattr(turns_module, "HOLDS_S", 0.02)
+    turns = fixed(1)
+    hangs, other = turns.draw(), turns.draw()
+    await hangs.come()
+    await asyncio.wait_for(other.come(), timeout=5)
+    assert turns.booting == 1
+    hangs.end()  # given up by its own time limit, long after
+    assert turns.booting == 1
+    other.end(answered=True)
+    assert (turns.booting, turns.waiting) == (0, 0)
