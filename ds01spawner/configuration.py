@@ -70,6 +70,7 @@ def configure(
     service and the ``ds01`` command. `EngineError` when the engine does not answer and nothing else
     says where the hub should listen.
     """
+    from .hub_process import answer_soon
     from .session import START_TIMEOUT_S, SessionMixin
     from .traits import SETTINGS_TRAITS, settings_from
 
@@ -97,6 +98,7 @@ def configure(
         _service(c, settings)
     if idle:
         _idle(c, settings, idle_arguments)
+    answer_soon()
     return settings
 
 

@@ -128,6 +128,29 @@ class SessionMixin(SiteTraits):
 
         return apply
 
+    @default("server_token_scopes")
+    def _default_server_token_scopes(self) -> Any:
+        # The first thing the hub asks a spawner when it starts a server, before its own work on tokens and
+        # database. A site's own list goes without the wait.
+        async def wait(turns: Turns) -> list[str]:
+            await turns.arrive()
+            return []  # those of the hub's role for servers
+
+        def in_turn(spawner: SessionMixin) -> Any:
+            spawner.expect_progress()
+            if (db := getattr(spawner, "db", None)) is not None:
+                # What the hub has written so far, and here: a coroutine runs later, and meanwhile the end of
+                # any other request may roll it back.
+                db.commit()
+            return wait(spawner.turns)
+
+        return in_turn
+
+    def expect_progress(self) -> None:
+        """Begin the list of what the next start does; browsers may follow it before `start` is called."""
+        if self.progress_log.done:
+            self.progress_log = Progress()
+
     def accept_options(self, raw: object) -> LaunchOptions:
         """Validate options from any source and keep them; raises `SessionRefused` (400)."""
         try:
@@ -163,10 +186,10 @@ class SessionMixin(SiteTraits):
 
     async def start(self) -> Any:
         """Launch the session; see the module's text for what every ending leaves behind."""
-        self.progress_log = Progress()
+        self.expect_progress()
         self.session_id, self.staged = uuid.uuid4().hex, ""
         attempts.tried(self.user.name, self.name, self.user_options or {})
-        turn = self._turn = self.turns.draw(self._tell_turn)
+        turn = self._turn = self.turns.draw(self._tell_turn, self._tell_desk)
         launch = asyncio.ensure_future(self._launch())
         try:
             late = await self._in_time(launch, turn)
@@ -228,6 +251,10 @@ class SessionMixin(SiteTraits):
         await turn.come()
         if turn.waited - asked > 1:
             self.progress_log.step("turn")
+
+    def _tell_desk(self, before: int) -> None:
+        message = f"{before} starts are before yours: requests are checked in the order in which they came"
+        self.progress_log.step("checks", message, finished=False, fraction=1 / before)
 
     def _tell_turn(self, before: int) -> None:
         many = "1 start is" if before == 1 else f"{before} starts are"

@@ -4,8 +4,9 @@ Sixty sessions that boot side by side are all ready at the end; a few at a time,
 and the last no later. A start holds its turn from before its container runs until its server answers. It has
 its devices already then: whoever cannot get one is told at once, and nobody overtakes by booting faster.
 
-What comes before (checks, image, project) takes turns as well, a few at a time: otherwise the first would
-boot only when the checks of all sixty are through, and the hub would answer nobody meanwhile.
+What comes before takes turns as well: the hub's own work on a request one at a time (`Turns.arrive`), then
+checks, image and project a few at a time. Otherwise the first would boot only when all sixty are through
+with theirs, and the hub would answer nobody meanwhile.
 
 Lives on the hub's event loop; nothing here blocks or may be called from a thread.
 """
@@ -30,6 +31,8 @@ PREPARES_S = 5.0
 """Whoever prepares longer (an image is fetched, say) is waited for by nobody."""
 HOLDS_S = 60.0
 """Whoever boots longer is let be, and the next one goes: a server that never answers holds up nobody else."""
+ARRIVES_S = 0.05
+"""Between two requests that the hub goes on with: more than it computes for one, so others get an answer."""
 PREPARE_AT_ONCE = 2
 """Starts that prepare side by side: most of it is short work in the hub's own process."""
 
@@ -49,6 +52,7 @@ class Turn:
     number: int
     _turns: Turns = field(compare=False, repr=False)
     _tell: Callable[[int], None] = field(compare=False, repr=False)
+    _tell_desk: Callable[[int], None] = field(compare=False, repr=False)
     _came: asyncio.Future[None] | None = field(default=None, compare=False, repr=False)
     _asked_at: float | None = field(default=None, compare=False)
     _came_at: float | None = field(default=None, compare=False)
@@ -98,7 +102,7 @@ class Turn:
         """Say how many starts are before this one, where that has changed."""
         if before != self._told:
             self._told = before
-            self._tell(before)
+            (self._tell_desk if self._asked_at is None else self._tell)(before)
 
 
 class Turns:
@@ -112,7 +116,10 @@ class Turns:
         self._waiting: list[Turn] = []
         self._booting: set[int] = set()
         self._preparing: dict[int, float] = {}
+        self._door = asyncio.Lock()
+        self._next_arrival = 0.0
         self._desk = asyncio.Semaphore(PREPARE_AT_ONCE)
+        self._before_desk: list[Turn] = []
         self._at_desk: dict[int, asyncio.TimerHandle] = {}
         self._rolling = False
         self._overdue: dict[int, asyncio.TimerHandle] = {}
@@ -131,12 +138,27 @@ class Turns:
         """Starts that wait for their turn."""
         return len(self._waiting)
 
-    def draw(self, tell: Callable[[int], None] = lambda before: None) -> Turn:
+    async def arrive(self) -> None:
+        """Return when the hub may go on with a request; everything else on the loop is served in between.
+
+        What the hub does for a start before it calls the spawner takes some hundredths of a second at a
+        time. For one start nobody notices; sixty in a row would stop the loop for seconds.
+        """
+        async with self._door:
+            await asyncio.sleep(max(0.0, self._next_arrival - self.clock()))
+            self._next_arrival = self.clock() + ARRIVES_S
+
+    def draw(
+        self,
+        tell: Callable[[int], None] = lambda before: None,
+        tell_desk: Callable[[int], None] = lambda before: None,
+    ) -> Turn:
         """A number, drawn when a start is asked for: the order is that of asking, whoever prepares faster.
 
-        ``tell`` is called with the number of starts before this one while it waits, whenever that changes.
+        ``tell_desk`` is called with the number of starts before this one while it waits to prepare, ``tell``
+        while it waits to boot, whenever that changes.
         """
-        turn = Turn(next(self._numbers), self, tell)
+        turn = Turn(next(self._numbers), self, tell, tell_desk)
         self._preparing[turn.number] = self.clock()
         return turn
 
@@ -144,7 +166,13 @@ class Turns:
         if turn._over or turn._desk_from is not None:
             return
         turn._desk_from = self.clock()
-        await self._desk.acquire()
+        self._before_desk.append(turn)
+        try:
+            self._call_desk()
+            await self._desk.acquire()
+        finally:
+            self._before_desk.remove(turn)
+            self._call_desk()
         turn._desk_at = self.clock()
         if turn._over:
             self._desk.release()
@@ -152,6 +180,12 @@ class Turns:
         later = asyncio.get_running_loop().call_later
         self._at_desk[turn.number] = later(PREPARES_S, self._prepared, turn)
         self._preparing[turn.number] = self.clock()
+
+    def _call_desk(self) -> None:
+        """Tell those who wait to prepare how many are before them."""
+        if self._desk.locked():
+            for before, turn in enumerate(self._before_desk, start=PREPARE_AT_ONCE):
+                turn.tell(before)
 
     def _prepared(self, turn: Turn) -> None:
         """Let the next one prepare."""
@@ -164,7 +198,7 @@ class Turns:
         if turn._over or turn._came_at is not None:
             return
         self._prepared(turn)
-        turn._asked_at = self.clock()
+        turn._asked_at, turn._told = self.clock(), 0
         self._preparing.pop(turn.number, None)
         turn._came = asyncio.get_running_loop().create_future()
         insort(self._waiting, turn)

@@ -127,6 +127,7 @@ class RunningHub:
         (self.state / "gpus.yaml").write_text(gpus.replace("{uuid}", str(uuid.uuid4())))
         (self.state / "policy.yaml").write_text(policy)
         self._hub_port = free_port()
+        self.proxy_port, self.proxy_token = free_port(), secrets.token_hex(16)
         self._config = folder / "jupyterhub_config.py"
         self._config.write_text(
             CONFIG.format(
@@ -135,8 +136,8 @@ class RunningHub:
                 network=NETWORK,
                 port=self.port,
                 hub_port=self._hub_port,
-                proxy_port=free_port(),
-                proxy_token=secrets.token_hex(16),
+                proxy_port=self.proxy_port,
+                proxy_token=self.proxy_token,
                 password=PASSWORD,
                 users=set(ACCOUNTS) | (users or set()),
                 students=sorted({"alice", "bob"} | (users or set())),

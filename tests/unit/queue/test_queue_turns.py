@@ -277,3 +277,42 @@ async def test_a_boot_that_never_answers_holds_nobody_up(monkeypatch):
     assert turns.booting == 1
     other.end(answered=True)
     assert (turns.booting, turns.waiting) == (0, 0)
+
+
+async def test_requests_go_on_one_at_a_time_and_others_are_served_in_between(monkeypatch):
+    monkeypatch.setattr(turns_module, "ARRIVES_S", 0.02)
+    turns, came, served = Turns(pace_for(1, 1)), [], []
+
+    async def arrive(number):
+        await turns.arrive()
+        came.append((number, len(served)))
+
+    async def serve():
+        while True:
+            await asyncio.sleep(0.001)
+            served.append(1)
+
+    others = asyncio.create_task(serve())
+    tasks = [asyncio.create_task(arrive(n)) for n in range(4)]
+    tasks[2].cancel()  # gives its place up, and nobody else's
+    await asyncio.gather(*tasks, return_exceptions=True)
+    others.cancel()
+    assert [n for n, _ in came] == [0, 1, 3]
+    assert came[0][1] == 0  # the first waits for nobody
+    assert came[0][1] < came[1][1] < came[2][1]
+
+
+async def test_who_waits_to_prepare_is_told_how_many_are_before():
+    turns, told, at_turn = fixed(1), [], []
+    starts = [turns.draw(at_turn.append, lambda n, i=i: told.append((i, n))) for i in range(5)]
+    tasks = [asyncio.create_task(turn.prepare()) for turn in starts]
+    await settle()
+    assert told == [(2, 2), (3, 3), (4, 4)]
+    told.clear()
+    starts[0].end()
+    await settle()
+    assert told == [(3, 2), (4, 3)]
+    assert at_turn == []
+    for turn in starts:
+        turn.end()
+    await asyncio.gather(*tasks)

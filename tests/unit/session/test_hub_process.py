@@ -1,0 +1,72 @@
+"""The hub's own process: its database writes ahead, and nobody's work is lost while a start waits."""
+
+from __future__ import annotations
+
+import gc
+import sqlite3
+from types import SimpleNamespace
+
+import pytest
+from sqlalchemy import create_engine, event, text
+from sqlalchemy.engine import Engine
+
+from ds01spawner import hub_process
+from ds01spawner.spawner import DS01Spawner
+
+
+@pytest.fixture
+def tuned():
+    before = gc.get_threshold()
+    hub_process.answer_soon()
+    hub_process.answer_soon()  # a configuration may be read twice
+    yield
+    event.remove(Engine, "connect", hub_process._write_ahead)
+    gc.unfreeze()
+    gc.set_threshold(*before)
+
+
+def test_a_file_writes_ahead_and_memory_stays_as_it_is(tuned, tmp_path):
+    with create_engine(f"sqlite:///{tmp_path / 'hub.sqlite'}").connect() as connection:
+        assert connection.execute(text("PRAGMA journal_mode")).scalar() == "wal"
+        assert connection.execute(text("PRAGMA synchronous")).scalar() == 1
+    with create_engine("sqlite://").connect() as connection:
+        assert connection.execute(text("PRAGMA journal_mode")).scalar() == "memory"
+
+
+def test_a_file_that_another_process_writes_keeps_its_journal(tuned, tmp_path):
+    path = tmp_path / "hub.sqlite"
+    other = sqlite3.connect(path)
+    other.execute("CREATE TABLE t (a)")
+    other.execute("BEGIN IMMEDIATE")
+    with create_engine(f"sqlite:///{path}", connect_args={"timeout": 0}).connect() as connection:
+        assert connection.execute(text("PRAGMA journal_mode")).scalar() == "delete"
+
+
+def test_other_databases_are_left_alone(tuned):
+    hub_process._write_ahead(SimpleNamespace(), None)
+
+
+async def test_what_the_hub_wrote_is_kept_before_a_start_waits():
+    # The hub awaits the answer in a task of its own: a commit in there would come after others' rollbacks.
+    spawner, did = DS01Spawner(_mock=True), []
+
+    class Line:
+        async def arrive(self):
+            did.append("arrived")
+
+    spawner.db = SimpleNamespace(commit=lambda: did.append("committed"))
+    spawner._site = SimpleNamespace(turns=lambda fixed: Line())
+    waiting = spawner.server_token_scopes(spawner)
+    assert did == ["committed"]
+    assert await waiting == []
+    assert did == ["committed", "arrived"]
+
+
+def test_a_start_that_is_followed_early_goes_on_in_the_same_list():
+    spawner = DS01Spawner(_mock=True)
+    early = spawner.progress_log
+    spawner.expect_progress()
+    assert spawner.progress_log is early
+    early.done = True
+    spawner.expect_progress()
+    assert spawner.progress_log is not early
