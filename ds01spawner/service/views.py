@@ -189,13 +189,15 @@ def space_told(spaces: Spaces | None, now: datetime) -> dict[str, str]:
     }
 
 
-def history_rows(rows: Sequence[Mapping[str, Any]], now: datetime) -> list[dict[str, Any]]:
-    """Past and running sessions for a table."""
+def history_rows(
+    rows: Sequence[Mapping[str, Any]], now: datetime, titles: Mapping[str, str]
+) -> list[dict[str, Any]]:
+    """Past and running sessions for a table; an environment that is gone is named by its id."""
     return [
         {
             "user": r["user"],
             "project": r["project"],
-            "environment": r["environment"],
+            "environment": titles.get(r["environment"], r["environment"]),
             "profile": r["profile"] or "CPU only",
             "started_at": r["started_at"],
             "lasted": text.duration((r["ended_at"] or now) - r["started_at"]),

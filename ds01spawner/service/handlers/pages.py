@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from ... import form
-from ...errors import StoreError
+from ...errors import DS01Error, StoreError
 from ...names import folder_name
 from ...options import from_form, parse_options
 from ...pages import text
@@ -95,6 +95,7 @@ class Usage(PageHandler):
             )
         except StoreError as error:
             problem = str(error)
+        titles = await asyncio.to_thread(self.titles)
         spaces = await self.spaces()
         recent = [r for r in rows if r["started_at"] >= since or not r["ended_at"]]
         self.page(
@@ -103,13 +104,20 @@ class Usage(PageHandler):
             periods=PERIODS,
             problem=problem,
             hours=hours,
-            rows=views.history_rows(recent, now),
+            rows=views.history_rows(recent, now, titles),
             quotas=await self.quotas(limits, spaces),
             projects=views.project_rows(spaces, used, name),
             space=views.space_told(spaces, now),
             limits=limits.explain(),
             groups=limits.groups,
         )
+
+    def titles(self) -> dict[str, str]:
+        """What the environments that the person may know are called, by their ids. Blocking."""
+        try:
+            return {e.id: e.name for e in self.ctx.site.environments.all(self.person)}
+        except DS01Error:
+            return {}  # the page shows the ids: it is not for want of titles that people miss their history
 
     async def spaces(self) -> Spaces | None:
         """What the person's projects hold, as last measured."""

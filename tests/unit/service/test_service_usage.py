@@ -10,6 +10,8 @@ import pytest
 from bs4 import BeautifulSoup
 from test_service import NOW, call, world  # noqa: F401
 
+from ds01spawner.errors import EngineError
+from ds01spawner.images.catalogue import Environment
 from ds01spawner.service import views
 from ds01spawner.store import SessionRecord as Kept
 from ds01spawner.workspace import spaces
@@ -133,6 +135,27 @@ async def test_the_page_shows_disk_beside_hours_and_limits(call, world, workspac
     assert "Sessions now 0 of 2" in text
     assert "GPU-hours in 7 days 1 of 40 h" in text
     assert "secret" not in text
+
+
+async def test_the_history_names_environments_as_people_know_them(call, world, monkeypatch):  # noqa: F811
+    for number, environment in enumerate(("lab", "mine:gone")):
+        started = NOW - timedelta(hours=2 + number)
+        world.store.session_started(Kept(f"s{number}", "alice", started, environment=environment))
+
+    async def shown():
+        page = BeautifulSoup((await call("usage", who="alice")).text, "html.parser")
+        table = page.find(attrs={"aria-label": "Sessions"})
+        return [row.find_all("td")[0].get_text() for row in table.tbody.find_all("tr")]
+
+    lab = Environment("lab", "lab", "ds01/lab", title="JupyterLab")
+    monkeypatch.setattr(world.site.environments, "all", lambda person: (lab,))
+    assert await shown() == ["JupyterLab", "mine:gone"]
+
+    def down(person):
+        raise EngineError("down")
+
+    monkeypatch.setattr(world.site.environments, "all", down)
+    assert await shown() == ["lab", "mine:gone"]
 
 
 async def test_the_page_says_when_the_disk_is_not_known(call, world, monkeypatch):  # noqa: F811
