@@ -144,10 +144,8 @@ class SessionMixin(SiteTraits):
 
         def in_turn(spawner: SessionMixin) -> Any:
             spawner.expect_progress()
-            if (db := getattr(spawner, "db", None)) is not None:
-                # What the hub has written so far, and here: a coroutine runs later, and meanwhile the end of
-                # any other request may roll it back.
-                db.commit()
+            # Here, since a coroutine runs later.
+            spawner.commit()
             return wait(spawner.turns)
 
         return in_turn
@@ -177,12 +175,18 @@ class SessionMixin(SiteTraits):
     def persist(self, stored: dict[str, Any]) -> None:
         """Keep these as the ``user_options`` of this server, also when the hub restarts."""
         self.user_options = stored
-        orm, db = getattr(self, "orm_spawner", None), getattr(self, "db", None)
+        orm = getattr(self, "orm_spawner", None)
         if orm is not None and orm.user_options != stored:
             # The hub's pages show the readable summary; a later start without options reuses these.
             orm.user_options = stored
-            if db is not None:
-                db.commit()  # at once: the end of any other request rolls back what is not committed
+            self.commit()
+
+    def commit(self) -> None:
+        """Keep what is written to the hub's database so far, before anything is waited for: the end of any
+        other request rolls back what is not committed."""
+        db = getattr(self.user, "db", None)
+        if db is not None:
+            db.commit()
 
     def options_from_query(self, query: dict[str, Any]) -> Any:
         """A link never starts anything: the form opens, filled in, and waits for a click."""

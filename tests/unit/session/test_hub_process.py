@@ -54,7 +54,7 @@ async def test_what_the_hub_wrote_is_kept_before_a_start_waits():
         async def arrive(self):
             did.append("arrived")
 
-    spawner.db = SimpleNamespace(commit=lambda: did.append("committed"))
+    spawner.user = SimpleNamespace(db=SimpleNamespace(commit=lambda: did.append("committed")))
     spawner._site = SimpleNamespace(turns=lambda fixed: Line())
     waiting = spawner.server_token_scopes(spawner)
     assert did == ["committed"]
