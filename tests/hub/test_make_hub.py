@@ -32,6 +32,11 @@ def _is_free(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) != 0
 
 
+def _at_a_terminal() -> None:
+    """Ctrl-C counts, also where the tests run in the background of a shell that has it ignored."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 class Demo:
     """`scripts/run_hub.py` in a terminal of its own."""
 
@@ -52,7 +57,7 @@ class Demo:
         """Run it until it has said what there is to say; returns that."""
         self.process = subprocess.Popen(
             SCRIPT, env=self.env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-            start_new_session=True,
+            start_new_session=True, preexec_fn=_at_a_terminal,
         )  # fmt: skip
         said = []
         for line in self.process.stdout:

@@ -48,7 +48,7 @@ def test_other_databases_are_left_alone(tuned):
 
 async def test_what_the_hub_wrote_is_kept_before_a_start_waits():
     # The hub awaits the answer in a task of its own: a commit in there would come after others' rollbacks.
-    spawner, did = DS01Spawner(_mock=True), []
+    spawner, did = DS01Spawner(), []
 
     class Line:
         async def arrive(self):
@@ -63,7 +63,7 @@ async def test_what_the_hub_wrote_is_kept_before_a_start_waits():
 
 
 def test_a_start_that_is_followed_early_goes_on_in_the_same_list():
-    spawner = DS01Spawner(_mock=True)
+    spawner = DS01Spawner()
     early = spawner.progress_log
     spawner.expect_progress()
     assert spawner.progress_log is early
