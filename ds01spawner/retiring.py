@@ -64,6 +64,20 @@ class SessionEndings(_Spawner):  # type: ignore[misc]
             return None
         return await self._bury(found)
 
+    async def get_url(self) -> str:
+        """Where it answers. The hub asks after a restart: a start that it did not see to the end left no
+        address in its database, and the session would be shut down for not answering at another one."""
+        known = str(self.server.url)
+        try:
+            ip, port = await self.get_ip_and_port()
+        except Exception as error:  # whatever it was, the hub goes by what it knew
+            self.log.warning(
+                "The address of %s is not known, so it stays %s: %s", self._log_name, known, error
+            )
+            return known
+        host = f"[{ip}]" if ":" in ip else ip
+        return f"{'https' if self.internal_ssl else 'http'}://{host}:{port}{self.server.base_url}"
+
     async def ended_early(self) -> Refusal | None:
         """How the container ended, or None while it runs or cannot be asked; removes nothing."""
         try:

@@ -43,7 +43,7 @@ def test_a_good_shutdown_leaves_sessions_running(own_hub, sessions_of):
 
 @pytest.mark.parametrize("moment", ["created", "running"])
 def test_a_hub_killed_during_a_start_loses_no_device(own_hub, sessions_of, moment):
-    """The start is lost with the hub; its container is joined or cleared by the next start."""
+    """A session that runs already goes on as if nothing had been; what was only made is cleared."""
     hub = own_hub()
     request = {"project": "p", "gpu": "1g.10gb"}
     threading.Thread(target=_quietly, args=(lambda: hub.launch("alice", request),), daemon=True).start()
@@ -51,6 +51,9 @@ def test_a_hub_killed_during_a_start_loses_no_device(own_hub, sessions_of, momen
     hub.wait_for(lambda: {c.status for c in sessions_of(hub)} & wanted, 30, f"a {moment} container")
     hub.kill()
     hub.start()
+    if moment == "running":
+        hub.wait_ready("alice", patience=30)
+        assert hub.http.get(f"{hub.url}user/alice/api").status_code == 200
     hub.settle("alice")
     if not hub.server("alice").get("ready"):
         hub.start_session("alice", request)
