@@ -33,9 +33,12 @@ def registry(images):
 def test_a_pull_tells_bytes(images, registry):
     seen = []
 
+    def in_the_middle(pulled):  # a small layer may be there as a whole before the engine says more
+        return 0 < pulled.current < pulled.total
+
     def tell(pulled):
         seen.append(pulled)
-        if pulled.current:  # half of each large layer was sent and no more until now
+        if in_the_middle(pulled):  # half of each large layer was sent and no more until now
             registry.gate.set()
 
     late = threading.Timer(60, registry.gate.set)
@@ -43,8 +46,8 @@ def test_a_pull_tells_bytes(images, registry):
     facts = images.pull(registry.image, tell)
     late.cancel()
     assert facts.tags == (registry.image,)
-    half = next(p for p in seen if p.current)
-    assert 0 < half.current < half.total <= registry.compressed
+    half = next(p for p in seen if in_the_middle(p))
+    assert half.total <= registry.compressed
     assert half.done < half.layers == 3
     assert (seen[-1].done, seen[-1].layers) == (3, 3)
     assert seen[-1].current == seen[-1].total
