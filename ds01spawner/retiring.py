@@ -70,6 +70,8 @@ class SessionEndings(_Spawner):  # type: ignore[misc]
         known = str(self.server.url)
         try:
             ip, port = await self.get_ip_and_port()
+            if not ip:
+                raise EngineError("its container has no address")
         except Exception as error:  # whatever it was, the hub goes by what it knew
             self.log.warning(
                 "The address of %s is not known, so it stays %s: %s", self._log_name, known, error

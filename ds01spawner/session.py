@@ -129,11 +129,6 @@ class SessionMixin(SiteTraits):
 
         return apply
 
-    async def _get_oauth_client_allowed_scopes(self) -> Any:
-        # The hub's own name; where it has another some day, its work is done in one piece again.
-        await asyncio.sleep(0)  # others are served between the hub's making of one token and the next
-        return await super()._get_oauth_client_allowed_scopes()
-
     @default("server_token_scopes")
     def _default_server_token_scopes(self) -> Any:
         # The first thing the hub asks a spawner when it starts a server, before its own work on tokens and

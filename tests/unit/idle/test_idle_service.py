@@ -279,13 +279,17 @@ async def test_stops_are_made_side_by_side_up_to_the_bound(tmp_path):
     users = tuple(f"u{i}" for i in range(12))
     site = Site(tmp_path, users=users, parallel=5)
     now, most = 0, 0
+    full = asyncio.Event()
     stop = site.hub.stop
 
     async def slow(user, name):
         nonlocal now, most
         now += 1
         most = max(most, now)
-        await asyncio.sleep(0.01)
+        if now == 5:
+            await asyncio.sleep(0.05)  # room for a sixth that should not come
+            full.set()
+        await asyncio.wait_for(full.wait(), 30)
         now -= 1
         return await stop(user, name)
 

@@ -31,8 +31,9 @@ class Lost(DS01Spawner):
         (("fd00::5", 8888), "http://[fd00::5]:8888/user/alice/"),
         (docker.errors.DockerException("the engine is away"), KNOWN),
         (RuntimeError("no such network"), KNOWN),
+        (("", 8888), KNOWN),
     ],
-    ids=["ipv4", "ipv6", "engine", "network"],
+    ids=["ipv4", "ipv6", "engine", "network", "none"],
 )
 async def test_the_engine_knows_where_and_else_the_hub_keeps_what_it_had(answer, url):
     spawner = Lost()
