@@ -29,6 +29,8 @@ from .pulling import Layers, Pulled
 T = TypeVar("T")
 QUICK_S = 20
 """Seconds one question to the engine may take."""
+REMOVES_S = 300
+"""Seconds one removal may take: the last tag of a large image takes all its files along."""
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm"}
 
 
@@ -167,9 +169,13 @@ class Images:
 
     def remove(self, reference: str) -> None:
         """Remove a tag, and the image with its last tag. Gone already is success; in use is not."""
-        with suppress(ImageMissing), asking(f"removing {reference}"):
-            self.client().remove_image(reference, force=False, noprune=False)
-        self.changes += 1
+        client = self._new_client(REMOVES_S)
+        try:
+            with suppress(ImageMissing), asking(f"removing {reference}"):
+                client.remove_image(reference, force=False, noprune=False)
+        finally:
+            client.close()
+            self.changes += 1  # also where nothing is known: it may be gone
 
     def pull(self, reference: str, progress: Callable[[Pulled], None] = lambda _: None) -> ImageFacts:
         """Pull an image, telling ``progress`` at each message how far it is."""
