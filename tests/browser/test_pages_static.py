@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import pytest
 from hubpages import AXE, NOW, ORIGIN, hub_page, launch_page, person, serve, spawner
 from page_samples import hostile, sample
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, Route, expect, sync_playwright
 
 from ds01spawner.idle.model import Decision, Ground, Memory
 from ds01spawner.options import LaunchOptions
@@ -289,6 +289,37 @@ def test_a_step_that_not_every_start_has_gets_its_row_when_it_happens(browser: B
     ]  # fmt: skip
     assert page.locator('[data-step="fetch"]').get_attribute("data-state") == "done"
     assert page.locator('[data-step="fetch"] [data-text]').inner_text() == "Cloned"
+    context.close()
+
+
+@pytest.mark.parametrize("event", ["ready", "failed"])
+@pytest.mark.parametrize("cancelled", [True, False])
+def test_what_the_start_does_while_it_is_cancelled_takes_nobody_off_the_page(
+    browser: Browser, event: str, cancelled: bool
+) -> None:
+    context = browser.new_context()
+    page = context.new_page()
+    serve(page, PAGES)
+    held: dict[str, list[Route]] = {"progress": [], "server": []}
+    page.route("**/hub/api/progress", lambda r: held["progress"].append(r))
+    page.route("**/hub/api/users/*/server", lambda r: held["server"].append(r))
+    page.route("**/hub/api/users/alice", lambda r: r.fulfill(json={"servers": {}}))
+    page.route("**/hub/spawn/alice", lambda r: r.fulfill(body="<h1>Start a session</h1>"))
+    page.goto(ORIGIN + "/pending")
+    page.evaluate("window.first = true")
+    page.get_by_role("button", name="Cancel").click()
+    stream = f"data: {json.dumps({'progress': 100, 'message': 'so it is', event: True})}\n\n"
+    held["progress"][0].fulfill(body=stream, content_type="text/event-stream")
+    expect(page.locator("#progress-message")).to_have_text("so it is")
+    page.wait_for_timeout(1500)
+    assert page.evaluate("window.first")
+    if cancelled:
+        held["server"][0].fulfill(status=204)
+        expect(page.get_by_role("heading", name="Start a session")).to_be_visible()
+    else:
+        held["server"][0].fulfill(status=503, json={"message": "the hub is stopping"})
+        expect(page.locator("[data-ds01-status]")).to_contain_text("the hub is stopping")
+        page.wait_for_function("!window.first")  # now the page goes where the start went
     context.close()
 
 

@@ -131,8 +131,9 @@
     const [, user, name] = stop.match(/^(.*\/users\/[^/]+)\/server(?:s\/(.*))?$/);
     for (let tries = 0; tries < 90; tries += 1) {
       await new Promise((resolve) => window.setTimeout(resolve, tries < 4 ? 500 : 1000));
-      const answer = await fetch(user, { headers: { "X-XSRFToken": window.jhdata.xsrf_token } });
-      if (!answer.ok) continue;
+      const headers = { "X-XSRFToken": window.jhdata.xsrf_token };
+      const answer = await fetch(user, { headers }).catch(() => null); // it is asked for already: ask again
+      if (!answer || !answer.ok) continue;
       const server = ((await answer.json()).servers || {})[decodeURIComponent(name || "")];
       if (!server || !(server.pending || server.ready)) return;
     }
