@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from playwright.sync_api import Browser, Error, Locator, Page, expect
+from playwright.sync_api import Browser, Error, Locator, Page, Request, expect
 
 from .running_hub import PASSWORD, RunningHub
 
@@ -23,6 +23,9 @@ ARGUMENTS = [
 ]
 PATIENCE_MS = 45_000
 """For what waits for a container or for JupyterLab on a busy machine."""
+CUT_OFF = "ERR_NETWORK_CHANGED"
+"""Chromium gives up whatever it just loads when the network device of a new container gets its address, a
+second or two after that has started: JupyterLab is in the middle of loading then."""
 expect.set_options(timeout=PATIENCE_MS)
 
 
@@ -35,9 +38,21 @@ class Visitor:
         self.context = browser.new_context(**options)
         self.context.set_default_timeout(PATIENCE_MS)
         self.page: Page = self.context.new_page()
-        self.errors: list[str] = []
-        self.page.on("pageerror", lambda error: self.errors.append(str(error)))
-        self.page.on("dialog", lambda dialog: self.errors.append(f"a dialog said {dialog.message}"))
+        self._errors: list[str] = []
+        self.page.on("pageerror", lambda error: self._errors.append(str(error)))
+        self.page.on("dialog", lambda dialog: self._errors.append(f"a dialog said {dialog.message}"))
+        self._cut_off: list[str] = []
+        self.page.on("requestfailed", self._failed)
+
+    def _failed(self, request: Request) -> None:
+        if request.failure and CUT_OFF in request.failure:
+            self._cut_off.append(request.url)
+
+    @property
+    def errors(self) -> list[str]:
+        """What went wrong in the page's scripts, but for what follows from requests that were cut off."""
+        cut_off = [*self._cut_off, "Failed to fetch"] if self._cut_off else []
+        return [error for error in self._errors if not any(sign in error for sign in cut_off)]
 
     def log_in(self) -> Visitor:
         """Log in and be on the page that follows."""
@@ -57,7 +72,12 @@ class Visitor:
 
     def go(self, path: str) -> Page:
         """Open a path below the hub's prefix."""
-        self.page.goto(f"{self.hub.url}{path}")
+        try:
+            self.page.goto(f"{self.hub.url}{path}")
+        except Error as error:
+            if CUT_OFF not in str(error):
+                raise
+            self.page.goto(f"{self.hub.url}{path}")
         return self.page
 
     def click(self, what: str | Locator) -> None:
@@ -94,11 +114,17 @@ class Visitor:
         try:
             self.page.wait_for_url(f"**/user/{self.user}/{server + '/' if server else ''}lab**")
         except Error as error:
-            # Chromium gives up what it just loads when the engine adds a container's network device.
-            if "ERR_NETWORK_CHANGED" not in str(error):
+            if CUT_OFF not in str(error):
                 raise
             self.go(f"user/{self.user}/{server}")
-        expect(self.page.locator(".jp-LauncherCard").first).to_be_visible(timeout=PATIENCE_MS)
+        card = self.page.locator(".jp-LauncherCard[data-category='Console']").first
+        with suppress(AssertionError):
+            expect(card).to_be_visible(timeout=PATIENCE_MS / 3)
+            return
+        # JupyterLab asks for what it begins with once. Without an answer it stays half empty.
+        if self._cut_off:
+            self.page.reload()
+        expect(card).to_be_visible(timeout=PATIENCE_MS)
 
     # --- JupyterLab -------------------------------------------------------------------------------
 
