@@ -169,7 +169,7 @@ class Images:
 
     def remove(self, reference: str) -> None:
         """Remove a tag, and the image with its last tag. Gone already is success; in use is not."""
-        client = self._new_client(REMOVES_S)
+        client = self.client(REMOVES_S)
         try:
             with suppress(ImageMissing), asking(f"removing {reference}"):
                 client.remove_image(reference, force=False, noprune=False)

@@ -44,8 +44,11 @@ def test_cancel_while_it_starts(hub, visit, sessions_of):
     expect(bob.page.get_by_role("heading", name="Starting your session")).to_be_visible()
     expect(bob.page.locator('[data-step="container"]')).to_have_attribute("data-state", "done")
     expect(bob.page.locator('[data-step="jupyter"]')).not_to_have_attribute("data-state", "done")
+    went = []
+    bob.page.on("request", lambda r: went.append(r.url) if r.is_navigation_request() else None)
     bob.page.get_by_role("button", name="Cancel").click()
     expect(bob.start_button).to_be_visible()
+    assert [url.removeprefix(hub.url) for url in went] == ["hub/spawn/bob"]  # straight to the form
     assert sessions_of("bob") == []
     assert not hub.server("bob").get("pending")
     assert bob.chosen()["environment"] == "hangs"

@@ -323,6 +323,32 @@ def test_what_the_start_does_while_it_is_cancelled_takes_nobody_off_the_page(
     context.close()
 
 
+def test_nothing_is_called_retired_that_the_hub_does_not_say_has_ended(browser: Browser) -> None:
+    context = browser.new_context()
+    page = context.new_page()
+    serve(page, PAGES)
+    page.clock.install()
+    asked: list[str] = []
+
+    def away(route: Route) -> None:
+        asked.append(route.request.url)
+        route.abort("connectionrefused")
+
+    page.route("**/hub/api/users/*/server", lambda r: r.fulfill(status=202))
+    page.route("**/hub/api/users/alice", away)
+    page.goto(ORIGIN + "/pending")
+    button, status = page.get_by_role("button", name="Cancel"), page.locator("[data-ds01-status]")
+    button.click()
+    for _ in range(150):
+        page.clock.run_for(1000)
+        if button.is_enabled():
+            break
+    assert len(asked) > 10
+    expect(status).to_contain_text("the hub has not said yet that it has")
+    assert page.url == ORIGIN + "/pending"
+    context.close()
+
+
 def test_without_javascript_the_steps_so_far_are_shown(browser: Browser) -> None:
     page = open_page(browser, "/pending-turn", 375, "light", javascript=False)
     states = {

@@ -50,9 +50,8 @@ class Visitor:
 
     @property
     def errors(self) -> list[str]:
-        """What went wrong in the page's scripts, but for what follows from requests that were cut off."""
-        cut_off = [*self._cut_off, "Failed to fetch"] if self._cut_off else []
-        return [error for error in self._errors if not any(sign in error for sign in cut_off)]
+        """What went wrong in the page's scripts, but for what names a request that was cut off."""
+        return [error for error in self._errors if not any(url in error for url in self._cut_off)]
 
     def log_in(self) -> Visitor:
         """Log in and be on the page that follows."""

@@ -126,17 +126,24 @@
     beginnings(form, typed);
   };
 
-  // Wait until the hub no longer lists the server whose API address is given, at most a minute and a half.
+  // Wait until the hub no longer lists the server whose API address is given, at most a minute and a half;
+  // whether it said so.
   const gone = async (stop) => {
     const [, user, name] = stop.match(/^(.*\/users\/[^/]+)\/server(?:s\/(.*))?$/);
-    for (let tries = 0; tries < 90; tries += 1) {
+    const until = performance.now() + 90000;
+    for (let tries = 0; performance.now() < until; tries += 1) {
       await new Promise((resolve) => window.setTimeout(resolve, tries < 4 ? 500 : 1000));
-      const headers = { "X-XSRFToken": window.jhdata.xsrf_token };
-      const answer = await fetch(user, { headers }).catch(() => null); // it is asked for already: ask again
-      if (!answer || !answer.ok) continue;
-      const server = ((await answer.json()).servers || {})[decodeURIComponent(name || "")];
-      if (!server || !(server.pending || server.ready)) return;
+      try {
+        const headers = { "X-XSRFToken": window.jhdata.xsrf_token };
+        const answer = await fetch(user, { headers, signal: AbortSignal.timeout(10000) });
+        if (!answer.ok) continue;
+        const server = ((await answer.json()).servers || {})[decodeURIComponent(name || "")];
+        if (!server || !(server.pending || server.ready)) return true;
+      } catch {
+        // The hub is away or slow. It was told already, so all there is to do is to ask again.
+      }
     }
+    return false;
   };
 
   const retire = () => {
@@ -161,9 +168,13 @@
         });
         if (!answer.ok) throw new Error((await answer.json()).message || answer.statusText);
         if (status) status.textContent = "Its programs are being asked to end…";
-        await gone(button.dataset.ds01Stop);
-        if (status) status.textContent = "Retired. Your files are kept.";
-        window.location.assign(button.dataset.ds01Then || window.location.href);
+        if (await gone(button.dataset.ds01Stop)) {
+          if (status) status.textContent = "Retired. Your files are kept.";
+          window.location.assign(button.dataset.ds01Then || window.location.href);
+          return;
+        }
+        if (status) status.textContent = "It was asked to end, but the hub has not said yet that it has. Your files are kept. Reload the page in a minute.";
+        button.disabled = false;
       } catch (error) {
         if (status) status.textContent = `It could not be retired: ${error.message}`;
         button.disabled = false;
