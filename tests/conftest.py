@@ -17,6 +17,7 @@ from pathlib import Path
 import docker
 import pytest
 from docker.errors import APIError, DockerException, NotFound
+from hypothesis import HealthCheck, settings
 
 ROOT = Path(__file__).resolve().parent.parent
 HUB_LABEL = "ds01.hub"
@@ -24,6 +25,12 @@ RUN_PREFIX = f"test-{os.getpid()}-"
 TIERS = ("engine", "hub", "browser")
 LAB_IMAGE = os.environ.get("DS01_LAB_IMAGE") or "ds01/lab:latest"
 BUSYBOX_IMAGE = "ds01/test-busybox:latest"
+
+# A busy machine makes every example slow, which says nothing about the code: no deadlines by the wall clock.
+# `nightly` draws ten times as many examples of every property that does not set its own number.
+settings.register_profile("default", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("nightly", settings.get_profile("default"), max_examples=1000)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
 # Tools that `make` installed for this checkout (configurable-http-proxy).
 os.environ["PATH"] = f"{ROOT / '.cache/node/node_modules/.bin'}{os.pathsep}{os.environ['PATH']}"
