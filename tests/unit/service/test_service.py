@@ -4,202 +4,30 @@ from __future__ import annotations
 
 import json
 import re
-from datetime import datetime, timedelta, timezone
-from types import SimpleNamespace
-from urllib.parse import urlencode
+from datetime import timedelta
 
 import pytest
-from jupyterhub.services.auth import HubOAuth
-from tornado import web
-from tornado.httpclient import AsyncHTTPClient, HTTPRequest
-from tornado.httpserver import HTTPServer
-from tornado.testing import bind_unused_port
+from support.service_world import NOW, POLICY, PREFIX, SECRET, cookie, make_world, serving
 
-from ds01spawner.engines.docker.ledger import LedgerSnapshot, SessionRecord
 from ds01spawner.errors import EngineError
 from ds01spawner.idle.state import IdleFiles
-from ds01spawner.labels import SessionLabels
 from ds01spawner.pages import keys
-from ds01spawner.placement.model import Holding
-from ds01spawner.policy.resolve import Person
-from ds01spawner.service.app import make_app
-from ds01spawner.service.base import PersonHandler
-from ds01spawner.service.context import Context, Urls, make_templates
-from ds01spawner.service.hubapi import HubError
-from ds01spawner.service.snapshot import Snapshots
-from ds01spawner.settings import Settings
-from ds01spawner.site import Site
 from ds01spawner.store import SessionRecord as Kept
 
-NOW = datetime(2026, 3, 3, 14, 0, tzinfo=timezone.utc)
-PREFIX = "/x/services/ds01/"
-SECRET = b"k" * 32
-COOKIE_SECRET = "c" * 64
-GPUS = """\
-version: 1
-cards:
-  - {name: NVIDIA A100-SXM4-80GB, memory: 80g, mig: [3g.40gb, 2g.20gb, 1g.10gb, 1g.10gb]}
-"""
-POLICY = "version: 1\ndefaults: {idle: {keep_alive: {per_session: 4h, per_day: 8h}}}\n"
-
-
-class PlayedHub:
-    """The hub's API: who people are, and what it was told to do."""
-
-    def __init__(self):
-        self.people = {
-            "alice": Person("alice", frozenset({"students"})),
-            "bob": Person("bob"),
-            "root": Person("root", admin=True),
-        }
-        self.servers = {
-            "alice": {"": {"ready": True, "user_options": {"project": "thesis", "gpu": "1g.10gb"}}}
-        }
-        self.stopped = []
-        self.down = False
-
-    async def person(self, name, max_age=0):
-        if self.down:
-            raise HubError(0, "the hub did not answer")
-        return self.people[name]
-
-    async def model(self, name, max_age=0):
-        return {"name": name, "servers": self.servers.get(name, {})}
-
-    async def stop(self, user, server):
-        self.stopped.append((user, server))
-        self.servers.get(user, {}).pop(server, None)
-
-
-class PlayedLedger:
-    """The engine's list of sessions; counts how often it is asked."""
-
-    def __init__(self):
-        self.sessions, self.holdings, self.reads, self.error = [], [], 0, None
-
-    def add(self, user, session, server="", uuids=(), project="thesis"):
-        labels = SessionLabels(
-            user, server, project, "hub", session, "sha256:1", "lab", tuple(uuids), 1 / 7, NOW.isoformat()
-        )
-        self.sessions.append(SessionRecord(labels, "c" + session, session, "running", "Up", NOW.isoformat()))
-        self.holdings += [
-            Holding(u, f"{labels.address}", "session", user=user, session=session) for u in uuids
-        ]
-
-    def read(self, *_):
-        self.reads += 1
-        if self.error:
-            raise self.error
-        return LedgerSnapshot(tuple(self.holdings), tuple(self.sessions), ())
+__all__ = ["NOW", "PREFIX", "call", "cookie", "world"]
 
 
 @pytest.fixture
 def world(tmp_path, monkeypatch):
-    """A service on a free port; people log in with their name as token."""
-    inventory = tmp_path / "gpus.yaml"
-    inventory.write_text(GPUS)
-    policy = tmp_path / "policy.yaml"
-    policy.write_text(POLICY)
-    settings = Settings(
-        state_dir=tmp_path,
-        devices="simulated",
-        inventory=inventory,
-        workspace_root=tmp_path,
-        policy=policy,
-    )
-    site = Site.for_settings(settings.model_dump())
-    ledger, hub = PlayedLedger(), PlayedHub()
-    site.__dict__["ledger"] = ledger
-    auth = HubOAuth(
-        api_token="t",
-        api_url="http://127.0.0.1:1/hub/api",
-        oauth_client_id="service-ds01",
-        oauth_redirect_uri=f"{PREFIX}oauth_callback",
-        base_url=PREFIX,
-        hub_prefix="/x/hub/",
-        access_scopes={"access:services!service=ds01"},
-    )
-
-    async def user_for_token(token, use_cache=True, session_id="", *, sync=True):
-        if token == "prometheus":
-            return {"kind": "service", "name": token, "scopes": list(auth.access_scopes)}
-        known = token in hub.people
-        return {"kind": "user", "name": token, "scopes": list(auth.access_scopes)} if known else None
-
-    def cached(token, use_cache=True, session_id="", *, sync=True):
-        answer = user_for_token(token)
-        if not sync:
-            return answer
-        try:
-            answer.send(None)
-        except StopIteration as stop:
-            return stop.value
-        raise AssertionError("it waited")
-
-    monkeypatch.setattr(auth, "user_for_token", cached, raising=True)
-    monkeypatch.setattr(PersonHandler, "_hub_auth", auth)
-    context = Context(
-        site=site,
-        hub=hub,
-        urls=Urls("/x/hub/", PREFIX),
-        secret=SECRET,
-        snapshots=Snapshots(site),
-        templates=make_templates(),
-        clock=lambda: NOW,
-    )
-    return SimpleNamespace(
-        context=context,
-        site=site,
-        ledger=ledger,
-        hub=hub,
-        auth=auth,
-        uuids=uuids_of(site),
-        store=site.store(),
-    )
-
-
-def uuids_of(site):
-    return [d.uuid for d in site.gpu().inventory.devices]
+    """A service and what stands around it."""
+    return make_world(tmp_path, monkeypatch)
 
 
 @pytest.fixture
 async def call(world):
     """``await call(path, …)``: one request to the service."""
-    socket, port = bind_unused_port()
-    server = HTTPServer(make_app(world.context, cookie_secret=COOKIE_SECRET))
-    server.add_sockets([socket])
-
-    async def request(path, who="", method="GET", body=None, headers=None, form=None):
-        given = dict(headers or {})
-        if who:
-            given["Authorization"] = f"token {who}"
-        if form is not None:
-            body = urlencode(form)
-        elif body is not None:
-            body = json.dumps(body)
-        answer = await AsyncHTTPClient().fetch(
-            HTTPRequest(
-                f"http://127.0.0.1:{port}{PREFIX}{path}",
-                method=method,
-                headers=given,
-                body=body,
-                allow_nonstandard_methods=True,
-                follow_redirects=False,
-            ),
-            raise_error=False,
-        )
-        answer.text = answer.body.decode() if answer.body else ""
-        return answer
-
-    yield request
-    server.stop()
-    await server.close_all_connections()
-
-
-def cookie(who):
-    """The login cookie of a browser."""
-    value = web.create_signed_value(COOKIE_SECRET, "service-ds01", who).decode()
-    return {"Cookie": f"service-ds01={value}", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Site": "same-origin"}
+    async with serving(world) as client:
+        yield client
 
 
 PAGES = ["", "gpus", "usage", "start", "retire", "admin"]
