@@ -1,0 +1,47 @@
+"""What is wrong with a site, why it matters and what mends it. Reads everything, changes nothing.
+
+Each area is a function from the settings to findings; an area that cannot be looked at is itself a
+finding, so one broken part never hides the others. Blocking.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import asdict
+from typing import Any
+
+from ..engines.docker.findings import Finding
+from ..errors import DS01Error
+from ..settings import Settings
+from .basics import check_policy, check_settings, check_store
+from .engine import check_devices, check_engine
+from .images import check_images
+from .sessions import check_sessions
+from .storage import check_disk
+
+
+def diagnose(settings: Settings, areas: Iterable[str]) -> list[dict[str, Any]]:
+    """Findings of the chosen areas, as JSON-able rows in the order of `AREAS`."""
+    chosen, rows = set(areas), []
+    for area, look in AREAS.items():
+        if area not in chosen:
+            continue
+        try:
+            found = list(look(settings))
+        except DS01Error as error:
+            found = [Finding("error", f"it cannot be checked: {error}")]
+        rows += [{"area": area, **asdict(f)} for f in found]
+    return rows
+
+
+AREAS: dict[str, Callable[[Settings], Iterable[Finding]]] = {
+    "settings": check_settings,
+    "policy": check_policy,
+    "engine": check_engine,
+    "gpus": check_devices,
+    "store": check_store,
+    "disk": check_disk,
+    "images": check_images,
+    "sessions": check_sessions,
+}
+"""What can be looked at, in the order it is shown."""
