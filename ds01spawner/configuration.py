@@ -18,6 +18,7 @@ from docker.utils import kwargs_from_env
 from jupyterhub.app import JupyterHub
 from traitlets.config import Config
 
+from .core import parent
 from .engines.docker.network import ensure_network
 from .errors import EngineError
 from .images.course import TEACH_SCOPE
@@ -181,6 +182,7 @@ def _environment(settings: Settings) -> dict[str, str]:
     return {
         "DS01_STATE_DIR": str(settings.state_dir.resolve()),
         "PATH": os.environ.get("PATH", ""),
+        **parent.variable(),
         # Where the driver's library is found, on a machine that does not have it in the usual place.
         **{k: v for k, v in os.environ.items() if k.startswith("DOCKER_") or k == "LD_LIBRARY_PATH"},
     }

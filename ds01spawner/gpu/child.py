@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 import time
 from typing import Any
@@ -23,6 +24,9 @@ FUNCTION_NOT_FOUND = 13
 NO_MODULE = -1
 NOT_NVIDIA_ML_PY = -2
 
+LONGEST_S = 30
+"""Seconds after which the kernel ends this process, twice what the product waits; where the product was
+killed meanwhile, nothing else would."""
 ATTEMPTS = 8
 """How often the layout is read before giving up on two readings that agree."""
 GPM_WINDOW = 0.12
@@ -310,6 +314,7 @@ def read(activity: bool) -> dict[str, Any]:
 
 def main() -> None:
     """Print the document; ``--activity`` adds the load of slices, which takes a little longer."""
+    signal.alarm(LONGEST_S)
     # This file's own folder must not answer for modules of the standard library.
     here = os.path.dirname(os.path.abspath(__file__))
     sys.path[:] = [p for p in sys.path if os.path.abspath(p or ".") != here]

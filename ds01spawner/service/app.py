@@ -20,8 +20,8 @@ from jupyterhub.utils import url_path_join
 from tornado import web
 from tornado.httpserver import HTTPServer
 
+from ..core.onlyone import Holder, only_one
 from ..pages.keys import load_secret
-from ..parent import until_orphaned
 from ..settings import Settings, load_settings
 from ..site import Site
 from .base import ApiHandler
@@ -49,6 +49,9 @@ MODULES = (
 )
 """Modules of `handlers` with ``routes()``. One may also have ``NAV`` (path and title of its pages), and
 ``start(context)`` and ``stop(context)`` for what it runs beside its handlers."""
+
+LOCK = "service.lock"
+"""In the state folder; who holds it has the service's port."""
 
 log = logging.getLogger(__name__)
 
@@ -120,14 +123,20 @@ def make_context(settings: Settings, env: dict[str, str]) -> Context:
     )
 
 
-async def serve(env: dict[str, str]) -> None:
+async def serve(settings: Settings, env: dict[str, str]) -> None:
     """Run until the process is told to end."""
-    context = make_context(load_settings(), env)
+    context = make_context(settings, env)
     secure = env.get("JUPYTERHUB_PUBLIC_URL", "").startswith("https://")
     app = make_app(context, **({"xsrf_cookie_kwargs": {"secure": True}} if secure else {}))
     address = urlsplit(env["JUPYTERHUB_SERVICE_URL"])
     server = HTTPServer(app, xheaders=True, max_body_size=2 * 1024 * 1024)
-    server.listen(address.port or 80, address.hostname or "127.0.0.1")
+    try:
+        server.listen(address.port or 80, address.hostname or "127.0.0.1")
+    except OSError as error:
+        raise SystemExit(
+            f"The service cannot listen at {env['JUPYTERHUB_SERVICE_URL']} ({error.strerror}): end the "
+            "program that does, or set DS01_SERVICE_PORT to a port that is free and start the hub again."
+        ) from error
     log.info("Serving %s at %s", context.urls.service, env["JUPYTERHUB_SERVICE_URL"])
     for area in app.settings["ds01_areas"]:
         if hasattr(area, "start"):
@@ -135,12 +144,9 @@ async def serve(env: dict[str, str]) -> None:
     over = asyncio.Event()
     for signal_number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(signal_number, over.set)
-    orphaned = asyncio.create_task(until_orphaned(env))
-    orphaned.add_done_callback(lambda _: over.set())
     try:
         await over.wait()
     finally:
-        orphaned.cancel()
         for area in app.settings["ds01_areas"]:
             if hasattr(area, "stop"):
                 await area.stop(context)
@@ -158,8 +164,9 @@ def main() -> None:
         raise SystemExit(
             f"The hub starts this service and tells it {', '.join(missing)}; see ds01spawner.configure."
         )
-    with suppress(KeyboardInterrupt):
-        asyncio.run(serve(dict(os.environ)))
+    settings = load_settings()
+    with suppress(KeyboardInterrupt), only_one(settings.state_dir / LOCK, Holder.this(settings.hub_id)):
+        asyncio.run(serve(settings, dict(os.environ)))
 
 
 def _version() -> str:
