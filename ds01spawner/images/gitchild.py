@@ -12,6 +12,7 @@ import importlib
 import json
 import os
 import resource
+import signal
 import stat
 import sys
 import time
@@ -46,10 +47,26 @@ BUSY = (
 CHECKSUM = 20
 """Bytes at the end of an index."""
 MEMORY, FILE_SIZE, CPU_S = 2**30, 256 * 2**20, 20
+TIME_S = 15
 
 
 class Left(Exception):
     """The file stays uncommitted; the message says why."""
+
+
+def only_plain_files(event: str, args: tuple[object, ...]) -> None:
+    """An audit hook: whatever is opened from now on is a file, a folder, or not there.
+
+    Opening a pipe waits for its other end, and a repository may have one anywhere.
+    """
+    if event != "open" or not isinstance(args[0], str | bytes):
+        return
+    try:
+        mode = os.stat(args[0]).st_mode
+    except OSError:
+        return
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise Left("a file of its repository is no plain file")
 
 
 def lock_in(folder: int, uid: int, gid: int) -> None:
@@ -193,6 +210,8 @@ def main() -> None:
         importlib.import_module(name)
     try:
         lock_in(job["folder"], job["uid"], job["gid"])
+        sys.addaudithook(only_plain_files)
+        signal.alarm(TIME_S)
         done = commit(job["name"], job["content"].encode(), job["person"], job["message"])
         answer = {"commit": done, "reason": ""}
     except Left as left:

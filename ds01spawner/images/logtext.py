@@ -9,13 +9,15 @@ from collections.abc import Iterable
 HEAD, TAIL = 400, 2000
 """Lines of a log that are kept: the first, where the base is, and the last, where the fault is."""
 MAX_LINE = 2000
+MAX_RAW = 16 * MAX_LINE
+"""Characters of a line that are looked at: a progress bar is one line for hours, and its end counts."""
 MASK = "•••"
 
 _COLOUR = re.compile(r"\x1b\[([0-9;]*)m")
 _ESCAPE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\-_])")
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1a\x1c-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 _SECRETS = (
-    (re.compile(r"(?i)\b([a-z][a-z0-9+.-]*://)[^\s/@:]*(?::[^\s/@]*)?@"), rf"\1{MASK}@"),
+    (re.compile(r"(?i)\b([a-z][a-z0-9+.-]{0,30}://)[^\s/@:]*(?::[^\s/@]*)?@"), rf"\1{MASK}@"),
     (
         re.compile(
             r"\b(?:gh[pousr]_[A-Za-z0-9]{20,}|github_pat_\w{20,}|glpat-[\w-]{16,}|hf_[A-Za-z0-9]{20,})"
@@ -25,11 +27,11 @@ _SECRETS = (
     (re.compile(r"\b(?:AKIA|ASIA)[A-Z0-9]{16}\b|\bsk-[A-Za-z0-9_-]{20,}"), MASK),
     (
         re.compile(
-            r"(?i)\b(\w*(?:password|passwd|secret|token|api_?key)\w*\s*[=:](?!=)\s*)(?!\s)[^\s\"']{4,}"
+            r"(?i)\b(\w{0,40}(?:password|passwd|secret|token|api_?key)\w{0,40}\s{0,9}[=:](?!=)\s{0,9})(?!\s)[^\s\"']{4,}"
         ),
         rf"\1{MASK}",
     ),
-    (re.compile(r"(?i)(authorization:\s*\w+\s+)\S+"), rf"\1{MASK}"),
+    (re.compile(r"(?i)(authorization:\s{0,9}\w{1,40}\s{1,9})\S+"), rf"\1{MASK}"),
 )
 
 
@@ -50,7 +52,7 @@ class Masker:
 
 def clean(line: str) -> str:
     """One line fit for a log: the last state of a progress bar, colours kept, everything else plain."""
-    line = line.rstrip("\r\n").rsplit("\r", 1)[-1]
+    line = line[-MAX_RAW:].rstrip("\r\n").rsplit("\r", 1)[-1]
     pieces = _COLOUR.split(line)
     text = ""
     for index, piece in enumerate(pieces):
@@ -71,7 +73,7 @@ class Lines:
         """The lines that ``chunk`` completes."""
         *lines, self._rest = (self._rest + chunk).split("\n")
         if len(self._rest) > 4 * MAX_LINE:
-            self._rest = self._rest.rsplit("\r", 1)[-1][-4 * MAX_LINE :]
+            self._rest = self._rest[-MAX_RAW:].rsplit("\r", 1)[-1][-4 * MAX_LINE :]
         return [self._mask(clean(line)) for line in lines]
 
     def end(self) -> list[str]:

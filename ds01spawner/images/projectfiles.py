@@ -13,22 +13,22 @@ import stat
 import tarfile
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
-from docker.utils.build import PatternMatcher
-
 from ..errors import DS01Error
+from . import ignore as ignoring
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 MAX_TEXT = 512 * 1024
 MAX_FILES = 200_000
 MAX_DEPTH = 64
-MAX_PATTERNS = 500
+MAX_SEEN = 1_000_000
+"""Names looked at, those a ``.dockerignore`` leaves out included."""
 
 
 class ProjectFileError(DS01Error):
@@ -110,22 +110,30 @@ class ProjectFiles:
                     os.unlink(temporary, dir_fd=folder)
                 raise
 
-    def pack(self, max_bytes: int, extra: dict[str, bytes], ignore: str = "") -> Context:
+    def pack(
+        self,
+        max_bytes: int,
+        extra: dict[str, bytes],
+        ignore: str = "",
+        still_wanted: Callable[[], None] = lambda: None,
+    ) -> Context:
         """The folder as a tar stream, ``extra`` files last (they win); `ProjectFileError` when too large.
 
-        ``ignore`` is the text of the ``.dockerignore``.
+        ``ignore`` is the text of the ``.dockerignore``; ``still_wanted`` is asked before each folder and
+        raises what ends it.
         """
-        patterns = [p for p in (line.strip() for line in ignore.splitlines()) if p and not p.startswith("#")]
-        if len(patterns) > MAX_PATTERNS or any(len(p) > 200 or p.count("*") > 8 for p in patterns):
-            raise ProjectFileError(".dockerignore has too many or too long patterns")
+        try:
+            patterns = ignoring.parse(ignore)
+        except ignoring.BadPattern as error:
+            raise ProjectFileError(f".dockerignore: {error}") from None
         spool = tempfile.SpooledTemporaryFile(max_size=8 * 1024 * 1024)  # noqa: SIM115 (the caller closes it)
-        packer = _Packer(self, max_bytes, patterns, Context(spool))
+        packer = _Packer(self, max_bytes, patterns, Context(spool), still_wanted)
         try:
             with (
                 tarfile.open(fileobj=spool, mode="w", format=tarfile.PAX_FORMAT) as tar,
                 self.folder() as top,
             ):
-                packer.add_folder(tar, top, "", 0)
+                packer.add_folder(tar, top, "", 0, patterns.start)
                 for name, content in extra.items():
                     add_bytes(tar, name, content)
         except BaseException:
@@ -197,29 +205,47 @@ def leads_outside(path: str, target: str) -> bool:
 
 
 class _Packer:
-    def __init__(self, files: ProjectFiles, max_bytes: int, patterns: list[str], context: Context) -> None:
+    def __init__(
+        self,
+        files: ProjectFiles,
+        max_bytes: int,
+        patterns: ignoring.Ignore,
+        context: Context,
+        still_wanted: Callable[[], None],
+    ) -> None:
         self.files = files
         self.max_bytes = max_bytes
-        self.matcher = PatternMatcher(patterns) if patterns else None
-        self.exceptions = any(p.startswith("!") for p in patterns)
+        self.patterns = patterns
         self.context = context
+        self.still_wanted = still_wanted
+        self.seen = 0
 
-    def add_folder(self, tar: tarfile.TarFile, folder: int, prefix: str, depth: int) -> None:
+    def add_folder(
+        self, tar: tarfile.TarFile, folder: int, prefix: str, depth: int, state: ignoring.State
+    ) -> None:
+        self.still_wanted()
         if depth > MAX_DEPTH:
             raise ProjectFileError(f"{prefix} is nested more than {MAX_DEPTH} folders deep")
+        names = []
         with os.scandir(folder) as entries:
-            names = sorted(entry.name for entry in entries)
-        for name in names:
-            self._add(tar, folder, name, f"{prefix}{name}", depth)
+            for entry in entries:
+                names.append(entry.name)
+                self.seen += 1
+                if self.seen > MAX_SEEN:
+                    raise ProjectFileError(f"the project has more than {MAX_SEEN} files")
+        for name in sorted(names):
+            self._add(tar, folder, name, f"{prefix}{name}", depth, self.patterns.below(state, name))
 
-    def _add(self, tar: tarfile.TarFile, folder: int, name: str, path: str, depth: int) -> None:
-        ignored = self.matcher is not None and self.matcher.matches(path)
+    def _add(
+        self, tar: tarfile.TarFile, folder: int, name: str, path: str, depth: int, state: ignoring.State
+    ) -> None:
+        ignored = self.patterns.ignored(state)
         try:
             status = os.stat(name, dir_fd=folder, follow_symlinks=False)
             if stat.S_ISDIR(status.st_mode):
-                if ignored and not self.exceptions:
+                if ignored and not self.patterns.takes_back:
                     return
-                self._add_directory(tar, folder, name, path, depth, ignored)
+                self._add_directory(tar, folder, name, path, depth, state)
             elif ignored:
                 return
             elif stat.S_ISLNK(status.st_mode):
@@ -230,19 +256,19 @@ class _Packer:
             return  # it went while we were reading: as if it had never been there
 
     def _add_directory(
-        self, tar: tarfile.TarFile, folder: int, name: str, path: str, depth: int, ignored: bool
+        self, tar: tarfile.TarFile, folder: int, name: str, path: str, depth: int, state: ignoring.State
     ) -> None:
         below = os.open(name, _DIRECTORY, dir_fd=folder)
         try:
             if not self.files.readable(os.fstat(below)):
                 self.context.unreadable.add(path)
                 return
-            if not ignored:
+            if not self.patterns.ignored(state):
                 info = tarfile.TarInfo(path)
                 info.type, info.mode = tarfile.DIRTYPE, 0o755
                 self._count(path, 0)
                 tar.addfile(info)
-            self.add_folder(tar, below, f"{path}/", depth + 1)
+            self.add_folder(tar, below, f"{path}/", depth + 1, state)
         finally:
             os.close(below)
 

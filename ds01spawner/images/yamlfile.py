@@ -6,6 +6,9 @@ repeated keys are refused: the first can blow a small file up to gigabytes, the 
 
 from __future__ import annotations
 
+import errno
+import os
+import stat
 from collections.abc import Hashable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +21,10 @@ from pydantic_core import ErrorDetails
 from ..errors import DS01Error, Problem
 
 MAX_BYTES = 256 * 1024
+MAX_DEPTH = 24
+MAX_NODES = 10_000
+MAX_PLAIN = 2000
+"""Characters of a value without quotes: what such a value means (a number, a time) is found by its signs."""
 
 Model = TypeVar("Model", bound=BaseModel)
 Loc = tuple[str | int, ...]
@@ -50,14 +57,7 @@ class Document:
         return Problem(self.name, self.line(loc), ".".join(str(p) for p in loc), message)
 
 
-class _Loader(yaml.SafeLoader):
-    """SafeLoader that refuses aliases."""
-
-    def compose_node(self, parent: Any, index: Any) -> Any:
-        if self.check_event(yaml.AliasEvent):
-            event = self.peek_event()  # type: ignore[no-untyped-call]
-            raise yaml.MarkedYAMLError(problem="aliases are not allowed", problem_mark=event.start_mark)
-        return super().compose_node(parent, index)
+_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 def parse(text: str, name: str) -> Document:
@@ -67,6 +67,7 @@ def parse(text: str, name: str) -> Document:
     lines: dict[Loc, int] = {}
     problems: list[Problem] = []
     try:
+        _bounded(text)
         loader = _Loader(text)
         try:
             node = loader.get_single_node()
@@ -77,15 +78,41 @@ def parse(text: str, name: str) -> Document:
             loader.dispose()
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        raise FileProblems(
-            [Problem(name, mark.line + 1 if mark else 0, "", f"not valid YAML: {error.problem}")]
-        ) from None
+        problem = error.problem or error.context
+        at = min(mark.line, text.count("\n")) + 1 if mark else 0  # an end too early is after the last line
+        raise FileProblems([Problem(name, at, "", f"not valid YAML: {problem}")]) from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         line = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise FileProblems([Problem(name, 0, "", f"not valid YAML: {line}")]) from None
     if problems:
         raise FileProblems(problems)
     return Document(name, data, lines)
+
+
+def _bounded(text: str) -> None:
+    """Refuse what would take long to read, from the parser's events alone, which take next to nothing.
+
+    Brackets in brackets take the square of their number, a number in base 60 the square of its digits.
+    """
+    depth = count = 0
+    for event in yaml.parse(text, Loader=_Loader):
+        why = ""
+        count += isinstance(event, yaml.NodeEvent)
+        if isinstance(event, yaml.AliasEvent):
+            why = "aliases are not allowed"
+        elif isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+        elif isinstance(event, yaml.ScalarEvent) and event.style is None and len(event.value) > MAX_PLAIN:
+            why = f"a value of more than {MAX_PLAIN} characters must stand in quotes or after a `|`"
+        if depth > MAX_DEPTH:
+            why = f"it is nested more than {MAX_DEPTH} levels deep"
+        elif count > MAX_NODES:
+            why = f"it has more than {MAX_NODES} values"
+        if why:
+            mark: Any = event.start_mark
+            raise yaml.MarkedYAMLError(problem=why, problem_mark=mark)
 
 
 def _walk(node: yaml.Node, loc: Loc, lines: dict[Loc, int], problems: list[Problem], name: str) -> None:
@@ -111,13 +138,22 @@ def _walk(node: yaml.Node, loc: Loc, lines: dict[Loc, int], problems: list[Probl
 def read(path: Path) -> Document:
     """Read a YAML file; a missing or unreadable one is a `FileProblems` too."""
     try:
-        raw = path.read_bytes()
+        raw = _regular(path)
     except OSError as error:
         raise FileProblems([Problem(str(path), 0, "", f"cannot be read: {error.strerror}")]) from error
     try:
         return parse(raw.decode("utf-8"), str(path))
     except UnicodeDecodeError as error:
         raise FileProblems([Problem(str(path), 0, "", f"is not UTF-8: {error.reason}")]) from None
+
+
+def _regular(path: Path) -> bytes:
+    """The bytes of a plain file, one too many where there are too many; a pipe is never waited for."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with open(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "it is not a plain file")
+        return file.read(MAX_BYTES + 1)
 
 
 def validate(document: Document, model: type[Model]) -> Model:
