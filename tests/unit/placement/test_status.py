@@ -123,3 +123,66 @@ def test_merging_keeps_the_block_that_is_harder_to_lift():
     engine = {"a": Block("unready", "no CDI name"), "c": Block("lost", "gone")}
     expected = {"a": engine["a"], "b": mine["b"], "c": engine["c"]}
     assert merge_blocks(mine, engine) == merge_blocks(engine, mine) == expected
+
+
+def test_a_card_row_says_who_holds_the_card_and_a_sound_card_without_devices_is_not_listed():
+    inventory = Inventory(
+        "nvml",
+        (),
+        (
+            Card("GPU-7", "H100", 81559, False, "lost", "", 1),
+            Card("GPU-8", "A30", 24576, True, "ok", "", 2),
+        ),
+    )
+    other = Holding("GPU-9", "container z", "foreign")
+    holdings = held("GPU-7", kind="foreign") + held("GPU-7") + (other,)
+    assert [r.__dict__ for r in status(inventory, holdings)] == [
+        {
+            "uuid": "GPU-7",
+            "parent": None,
+            "name": "H100",
+            "profile": "full",
+            "memory_mib": 81559,
+            "equivalents": 1.0,
+            "state": "lost",
+            "holder": "container x and alice/thesis",
+            "reason": "lost",
+            "until": "",
+        }
+    ]
+
+
+def test_a_card_that_offers_devices_has_no_row_of_its_own_though_it_is_ill():
+    ill = replace(ONE, cards=(replace(ONE.cards[0], state="unready", reason="fan"),))
+    assert [(r.uuid, r.state) for r in status(ill)] == [("MIG-0-0", "unready"), ("MIG-0-1", "unready")]
+
+
+def test_a_whole_card_is_held_by_its_slices():
+    both = Inventory(
+        "simulated",
+        (replace(machine(()).devices[0], uuid="GPU-0"), replace(ONE.devices[0], parent="GPU-0")),
+        ONE.cards,
+    )
+    found = row(status(both, held("MIG-0-0")), "GPU-0")
+    assert (found.state, found.reason) == ("held", "slices of this card are in use")
+    mixed = (Holding("MIG-0-0", "process 7", "process"), *held("MIG-0-0"))
+    assert row(status(both, mixed), "MIG-0-0").reason == "in use by a process outside every container"
+
+
+def test_availability_in_full():
+    """The smallest memory, the profile's size, and the first time of those that are not free."""
+    rows = status(ONE, held("MIG-0-0", until="2026-03-02"))
+    small = replace(rows[0], uuid="MIG-9", memory_mib=40000, state="held", until="2026-03-01")
+    free = replace(rows[0], uuid="MIG-8", state="free", until="2026-01-01", reason="")
+    (taken, _) = availability([*rows, small])
+    assert taken.__dict__ == {
+        "profile": "3g.40gb",
+        "total": 2,
+        "free": 0,
+        "memory_mib": 40000,
+        "equivalents": 0.4286,
+        "reasons": {"in use by a session": 2},
+        "until": "2026-03-01",
+    }
+    assert [a.until for a in availability([*rows, free])] == ["", ""]
+    assert [a.until for a in availability(status(ONE, held("MIG-0-0")))] == ["", ""]

@@ -279,6 +279,120 @@ def test_a_plans_label_reads_back():
     assert SessionUse.from_labels(label) == SessionUse("alice", "", "t", 0.5, 1, 4.0, 8 * GIB, 512)
 
 
+# --- the edges of each rule -----------------------------------------------------------------------
+
+QUOTA_ALONE = "version: 1\ndefaults: {gpu: {max_equivalents: 1}}"
+CEILING_ALONE = "version: 1\ndefaults:\n  gpu: {max_equivalents: null}\n  aggregate: {gpu_equivalents: 1}"
+BOTH_EQUAL = "version: 1\ndefaults:\n  gpu: {max_equivalents: 1}\n  aggregate: {gpu_equivalents: 1}"
+NONE_LEFT = "version: 1\ndefaults:\n  gpu: {max_equivalents: 0}\n  aggregate: {gpu_equivalents: 0}"
+NORMAL = {"project": "a", "gpu_equivalents": 5 / 7}
+IDLE = {"project": "cpu"}
+SPARE = {"project": "b", "gpu_equivalents": 1 / 7, "preemptible": True}
+
+
+def site(text: str):
+    return resolve(parse_policy(text, Path("p.yaml")), ALICE, NOW)
+
+
+@pytest.mark.parametrize(
+    ("text", "sessions", "gpu", "holders", "rule", "most"),
+    [
+        # The quota is told where it is the smaller one or both are equal: preemptible sessions are not in it.
+        (QUOTA_ALONE, (NORMAL, SPARE, IDLE), "3g.40gb", "Your sessions use 0.71 (a 0.71).", 2, "1.00"),
+        (BOTH_EQUAL, (NORMAL, IDLE), "3g.40gb", "Your sessions use 0.71 (a 0.71).", 3, "1.00"),
+        (CEILING_ALONE, (NORMAL, SPARE, IDLE), "3g.40gb", "(a 0.71 and b 0.14)", 4, "1.00"),
+        (NONE_LEFT, (), "3g.40gb", "Your sessions use none.", 3, "0.00"),
+    ],
+)
+def test_a_quota_is_told_with_who_counts_in_it_and_whose_rule_it_is(text, sessions, gpu, holders, rule, most):
+    answer = decide({"gpu": gpu}, used(*sessions), site(text))
+    assert answer.code == "gpu-quota"
+    assert holders in answer.sentence
+    assert f"may use {most} GPU" in answer.sentence
+    assert answer.rule == f"set by defaults (p.yaml:{rule})"
+
+
+def test_a_policy_without_a_gpu_quota_leaves_no_limit():
+    assert quota_left(site("version: 1\ndefaults: {gpu: {max_equivalents: null}}"), ()) is None
+
+
+def test_whole_gpus_are_among_the_allowed_profiles_where_the_policy_lets_them():
+    both = site("version: 1\ndefaults: {gpu: {profiles: [1g.10gb], full_gpu: true}}")
+    assert decide({"gpu": "auto"}, found=both).gpu.allowed == {"1g.10gb", "full"}
+
+
+def test_memory_may_reach_the_ceiling_but_not_pass_it():
+    """Two sessions of 6 and 8 GiB beside a third of 8 under 22; one byte more is too much."""
+    text = "version: 1\ndefaults:\n  session: {memory: 8g}\n  aggregate: {memory: 22g}"
+    fits = used({"project": "a", "memory": 6 * GIB}, {"project": "b", "memory": 8 * GIB})
+    assert isinstance(decide({}, fits, site(text)), LaunchPlan)
+    over = used({"project": "a", "memory": 6 * GIB + 1}, {"project": "b", "memory": 8 * GIB})
+    answer = decide({}, over, site(text))
+    assert answer.code == "aggregate-memory"
+    assert answer.asked == "a session with 8 GiB of memory was asked for"
+
+
+def test_memory_counts_only_beside_other_sessions_and_where_it_is_bounded():
+    text = "version: 1\ndefaults:\n  session: {memory: 8g}\n  aggregate: {memory: 4g}"
+    assert decide({}, None, site(text)).memory == 4 * GIB
+    free = "version: 1\ndefaults:\n  session: {memory: null, cpus: null, pids: null}\n  aggregate: {}"
+    assert isinstance(decide({}, used({"memory": 99 * GIB}), site(free)), LaunchPlan)
+
+
+def test_a_session_whose_memory_is_unknown_counts_as_the_largest_there_may_be():
+    """Where sessions have a limit, that; where only the ceiling bounds them, what is asked for now."""
+    limited = "version: 1\ndefaults:\n  session: {memory: 2g}\n  aggregate: {memory: 3g}"
+    assert "x 2 GiB" in decide({}, used({"project": "x"}), site(limited)).sentence
+    bounded = "version: 1\ndefaults:\n  session: {memory: null}\n  aggregate: {memory: 3g}"
+    assert "x 3 GiB" in decide({}, used({"project": "x"}), site(bounded)).sentence
+
+
+def test_each_number_is_the_smaller_of_session_and_ceiling():
+    text = "version: 1\ndefaults:\n  session: {memory: 8g, cpus: 4, pids: 500, swap: 1g, shm: 16g,"
+    text += " io_weight: 300}\n  aggregate: {memory: 4g, cpus: 2, pids: 100}"
+    made = decide({"wait": True}, None, site(text))
+    assert (made.memory, made.cpus, made.pids, made.swap, made.shm) == (4 * GIB, 2.0, 100, GIB, 4 * GIB)
+    assert (made.io_weight, made.wait) == (300, True)
+
+
+def test_without_a_memory_limit_there_is_no_swap_limit_and_shm_stays():
+    text = "version: 1\ndefaults:\n  session: {memory: null, swap: 1g, shm: 16g, lifetime: null}"
+    made = decide({}, None, site(text))
+    assert (made.memory, made.swap, made.shm) == (None, None, 16 * GIB)
+    assert (made.lifetime_s, made.expires_at) == (None, None)
+
+
+def test_a_workspace_with_exactly_enough_room_is_not_full():
+    assert decide({}, Usage(workspace_free=GIB)).rescue is False
+    answer = decide({"gpu": "1g.10gb"}, Usage(workspace_free=GIB - 1))
+    assert "1 GiB must" in answer.sentence
+
+
+def test_only_what_could_not_be_checked_is_noted():
+    """Neither a session without a GPU nor a site without a budget needs the store's answer."""
+    assert decide({"gpu": "1g.10gb"}, Usage(gpu_hours=None)).notes == ()
+    budget = limits(gpu=", hours: {budget: 40, window: 7d}, when_store_down: open")
+    assert decide({}, Usage(gpu_hours=None), budget).notes == ()
+    assert decide({"gpu": "1g.10gb"}, Usage(gpu_hours=1.0), budget).notes == ()
+    assert decide({"gpu": "1g.10gb"}, Usage(gpu_hours=None), budget).notes == (
+        "your used GPU-hours cannot be read at the moment; this session starts without that check",
+    )
+
+
+def test_a_used_up_budget_without_a_known_end_promises_none():
+    answer = decide({"gpu": "1g.10gb"}, Usage(gpu_hours=41.5), limits(gpu=HOURS))
+    assert answer.when == "it changes as your older sessions leave that window"
+
+
+def test_what_a_label_says_is_read_whole():
+    label = SessionLabels("alice", "two", "t", "hub", "s1", preemptible=True, limits='{"cpus":0,"pids":0.5}')
+    use = SessionUse.from_labels(label)
+    assert (use.server, use.preemptible, use.cpus, use.pids) == ("two", True, 0.0, 0)
+    assert decide().limits_json() == (
+        '{"cpus":4.0,"memory":8589934592,"pids":512,"idle":2700,"lifetime":86400}'
+    )
+
+
 # --- nothing a person sends passes a limit ----------------------------------------------------------
 
 ANYTHING = st.recursive(

@@ -101,7 +101,18 @@ def test_the_explanation_says_what_is_replaced_and_whether_it_widens():
     memory = rows["session.memory"]
     assert (memory["value"], memory["text"], memory["widens"]) == (32 * 2**30, "32g", True)
     assert [r["text"] for r in memory["replaces"]] == ["8g", "4g", "8g"]
+    assert [r["source"] for r in memory["replaces"]] == [
+        v.source for v in resolve(POLICY, Person("alice"), NOW).trail["session.memory"][:-1]
+    ]
+    assert memory["source"] == resolve(POLICY, Person("alice"), NOW).source("session.memory")
     assert rows["gpu.profiles"]["widens"] is False
+    assert isinstance(rows["gpu.profiles"]["value"], list)
+    unlimited = Override("alice", {"session.memory": Value(None, "request 9")}, END, "paper")
+    wide = {r["key"]: r for r in resolve(POLICY, Person("alice"), NOW, (unlimited,)).explain()}
+    assert (wide["session.memory"]["widens"], wide["session.memory"]["text"]) == (True, "unlimited")
+    tight = Override("alice", {"session.memory": Value(2**20, "request 9")}, END, "paper")
+    small = {r["key"]: r for r in resolve(POLICY, Person("alice"), NOW, (tight,)).explain()}
+    assert small["session.memory"]["widens"] is False
     assert json.loads(json.dumps(list(rows.values())))
 
 
@@ -129,6 +140,22 @@ def test_without_a_file_everything_is_limited_but_what_needs_a_sites_numbers():
         ("session.ulimits.nofile", (1, 2), (1, -1), True),
         ("gpu.when_store_down", "open", "closed", None),
         ("session.max", 2, 2, False),
+        ("session.ulimits.nofile", (1, 2), (1, 3), True),
+        ("session.ulimits.nofile", (1, 2), (2, 2), True),
+        ("session.ulimits.nofile", (1, 4), (1, 3), False),
+        ("session.ulimits.nofile", (2, 4), (1, 4), False),
+        ("session.ulimits.nofile", (-1, -1), (5, 5), False),
+        ("session.ulimits.nofile", (-2, 4), (-2, 3), False),
+        ("session.ulimits.nofile", (0, 0), (1, 1), True),
+        ("images.use", ("a", "b"), ("b", "a"), False),
+        ("gpu.profiles", ("a",), 3, None),
+        ("gpu.profiles", 3, ("a",), None),
+        ("gpu.max_equivalents", 1, "many", None),
+        ("gpu.max_equivalents", "many", 1, None),
+        ("storage.minimum_free.host", 1, 2, False),
+        ("storage.minimum_free.host", 2, 2.0, False),
+        ("gpu.hours.window", 100, 50, True),
+        ("idle.thresholds.cpu", 0.05, 0.5, False),
     ],
 )
 def test_what_widens(key, before, after, wider):
@@ -148,6 +175,16 @@ def test_what_widens(key, before, after, wider):
         ("session.ulimits.nofile", (1024, -1), "1024:unlimited"),
         ("storage.quota_command", None, "none"),
         ("queue.claim_window", 300, "5m"),
+        ("gpu.full_gpu", True, "yes"),
+        ("gpu.profiles", ("1g.10gb", "2g.20gb"), "1g.10gb, 2g.20gb"),
+        ("images.use", None, "all"),
+        ("session.max", None, "unlimited"),
+        ("gpu.when_store_down", "open", "open"),
+        ("storage.quota_command", ("setquota", "{uid}"), "setquota {uid}"),
+        ("storage.minimum_free.workspace", 2**30, "1g"),
+        ("images.builds.size", 2**30, "1g"),
+        ("storage.rescue.memory", 2**29, "512m"),
+        ("gpu.hours.window", 7 * 86400, "7d"),
     ],
 )
 def test_values_for_people(key, value, text):

@@ -137,3 +137,74 @@ def test_anything_at_all_is_read_or_refused(value):
     for parse in (units.parse_size, units.parse_duration, units.parse_share, units.parse_cpus):
         with suppress(ValueError):
             assert parse(value) >= 0
+
+
+LONG = "x" * 60
+SIZE = 'expected a size with its unit, such as "512m" or "32g"'
+DURATION = 'expected a duration with its unit, such as "90m", "48h" or "7d"'
+SHARE = 'expected a share such as "5%" or 0.05'
+CPUS = "expected a number of CPUs such as 2 or 0.5"
+ULIMIT = 'expected a ulimit such as 65536, "1024:65536" or "unlimited"'
+
+
+@pytest.mark.parametrize(
+    ("parse", "value", "sentence"),
+    [
+        (units.parse_size, 32, f"{SIZE}, not 32"),
+        (units.parse_size, "x" * 38, f"{SIZE}, not '{'x' * 38}'"),
+        (units.parse_size, "x" * 39, f"{SIZE}, not '{'x' * 38}…"),
+        (units.parse_size, LONG, f"{SIZE}, not '{'x' * 38}…"),
+        (units.parse_size, "9999t", f"{SIZE}; '9999t' is too large (write null for no limit)"),
+        (units.parse_duration, [], f"{DURATION}, not []"),
+        (units.parse_duration, "48", f"{DURATION}, not '48'"),
+        (units.parse_duration, "1h1h", f"{DURATION}; '1h1h' has a unit twice"),
+        (units.parse_duration, "9999w", f"{DURATION}; '9999w' is too long (write null for no limit)"),
+        (units.parse_duration, "0.5s", f"{DURATION}; '0.5s' is under a second"),
+        (units.parse_share, 5, f"{SHARE}, not 5; above 1 write the percent sign"),
+        (units.parse_share, 1.001, f"{SHARE}, not 1.001; above 1 write the percent sign"),
+        (units.parse_share, "5", f"{SHARE}, not '5'"),
+        (units.parse_cpus, "2", f"{CPUS}, not '2'"),
+        (units.parse_cpus, 0.009, f"{CPUS}, at least 0.01, not 0.009 (write null for no limit)"),
+        (units.parse_cpus, 65536.5, f"{CPUS}, at least 0.01, not 65536.5 (write null for no limit)"),
+        (units.parse_ulimit, True, f"{ULIMIT}, not True"),
+        (units.parse_ulimit, -2, f"{ULIMIT}, not -2"),
+        (units.parse_ulimit, 1.0, f"{ULIMIT}, not 1.0"),
+        (units.parse_ulimit, None, f"{ULIMIT}, not None"),
+        (units.parse_ulimit, "2:1", f"{ULIMIT}; in '2:1' the soft limit is above the hard one"),
+    ],
+)
+def test_what_is_wrong_is_said_whole(parse, value, sentence):
+    with pytest.raises(ValueError) as refused:  # noqa: PT011  (the sentence is compared whole)
+        parse(value)
+    assert str(refused.value) == sentence
+
+
+def test_the_largest_and_smallest_that_are_taken():
+    assert units.parse_size("8p") == units.MAX_BYTES
+    assert units.parse_duration("3660d") == units.MAX_SECONDS
+    assert [units.parse_duration(text) for text in ("1s", "1.5s", "0s")] == [1, 1, 0]
+    assert [units.parse_cpus(value) for value in (0.01, 65536)] == [0.01, 65536.0]
+    with pytest.raises(ValueError, match="not False"):
+        units.parse_ulimit(False)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(72 * 3600, "72h"), (72 * 3600 + 1, "3d1s"), (72 * 3600 + 71, "3d1m11s"), (73 * 3600, "3d1h")],
+)
+def test_days_begin_after_three_days_of_hours(seconds, text):
+    assert units.format_duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(None, "unlimited"), (2, "2"), (10, "10"), (0.43, "0.43"), (1.5, "1.5"), (0, "0")]
+)
+def test_numbers_for_people(value, text):
+    assert units.format_number(value) == text
+    assert units.format_share(0.1) == "10%"
+
+
+def test_every_unit_in_a_sentence():
+    assert [units.say_size(2**n) for n in (10, 20, 30, 40, 50)] == [
+        "1 KiB", "1 MiB", "1 GiB", "1 TiB", "1 PiB",
+    ]  # fmt: skip
