@@ -9,7 +9,7 @@ PY := .venv/bin/python
 # Tools that were installed for this checkout come first.
 RUN := . scripts/lib.sh &&
 
-.PHONY: help hub test test-hub5 unit lint format types check screenshots bench images venv engine proxy browser \
+.PHONY: help hub test test-hub5 mutants unit lint format types check screenshots bench images venv engine proxy browser \
 	compose-up compose-down clean clean-sessions
 
 help: ## Show this list
@@ -32,6 +32,10 @@ test-hub5: engine proxy browser images ## Run the tests of a session against Jup
 nightly: engine proxy browser images ## The long runs: 100,000 random steps of the claim, a full class
 	@$(RUN) DS01_STEPS=100000 python -m pytest tests/unit/placement/test_machine.py
 	@$(RUN) python -m pytest tests -m nightly
+	@$(RUN) python scripts/mutants.py
+
+mutants: venv ## Change the decisions one thing at a time and see which change no test notices
+	@$(RUN) python scripts/mutants.py
 
 unit: venv ## Run the tests that need nothing but Python
 	@$(RUN) python -m pytest tests/unit $(PYTEST_ARGS)
