@@ -21,6 +21,7 @@ from concurrent.futures import ThreadPoolExecutor
 import docker
 
 from ds01spawner.cli.simulate import compare
+from ds01spawner.core.installation import Installation
 from ds01spawner.engines.docker.client import DockerEngine
 from ds01spawner.engines.docker.ledger import Ledger
 from ds01spawner.labels import SessionLabels
@@ -30,6 +31,7 @@ from ds01spawner.placement.simulator import reference_layout
 
 IMAGE = "ds01/test-busybox:latest"
 CONTAINERS = 500
+INSTALLATION = Installation("0123456789abcdef", b"k" * 32)
 GOALS_MS = {"place": 5, "status": 5, "ledger cold": 1000, "ledger warm": 50, "simulate": 60_000}
 
 
@@ -81,8 +83,10 @@ def ledger_times() -> dict[str, dict[str, float]]:
     machine = big_machine()
     try:
         make_containers(client, hub, machine)
-        cold = measure(lambda: Ledger(lambda: engine.client).read(machine), 3)
-        ledger = Ledger(lambda: engine.client)
+        cold = measure(
+            lambda: Ledger(lambda: engine.client, installation=lambda: INSTALLATION).read(machine), 3
+        )
+        ledger = Ledger(lambda: engine.client, installation=lambda: INSTALLATION)
         ledger.read(machine)
         return {"ledger cold": cold, "ledger warm": measure(lambda: ledger.read(machine), 20)}
     finally:
@@ -95,10 +99,13 @@ def make_containers(client: docker.APIClient, hub: str, machine: Inventory) -> N
 
     def make(number: int) -> None:
         uuids = (machine.devices[number].uuid,) if number < 63 else ()
-        labels = SessionLabels(f"user{number}", "", "p", hub, f"s{number}", gpu_uuids=uuids).to_labels()
+        name = f"{hub}-{number}"
+        told = SessionLabels(f"user{number}", "", "p", hub, f"s{number}", gpu_uuids=uuids, container=name)
         request = [{"DeviceIDs": list(uuids), "Capabilities": [["gpu"]]}] if uuids else None
         host = client.create_host_config(device_requests=request)
-        client.create_container(IMAGE, ["true"], labels=labels, host_config=host)
+        client.create_container(
+            IMAGE, ["true"], name=name, labels=INSTALLATION.sign(told.to_labels()), host_config=host
+        )
 
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(make, range(CONTAINERS)))

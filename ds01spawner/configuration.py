@@ -18,7 +18,7 @@ from docker.utils import kwargs_from_env
 from jupyterhub.app import JupyterHub
 from traitlets.config import Config
 
-from .core import parent
+from .core import installation, parent
 from .engines.docker.network import ensure_network
 from .errors import EngineError
 from .images.course import TEACH_SCOPE
@@ -90,6 +90,7 @@ def configure(
     image = image if isinstance(image, str) else DEFAULT_IMAGE
     settings = settings.model_copy(update={"image": image, "own_logo": _own_logo(hub)})
     settings.write()
+    installation.make(settings.state_dir)
     _network(hub, str(given.get("network_name") or NETWORK), settings)
     _append(hub, "template_paths", template_dirs())
     _secure_cookies(hub)

@@ -68,7 +68,9 @@ def spec_for(
     **more: Any,
 ) -> FetchSpec:
     """A fetch under the person's limits. ``more`` are further fields of `FetchSpec`. Blocking."""
-    settings, session = site.settings, site.limits(person, now).session
+    settings, session, installation = site.settings, site.limits(person, now).session, site.installation
+    if installation is None:
+        raise Refused(messages.no_installation(str(settings.state_dir)))
     count = int(site.engine_info(site.engine.client).get("NCPU") or 0)
     cpus = min(session.cpus, float(count)) if session.cpus and count else session.cpus
     values = {
@@ -77,6 +79,7 @@ def spec_for(
         "user": person.name,
         "project": project,
         "hub": settings.hub_id,
+        "installation": installation,
         "image": image.image_id,
         "uid": staged.identity.uid,
         "gid": staged.identity.gid,
@@ -177,9 +180,11 @@ def clear(client: Any, site: Site, user: str, token: str) -> None:
 def sweep(site: Site, now: datetime) -> list[str]:
     """Clear what fetches of a dead hub left behind; returns their tokens. Blocking."""
     older = timedelta(seconds=site.settings.start_timeout)
-    client = site.engine.client
+    client, installation = site.engine.client, site.installation
+    if installation is None:
+        return []
     try:
-        found = container.forgotten(client, site.settings.hub_id, now, older)
+        found = container.forgotten(client, installation, now, older)
         for user, token in found:
             clear(client, site, user, token)
             log.warning("Removed what fetching a new project of %s left behind", user)

@@ -1,7 +1,8 @@
 """The ``ds01.*`` label schema: one vocabulary for ledger, reconciler and lists on every engine. Pure.
 
 Labels are the truth about sessions; they are written once, at create, and never by users. The names
-are a public contract. The second group is what the DS01 command line counts by.
+are a public contract. The second group is what the DS01 command line counts by. Whether labels may be
+believed at all is `core.installation`'s to say: text can be copied.
 """
 
 from __future__ import annotations
@@ -27,6 +28,13 @@ LIMITS = "ds01.limits"
 FETCH = "ds01.fetch"
 """The session for whose new project a container fetches a repository; such a container is no session."""
 
+INSTALLATION = "ds01.installation"
+"""The installation that made a container, an image or a network."""
+MAC = "ds01.mac"
+"""The proof, made with the installation's key over the labels below."""
+CONTAINER = "ds01.container"
+"""The container's own name: labels that an image or another container copied are not about it."""
+
 # What the DS01 command line counts by.
 INTERFACE = "ds01.interface"
 CONTAINER_TYPE = "ds01.container_type"
@@ -39,6 +47,15 @@ GPU_ALLOCATED = "ds01.gpu.allocated"
 WORKSPACE = "ds01.workspace"
 
 MANAGED_FILTER = f"{MANAGED}=true"
+
+SESSION_SIGNED = (
+    *(MANAGED, USER, PROJECT, SERVER, HUB, SESSION, IMAGE, ENVIRONMENT, GPU_UUIDS, GPU_EQUIVALENTS),
+    *(CREATED_AT, EXPIRES_AT, PREEMPTIBLE, LIMITS, INTERFACE, CONTAINER_TYPE, NAME, USERNAME),
+    *(GPU_UUID, GPU_ALLOCATED, CONTAINER, INSTALLATION),
+)
+"""Every label of a session that means something. One that is left out could be another's word."""
+FETCH_SIGNED = (FETCH, USER, PROJECT, HUB, CREATED_AT, CONTAINER, INSTALLATION)
+"""The same for a container that fetches a repository."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +75,9 @@ class SessionLabels:
     expires_at: str = ""
     limits: str = "{}"
     preemptible: bool = False
+    installation: str = ""
+    container: str = ""
+    """The container's name."""
 
     def identity(self) -> dict[str, str]:
         """Whose session it is and of what, for JSON."""
@@ -73,7 +93,7 @@ class SessionLabels:
     def to_labels(self) -> dict[str, str]:
         """The labels to write, those of the DS01 command line included."""
         uuids = ",".join(self.gpu_uuids)
-        labels = {
+        return {
             MANAGED: "true",
             USER: self.user,
             PROJECT: self.project,
@@ -92,14 +112,16 @@ class SessionLabels:
             CONTAINER_TYPE: "jupyterhub",
             NAME: self.project,
             USERNAME: self.user,
+            # Written even where empty: what is left out, the container takes from its image.
+            GPU_UUID: self.gpu_uuids[0] if uuids else "",
+            GPU_ALLOCATED: uuids,
+            CONTAINER: self.container,
+            INSTALLATION: self.installation,
         }
-        if uuids:
-            labels |= {GPU_UUID: self.gpu_uuids[0], GPU_ALLOCATED: uuids}
-        return labels
 
     @classmethod
     def from_labels(cls, labels: Mapping[str, str]) -> SessionLabels | None:
-        """Read a session back, or None when the container is not one of ours."""
+        """What labels say, true or not; None when they tell of no session."""
         if labels.get(MANAGED) != "true" or not labels.get(SESSION):
             return None
         try:
@@ -120,6 +142,8 @@ class SessionLabels:
             expires_at=labels.get(EXPIRES_AT, ""),
             limits=labels.get(LIMITS, "{}"),
             preemptible=labels.get(PREEMPTIBLE) == "true",
+            installation=labels.get(INSTALLATION, ""),
+            container=labels.get(CONTAINER, ""),
         )
 
     @property

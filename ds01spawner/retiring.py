@@ -103,7 +103,7 @@ class SessionEndings(_Spawner):  # type: ignore[misc]
 
     def _how_it_ended(self, found: dict[str, Any], *, starting: bool = False) -> Refusal:
         """How a container ended, for its owner: with the limit it ran under, and whose rule that is."""
-        labels = labels_of(found)
+        labels = self.site.session_in(found)
         memory = SessionUse.from_labels(labels).memory if labels else None
         try:
             limits = self.site.limits(self.person, self.clock())
@@ -144,7 +144,8 @@ class SessionEndings(_Spawner):  # type: ignore[misc]
             found = await self.docker("inspect_container", container)
         except ENGINE_FAILURES:
             return None
-        return SessionLabels.from_labels(found["Config"].get("Labels") or {})
+        labels: SessionLabels | None = self.site.session_in(found)
+        return labels
 
     async def remove_object(self) -> None:
         """Remove this session's container; it was checked to be ours when it was inspected."""
@@ -170,7 +171,7 @@ class SessionEndings(_Spawner):  # type: ignore[misc]
     async def discard(self) -> None:
         """Remove whatever this start made; queued behind any call that is still in flight."""
         session, staged = self.session_id, self.staged
-        steps: list[Any] = [partial(launch.discard, name=self.object_name, session=session)]
+        steps: list[Any] = [partial(launch.discard, site=self.site, name=self.object_name, session=session)]
         if staged:
             steps.append(partial(fetching.clear, site=self.site, user=self.user.name, token=staged))
         for step in steps:
@@ -201,8 +202,3 @@ def _ending(state: dict[str, Any], memory: str = "", source: str = "", *, starti
     reason = str(state.get("Error") or f"its main process ended with exit code {state.get('ExitCode')}")
     say = messages.crashed_at_start if starting else messages.crashed
     return say(reason.splitlines()[0][:300])
-
-
-def labels_of(inspected: dict[str, Any]) -> SessionLabels | None:
-    """The session an inspected container is, or None when it is none of ours."""
-    return SessionLabels.from_labels(inspected["Config"].get("Labels") or {})

@@ -21,6 +21,8 @@ import docker.errors
 import requests
 
 from . import messages
+from .core.installation import Installation, session_in
+from .core.installation import load as load_installation
 from .endings import Endings
 from .engines.base import Capabilities
 from .engines.docker.attach import Attach, choose_attach
@@ -32,6 +34,7 @@ from .environments import Environments
 from .errors import EngineError, Refused, StoreError
 from .gpu import GpuReading, read_gpu
 from .images.engine import Images
+from .labels import SessionLabels
 from .maintenance import Maintenance, longest_lead
 from .names import folder_name
 from .placement import merge_blocks
@@ -79,6 +82,7 @@ class Site:
         self._gpu_lock = threading.Lock()
         self._reading: tuple[float, GpuReading] | None = None
         self._store: Store | None = None
+        self._installation: Installation | None = None
         self._store_failed_at = -STORE_RETRY_S
         self._overrides: tuple[float, tuple[Override, ...]] = (-OVERRIDES_TTL_S, ())
         self._blocks: dict[str, Block] = {}
@@ -109,8 +113,23 @@ class Site:
     def ledger(self) -> Ledger:
         """Who holds what, read from every container of the engine."""
         return Ledger(
-            lambda: self.engine.client, self.settings.exempt, inspect_client=lambda: self.engine.quick
+            lambda: self.engine.client,
+            self.settings.exempt,
+            inspect_client=lambda: self.engine.quick,
+            installation=lambda: self.installation,
         )
+
+    @property
+    def installation(self) -> Installation | None:
+        """Which installation this is; None before the hub's set-up made one."""
+        with self._lock:
+            if self._installation is None:
+                self._installation = load_installation(self.settings.state_dir)
+            return self._installation
+
+    def session_in(self, inspected: Mapping[str, Any]) -> SessionLabels | None:
+        """The session of this installation that an inspected container is, or None."""
+        return session_in(self.installation, inspected)
 
     @cached_property
     def environments(self) -> Environments:
@@ -187,8 +206,7 @@ class Site:
             sessions=tuple(
                 SessionUse.from_labels(record.labels)
                 for record in snapshot.sessions
-                # Another hub's users are other people, whatever their names.
-                if record.labels.user == person.name and record.labels.hub == self.settings.hub_id
+                if record.labels.user == person.name
             ),
             gpu_hours=hours,
             gpu_hours_when=when,

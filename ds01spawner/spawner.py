@@ -30,7 +30,6 @@ from .images.coursefiles import copy_starter, data_mounts
 from .images.engine import ImageMissing, Resolved
 from .images.projectfiles import ProjectFiles
 from .images.pulling import Pulled
-from .labels import SessionLabels
 from .messages import notes
 from .names import dns_label
 from .newproject import fetching
@@ -206,13 +205,9 @@ class DS01Spawner(SessionEndings, SessionMixin, DockerSpawner):  # type: ignore[
         return dict(found)
 
     def is_mine(self, inspected: dict[str, Any]) -> bool:
-        """Whether a container is this user's session on this server of this hub, by its labels."""
-        labels = SessionLabels.from_labels(inspected["Config"].get("Labels") or {})
-        return labels is not None and (labels.user, labels.server, labels.hub) == (
-            self.user.name,
-            self.name,
-            self.hub_id,
-        )
+        """Whether a container is this user's session on this server of this installation."""
+        labels = self.site.session_in(inspected)
+        return labels is not None and (labels.user, labels.server) == (self.user.name, self.name)
 
     # --- start ----------------------------------------------------------------------------------
 
@@ -336,7 +331,7 @@ class DS01Spawner(SessionEndings, SessionMixin, DockerSpawner):  # type: ignore[
             return None
         # The hub had lost it (its database went back in time, say). Work goes on where it was:
         # removing it would destroy work, and a second one cannot have the name.
-        labels = SessionLabels.from_labels(found["Config"]["Labels"])
+        labels = self.site.session_in(found)
         self.object_id = found["Id"]
         self.session_id = labels.session if labels else ""
         if token := _variable(found, "JUPYTERHUB_API_TOKEN"):

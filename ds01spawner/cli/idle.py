@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from ..core.installation import load
 from ..errors import Refusal
 from ..idle.book import Book
 from ..idle.engine import EngineReader, Running
@@ -84,7 +85,7 @@ def register(app: typer.Typer) -> None:
 def _find(settings: Settings, address: str, as_json: bool) -> Running:
     from ..idle.wiring import connect
 
-    running = EngineReader(lambda: connect(settings), settings.hub_id).running()
+    running = EngineReader(lambda: connect(settings), lambda: load(settings.state_dir)).running()
     found = [r for r in running if r.labels.address == address]
     if found:
         return found[0]

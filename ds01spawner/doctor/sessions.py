@@ -14,13 +14,11 @@ from ..site import Site
 
 def check_sessions(settings: Settings) -> Iterator[Finding]:
     site = Site(settings)
-    found = site.holdings().sessions
-    mine = [r for r in found if r.labels.hub == settings.hub_id]
-    yield Finding(
-        "ok", f"{text.plural(len(mine), 'session')} of this hub, {len(found) - len(mine)} of others"
-    )
+    found = site.holdings()
+    mine = found.sessions
+    yield Finding("ok", f"{text.plural(len(mine), 'session')} of this hub, {len(found.others)} of others")
     older = timedelta(seconds=settings.start_timeout + 120)
-    for record in leftovers(mine, settings.hub_id, datetime.now(timezone.utc), older):
+    for record in leftovers(mine, datetime.now(timezone.utc), older):
         why = f"it is {record.state} and still holds {', '.join(record.labels.gpu_uuids) or 'its name'}"
         mend = f"is the service running? ds01 retire {record.labels.address} --reason leftover"
         yield Finding("error", f"{record.name} was left behind by a start", why, mend)

@@ -16,8 +16,9 @@ import docker
 import requests
 from docker.errors import DockerException
 
+from ..core.installation import Installation, session_of
 from ..errors import EngineError
-from ..labels import HUB, MANAGED_FILTER, SessionLabels
+from ..labels import MANAGED_FILTER, SessionLabels
 from .sample import Process, Sample, classify
 
 _PARALLEL = 8
@@ -35,14 +36,17 @@ class Running:
 
 
 class EngineReader:
-    """Reads one engine. ``hub`` is the label ``ds01.hub`` of the sessions that are ours."""
+    """Reads one engine. ``installation`` gives the one whose sessions are ours."""
 
-    def __init__(self, connect: Callable[[], docker.APIClient], hub: str) -> None:
-        self._connect, self.hub = connect, hub
+    def __init__(
+        self, connect: Callable[[], docker.APIClient], installation: Callable[[], Installation | None]
+    ) -> None:
+        self._connect, self._installation = connect, installation
 
     def running(self) -> list[Running]:
         """Every running session of this hub; ``EngineError`` when the engine does not answer."""
-        filters = {"label": [MANAGED_FILTER, f"{HUB}={self.hub}"], "status": ["running"]}
+        filters = {"label": [MANAGED_FILTER], "status": ["running"]}
+        installation = self._installation()
         try:
             client = self._connect()
             try:
@@ -51,7 +55,7 @@ class EngineReader:
                 client.close()
         except (DockerException, requests.RequestException, OSError) as error:
             raise EngineError(f"the container engine did not answer: {error}") from error
-        return [r for c in listed if (r := _running(c)) is not None]
+        return [r for c in listed if (r := _running(c, installation)) is not None]
 
     def sample(self, containers: Collection[str]) -> dict[str, Sample]:
         """A look at each container through the engine's statistics, some at a time."""
@@ -73,9 +77,11 @@ class EngineReader:
             return Sample(None, None, None, missing=f"the container engine's answer is odd: {error!r}")
 
 
-def _running(container: dict[str, Any]) -> Running | None:
+def _running(container: dict[str, Any], installation: Installation | None) -> Running | None:
     labels = container.get("Labels") or {}
-    session = SessionLabels.from_labels(labels)
+    # Links of other containers to it have a second slash.
+    names = [n.lstrip("/") for n in container.get("Names") or () if n.count("/") <= 1]
+    session = session_of(installation, labels, names[0] if names else "", container["Id"])
     if session is None:
         return None
     networks = (container.get("NetworkSettings") or {}).get("Networks") or {}

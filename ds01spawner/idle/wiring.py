@@ -49,7 +49,7 @@ def build(
 ) -> IdleService:
     """A service ready to run. Times in seconds; ``hooks`` are ``module:function``."""
     site = Site(settings)
-    engine = EngineReader(lambda: connect(settings), settings.hub_id)
+    engine = EngineReader(lambda: connect(settings), lambda: site.installation)
 
     def folder(user: str, project: str) -> ProjectFolder:
         return ProjectFolder(settings.workspace_root, user, project)

@@ -7,6 +7,7 @@ and is what the tests read. Nothing here ever carries log text: a log's tail tra
 
 from .asking import bad_project, bad_request, foreign_workspace, link_start, quota_not_set, workspace_unusable
 from .base import EXAMPLES
+from .installations import hub_id_taken, no_installation
 from .limits import (
     aggregate_memory,
     environment_not_allowed,
@@ -75,12 +76,14 @@ __all__ = [
     "gpu_quota",
     "host_full",
     "host_not_allowed",
+    "hub_id_taken",
     "limits_not_in_force",
     "link_start",
     "lock_busy",
     "maintenance",
     "name_taken",
     "no_git",
+    "no_installation",
     "nothing_free",
     "out_of_memory",
     "preemptible_not_allowed",

@@ -34,7 +34,7 @@ def make_room(
     ahead they are warned. Who is not among them is warned by a later pass.
     """
     warned = warnings(site, ledger, now)
-    sessions = preemptible(ledger, site.settings.hub_id, warned)
+    sessions = preemptible(ledger, warned)
     if not sessions:
         return False, []
     pool, limited = done.pool, done.decision.limited
@@ -50,12 +50,12 @@ def make_room(
     return bool(chosen), due
 
 
-def preemptible(ledger: LedgerSnapshot, hub: str, warned: Mapping[str, Any]) -> dict[str, Preemptible]:
-    """Running preemptible sessions of this hub that hold devices, by session id."""
+def preemptible(ledger: LedgerSnapshot, warned: Mapping[str, Any]) -> dict[str, Preemptible]:
+    """Running preemptible sessions that hold devices, by session id."""
     found = {}
     for record in ledger.sessions:
         labels = record.labels
-        if not labels.preemptible or labels.hub != hub or not labels.gpu_uuids or record.state != "running":
+        if not labels.preemptible or not labels.gpu_uuids or record.state != "running":
             continue
         started = datetime.fromisoformat(labels.created_at)
         found[labels.session] = Preemptible(
@@ -75,9 +75,9 @@ def warnings(site: Site, ledger: LedgerSnapshot, now: datetime) -> dict[str, dic
     return found
 
 
-def owners(ledger: LedgerSnapshot, hub: str) -> set[str]:
+def owners(ledger: LedgerSnapshot) -> set[str]:
     """Whose preemptible sessions run."""
-    return {s.user for s in preemptible(ledger, hub, {}).values()}
+    return {s.user for s in preemptible(ledger, {}).values()}
 
 
 def evict(

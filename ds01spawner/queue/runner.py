@@ -167,7 +167,7 @@ class Runner:
         done = book.run_pass(self.site, reading, self.rules, experience, room, self._users.values())
         self._guarding = bool(done.decision.guarded)
         evicting, due = eviction.make_room(self.site, ledger, done, kept, people, now)
-        self._owners = eviction.owners(ledger, self.site.settings.hub_id)
+        self._owners = eviction.owners(ledger)
         if evicting != self._evicting:
             store.set_fact(EVICTING, evicting, now)
             self._evicting = evicting

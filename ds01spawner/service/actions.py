@@ -22,14 +22,10 @@ from .views import POLL_S
 MAX_REASON = 300
 
 
-def find(
-    snapshot: Snapshot, hub: str, *, session: str = "", user: str = "", server: str = ""
-) -> SessionRecord:
+def find(snapshot: Snapshot, *, session: str = "", user: str = "", server: str = "") -> SessionRecord:
     """A session by its id, or by user and server; `Refused` (404) when there is none."""
     for record in snapshot.ledger.sessions:
         labels = record.labels
-        if labels.hub != hub:
-            continue
         if labels.session == session if session else (labels.user, labels.server) == (user, server):
             return record
     raise Refused(

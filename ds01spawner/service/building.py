@@ -112,7 +112,7 @@ async def shelf(context: Context, person: Person, limits: Limits) -> Shelf:
     snapshot = await context.snapshots.get()
     running: dict[str, list[str]] = {}
     for record in snapshot.ledger.sessions:
-        if record.labels.user == person.name and record.labels.hub == context.settings.hub_id:
+        if record.labels.user == person.name:
             running.setdefault(record.labels.environment, []).append(record.labels.image)
     return await asyncio.to_thread(_shelf, context, the, person, limits, running)
 

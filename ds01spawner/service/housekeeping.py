@@ -40,10 +40,10 @@ def tidy(site: Site, now: datetime) -> list[str]:
     An engine that does not answer ends the pass: from a list that failed nothing follows.
     """
     snapshot = site.holdings()
-    mine = [r for r in snapshot.sessions if r.labels.hub == site.settings.hub_id]
+    mine = snapshot.sessions
     older = timedelta(seconds=site.settings.start_timeout)
     removed = []
-    for record in leftovers(mine, site.settings.hub_id, now, older):
+    for record in leftovers(mine, now, older):
         try:
             done = retire(site.engine.client, record)
         except DS01Error as error:
@@ -74,8 +74,7 @@ def sweep(site: Site, sessions: Iterable[EngineRecord]) -> list[str]:
     parents = site.parents(site.engine_info(site.engine.client))
 
     def unused(found: Iterable[EngineRecord]) -> set[str]:
-        hub = site.settings.hub_id
-        return parents.listed() - {parents.name(r.labels.user) for r in found if r.labels.hub == hub}
+        return parents.listed() - {parents.name(r.labels.user) for r in found}
 
     if not unused(sessions):
         return []
@@ -90,9 +89,8 @@ def tell_kills(site: Site, watch: MemoryWatch, sessions: Iterable[EngineRecord],
 
     Each is told once, also across restarts; a newer notice about a session takes the place of the former.
     """
-    mine = [r for r in sessions if r.labels.hub == site.settings.hub_id]
     told = 0
-    for kills in watch.look(lambda: site.engine.client, mine, now):
+    for kills in watch.look(lambda: site.engine.client, sessions, now):
         labels, store = kills.record.labels, site.store()
         if store.notice_by_key(kills.key) is not None:
             continue

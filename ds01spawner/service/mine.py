@@ -33,13 +33,12 @@ async def cards(
     before the last start or retire, and the machine is read anew.
     """
     now = context.clock()
-    hub = context.settings.hub_id
     snapshot = await context.snapshots.get()
     if running is not None:
-        shown = {r.labels.server for r in views.own_sessions(snapshot, person.name, hub)}
+        shown = {r.labels.server for r in views.own_sessions(snapshot, person.name)}
         if shown != set(running):
             snapshot = await context.snapshots.get(max_age=0)
-    records = views.own_sessions(snapshot, person.name, hub)
+    records = views.own_sessions(snapshot, person.name)
     sessions = [r.labels.session for r in records]
     keeps: dict[str, KeepAlive] = {}
     if sessions:

@@ -39,9 +39,9 @@ def strip(snapshot: Snapshot, person: Person, show_holders: bool, activity: Mapp
     )
 
 
-def own_sessions(snapshot: Snapshot, person: str, hub: str) -> list[SessionRecord]:
+def own_sessions(snapshot: Snapshot, person: str) -> list[SessionRecord]:
     """The person's sessions on this hub, oldest first."""
-    mine = [r for r in snapshot.ledger.sessions if r.labels.user == person and r.labels.hub == hub]
+    mine = [r for r in snapshot.ledger.sessions if r.labels.user == person]
     return sorted(mine, key=lambda r: r.labels.created_at)
 
 
@@ -123,7 +123,7 @@ def cards(
             user_url=urls.server(r.labels.user, r.labels.server),
             service_url=urls.service,
         )
-        for r in own_sessions(snapshot, person.name, context.settings.hub_id)
+        for r in own_sessions(snapshot, person.name)
     ]
 
 

@@ -76,11 +76,7 @@ def _about(
 def watch_devices(site: Site, now: datetime) -> int:
     """One pass over this hub's running sessions; returns how many notices there are. Blocking."""
     reading = site.gpu()
-    mine = [
-        r
-        for r in site.holdings().sessions
-        if r.labels.hub == site.settings.hub_id and r.state == "running" and r.labels.gpu_uuids
-    ]
+    mine = [r for r in site.holdings().sessions if r.state == "running" and r.labels.gpu_uuids]
     notices = device_notices(mine, reading.inventory, site.blocks(now))
     notices += [n for r in mine if (n := _unreachable(site, r)) is not None]
     store = site.store()

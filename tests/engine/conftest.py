@@ -14,6 +14,7 @@ from jupyterhub import orm
 from jupyterhub.objects import Hub
 from traitlets.config import Config
 
+from ds01spawner.core import installation
 from ds01spawner.engines.docker.network import ensure_network
 from ds01spawner.spawner import DS01Spawner
 
@@ -40,6 +41,7 @@ def spawner(
         (tmp_path / name).mkdir()
     (tmp_path / "gpus.yaml").write_text(GPUS % uuid.uuid4())  # others may use this engine too
     (tmp_path / "policy.yaml").write_text(POLICY)
+    installation.make(tmp_path / "state")
     network = ensure_network(engine.api, "ds01-test", "test-network")
     made: list[DS01Spawner] = []
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 from urllib.request import Request, urlopen
 
+from support.ours import installation_of, signed
 from tornado.httpclient import HTTPRequest
 from tornado.websocket import websocket_connect
 
@@ -141,7 +142,7 @@ def start_lab(client: Any, image: str, hub: str, root: Path, user: str, **labels
         image,
         ["sh", "-c", command],
         name=f"ds01-idletest-{told.session[:12]}",
-        labels=told.to_labels(),
+        labels=signed(told, f"ds01-idletest-{told.session[:12]}", by=installation_of(hub)),
         user=f"{UID}:{UID}",
         environment={"HOME": "/tmp", "NVIDIA_VISIBLE_DEVICES": "void"},
         volumes={str(folder): {"bind": "/workspace", "mode": "rw"}},
@@ -168,7 +169,7 @@ def start_bare(client: Any, image: str, hub: str, root: Path, user: str, **label
         image,
         ["httpd", "-f", "-p", str(PORT)],
         name=f"ds01-idletest-{told.session[:12]}",
-        labels=told.to_labels(),
+        labels=signed(told, f"ds01-idletest-{told.session[:12]}", by=installation_of(hub)),
         detach=True,
         init=True,
     )
@@ -247,7 +248,7 @@ def make_service(
     host: Any = None,
 ) -> IdleService:
     """The real service and sensors around a stand-in hub and store."""
-    engine = EngineReader(connect, hub_id)
+    engine = EngineReader(connect, lambda: installation_of(hub_id))
 
     def folder(user: str, project: str) -> ProjectFolder:
         return ProjectFolder(root, user, project)

@@ -17,6 +17,7 @@ import requests
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "unit" / "placement"))
 from machines import FOUR_CARDS
+from support.ours import INSTALLATION, signed
 
 from ds01spawner.engines.docker.claim import claim
 from ds01spawner.engines.docker.ledger import Ledger
@@ -77,8 +78,11 @@ def make(api, busybox_image, hub_id):
             api.remove_container(one, force=True)
 
 
-def session_labels(hub_id, session, uuids):
-    return SessionLabels("alice", session, "thesis", hub_id, session, gpu_uuids=tuple(uuids)).to_labels()
+def session(hub_id, session, uuids):
+    """Name and labels of a session's container."""
+    told = SessionLabels("alice", session, "thesis", hub_id, session, gpu_uuids=tuple(uuids))
+    name = f"{hub_id}-{session}"
+    return {"name": name, "labels": signed(told, name)}
 
 
 def mine(snapshot, *containers):
@@ -86,14 +90,14 @@ def mine(snapshot, *containers):
 
 
 def test_what_real_containers_hold_in_any_state(api, make, hub_id):
-    ledger = Ledger(lambda: api)
+    ledger = Ledger(lambda: api, installation=lambda: INSTALLATION)
     gpu = [["gpu"]]
     named = make(device_requests=[{"DeviceIDs": ["MIG-1-0"], "Capabilities": gpu}])
     counted = make(device_requests=[{"Count": 1, "Capabilities": gpu}])
     every = make(device_requests=[{"Count": -1, "Capabilities": gpu}])
     privileged = make(privileged=True)
     plain = make(start=True)
-    ours = make(labels=session_labels(hub_id, "s1", ["MIG-3-0"]), start=True)
+    ours = make(**session(hub_id, "s1", ["MIG-3-0"]), start=True)
     api.pause(ours)
     snapshot = ledger.read(FOUR_CARDS)
     assert mine(snapshot, named) == {"MIG-1-0"}
@@ -107,9 +111,8 @@ def test_what_real_containers_hold_in_any_state(api, make, hub_id):
 
 
 def test_the_cache_follows_the_list(api, make, hub_id):
-    ledger = Ledger(lambda: api)
-    labels = session_labels(hub_id, "s1", ["MIG-3-0"])
-    one = make(labels=labels)
+    ledger = Ledger(lambda: api, installation=lambda: INSTALLATION)
+    one = make(**session(hub_id, "s1", ["MIG-3-0"]))
     [before] = [s for s in ledger.read(FOUR_CARDS).sessions if s.container == one]
     assert (before.state, before.started_at) == ("created", "")
     api.start(one)
@@ -135,7 +138,7 @@ def test_a_renamed_container_loses_its_exemption(api, make, hub_id):
 
 def test_a_container_removed_between_list_and_inspect_is_gone(api, make):
     gone = make()
-    ledger = Ledger(lambda: api)
+    ledger = Ledger(lambda: api, installation=lambda: INSTALLATION)
     listed = api.containers(all=True)
     api.remove_container(gone)
 
@@ -221,11 +224,11 @@ class Proc:
 
 
 def test_processes_are_explained_by_the_containers_they_run_in(api, make, hub_id):
-    ours = make(labels=session_labels(hub_id, "s1", ["MIG-1-0"]), start=True)
+    ours = make(**session(hub_id, "s1", ["MIG-1-0"]), start=True)
     pid = api.inspect_container(ours)["State"]["Pid"]
     bare = subprocess.Popen(["sleep", "60"])
     try:
-        found = Ledger(lambda: api).read(
+        found = Ledger(lambda: api, installation=lambda: INSTALLATION).read(
             FOUR_CARDS, [Proc(pid, "MIG-1-0"), Proc(pid, "MIG-1-1"), Proc(bare.pid, "MIG-1-2")]
         )
     finally:
@@ -240,7 +243,7 @@ class Claims:
 
     def __init__(self, clients, image, hub_id, lock_path):
         self.clients, self.image, self.hub_id, self.lock_path = clients, image, hub_id, lock_path
-        self.ledger = Ledger(clients)
+        self.ledger = Ledger(clients, installation=lambda: INSTALLATION)
 
     def __call__(self, number: int, profile: str = "auto", **kwargs):
         def create(placement) -> str:
@@ -249,7 +252,7 @@ class Claims:
             return client.create_container(
                 self.image,
                 ["true"],
-                labels=session_labels(self.hub_id, f"s{number}", uuids),
+                **session(self.hub_id, f"s{number}", uuids),
                 host_config=client.create_host_config(
                     device_requests=[{"DeviceIDs": uuids, "Capabilities": [["gpu"]]}] if uuids else None
                 ),
@@ -276,7 +279,9 @@ def claims(clients, busybox_image, hub_id, tmp_path, engine):
 
 def test_two_hundred_claims_at_once(claims, api, hub_id):
     profiles = ["auto", "1g.10gb", "2g.20gb", "3g.40gb", "full"]
-    ledgers = [Ledger(claims.clients) for _ in range(4)]  # as of four processes, each with its own cache
+    ledgers = [
+        Ledger(claims.clients, installation=lambda: INSTALLATION) for _ in range(4)
+    ]  # as of four processes, each with its own cache
 
     def attempt(number: int):
         one = Claims(claims.clients, claims.image, claims.hub_id, claims.lock_path)
@@ -325,11 +330,15 @@ def test_a_claim_that_died_after_create_still_holds(claims, busybox_image, hub_i
     """A process is killed between create and start: its container is the claim, its lock is gone."""
     code = f"""
 import docker, os, signal
+from ds01spawner.core.installation import Installation
 from ds01spawner.engines.docker.lock import claim_lock
 from ds01spawner.labels import SessionLabels
 with claim_lock({str(claims.lock_path)!r}, 10):
-    labels = SessionLabels("bob", "", "p", {hub_id!r}, "dead", gpu_uuids=("GPU-0",)).to_labels()
-    docker.APIClient(version="1.41").create_container({busybox_image!r}, ["true"], labels=labels)
+    name = {hub_id!r} + "-dead"
+    told = SessionLabels("bob", "", "p", {hub_id!r}, "dead", gpu_uuids=("GPU-0",), container=name)
+    labels = Installation({INSTALLATION.id!r}, {INSTALLATION.key!r}).sign(told.to_labels())
+    client = docker.APIClient(version="1.41")
+    client.create_container({busybox_image!r}, ["true"], name=name, labels=labels)
     os.kill(os.getpid(), signal.SIGKILL)
 """
     assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == -9

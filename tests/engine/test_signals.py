@@ -10,6 +10,7 @@ from pathlib import Path
 import docker
 import pytest
 from idle_lab import FakeHub, make_service, no_gpu, start_bare, start_lab
+from support.ours import installation_of
 from support.slow import slow_file
 
 from ds01spawner.gpu.reading import Activity, GpuReading
@@ -126,7 +127,9 @@ async def test_an_engine_away_in_the_middle_retires_nobody_wrongly(engine, busyb
     service = make_service(connect, hub_id, hub, root, rules, POLL, 2.0)
     states = await run_for(service, 4)
     assert states[-1]["alice"] == "warned"
-    away = EngineReader(lambda: docker.APIClient(base_url="unix:///nowhere", version="1.41"), hub_id)
+    away = EngineReader(
+        lambda: docker.APIClient(base_url="unix:///nowhere", version="1.41"), lambda: installation_of(hub_id)
+    )
     there, service.parts = service.parts, _with(service.parts, running=away.running)
     for _ in range(3):
         with pytest.raises(Exception, match="engine did not answer"):
@@ -150,7 +153,7 @@ async def test_the_engine_tells_the_same_as_the_host(engine, lab_image, hub_id, 
     """Counters through ``/proc`` and through the engine agree, where both can be read."""
     lab = start_lab(engine, lab_image, hub_id, root, "alice")
     await asyncio.to_thread(lab.wait_up)
-    reader = EngineReader(connect, hub_id)
+    reader = EngineReader(connect, lambda: installation_of(hub_id))
     running = reader.running()
     assert [(r.labels.user, r.addresses) for r in running] == [("alice", (lab.address,))]
     container = running[0].container

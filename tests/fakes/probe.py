@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+from support.ours import INSTALLATION
+
 from ds01spawner.engines.docker.attach import Attach, attach_kwargs, choose_attach, gpu_env
 from ds01spawner.engines.docker.create import ContainerSpec, finalise
 from ds01spawner.gpu.nvml import read_nvml
@@ -123,6 +125,7 @@ class Rig:
         labels = SessionLabels("alice", "", "thesis", "test-rig", uuid.uuid4().hex, gpu_uuids=tuple(uuids))
         spec = ContainerSpec(
             labels=labels,
+            installation=INSTALLATION,
             image=f"probe:{image}",
             uid=1000,
             gid=1000,

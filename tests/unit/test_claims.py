@@ -10,6 +10,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent / "placement"))
 from machines import machine
+from support.ours import INSTALLATION, OTHER, signed
 
 from ds01spawner.engines.docker import pids
 from ds01spawner.engines.docker.claims import holdings_of, process_holdings
@@ -22,6 +23,9 @@ THREE = machine((), ("3g.40gb", "4g.40gb"), ())
 CARD1 = ("MIG-1-0", "MIG-1-1")
 ALL = ("GPU-0", *CARD1, "GPU-2")
 OURS = SessionLabels("alice", "", "thesis", "hub", "s1", gpu_uuids=("MIG-1-0",), expires_at="2026-02-01")
+
+
+OURS_LABELS = signed(OURS, "box")
 
 
 def inspect(host=None, env=(), labels=None, state="running", name="box", ident="c" * 64):
@@ -46,7 +50,7 @@ def request(driver="", ids=None, count=0, capabilities=(("gpu",),)):
 
 
 def uuids(*args, inventory=THREE, **kwargs):
-    return tuple(h.uuid for h in holdings_of(*args, inventory, **kwargs))
+    return tuple(h.uuid for h in holdings_of(*args, inventory, installation=INSTALLATION, **kwargs))
 
 
 @pytest.mark.parametrize(
@@ -193,8 +197,8 @@ def test_names_the_inventory_does_not_know(name, state, former, expected):
 
 
 def test_a_session_tells_who_and_until_when():
-    box = inspect({"DeviceRequests": [request(ids=["MIG-1-0"])]}, labels=OURS.to_labels())
-    assert holdings_of(box, THREE) == (
+    box = inspect({"DeviceRequests": [request(ids=["MIG-1-0"])]}, labels=OURS_LABELS)
+    assert holdings_of(box, THREE, installation=INSTALLATION) == (
         Holding(
             uuid="MIG-1-0",
             holder="alice",
@@ -209,20 +213,43 @@ def test_a_session_tells_who_and_until_when():
 
 
 def test_labels_alone_hold_where_the_engine_knows_no_devices():
-    assert uuids(inspect(labels=OURS.to_labels())) == ("MIG-1-0",)
-    assert uuids(inspect(labels={"ds01.gpu.allocated": "GPU-0,1.2", "ds01.gpu.uuid": "GPU-2"})) == (
-        "GPU-0",
-        "GPU-2",
-    )
+    assert uuids(inspect(labels=OURS_LABELS)) == ("MIG-1-0",)
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        {"ds01.gpu.allocated": "GPU-0", "ds01.gpu.uuid": "GPU-2", "ds01.gpu.uuids": "GPU-0,GPU-2"},
+        OURS.to_labels(),
+        {**OURS_LABELS, "ds01.gpu.uuids": "GPU-0"},
+        {**OURS_LABELS, "ds01.user": "bob"},
+        {**OURS_LABELS, "ds01.mac": ""},
+        {**OURS_LABELS, "ds01.mac": "0" * 32},
+        {**OURS_LABELS, "ds01.mac": "ü" * 32},
+        {k: v for k, v in OURS_LABELS.items() if k != "ds01.gpu.uuid"},
+        signed(OURS, "another"),
+        signed(OURS, "box", by=OTHER),
+        {**signed(OURS, "box", by=OTHER), "ds01.installation": INSTALLATION.id},
+    ],
+)
+def test_labels_that_this_installation_did_not_write_hold_only_what_is_attached(labels):
+    assert uuids(inspect(labels=labels)) == ()
+    box = inspect({"DeviceRequests": [request(ids=["MIG-1-1"])]}, labels=labels)
+    (holding,) = holdings_of(box, THREE, installation=INSTALLATION)
+    assert (holding.uuid, holding.kind) == ("MIG-1-1", "foreign")
+    assert (holding.user, holding.server, holding.session, holding.until) == ("", "", "", "")
+    assert "alice" not in holding.holder
+    assert "bob" not in holding.holder
 
 
 def test_labels_only_add_and_never_narrow():
-    forged = SessionLabels("eve", "", "p", "hub", "s9", gpu_uuids=("MIG-1-0",)).to_labels()
-    box = inspect({"DeviceRequests": [request(count=-1)]}, labels=forged)
+    eve = signed(SessionLabels("eve", "", "p", "hub", "s9", gpu_uuids=("MIG-1-0",)), "box")
+    box = inspect({"DeviceRequests": [request(count=-1)]}, labels=eve)
     assert uuids(box) == ALL
     # A name in a label that means nothing takes nothing away and adds nothing.
-    assert uuids(inspect(labels={"ds01.gpu.uuids": "MIG-nothing,all,0"})) == ()
-    stale = inspect({"DeviceRequests": [request(ids=["MIG-old"])]}, labels=forged)
+    odd = SessionLabels("eve", "", "p", "hub", "s9", gpu_uuids=("MIG-nothing", "all", "0"))
+    assert uuids(inspect(labels=signed(odd, "box"))) == ()
+    stale = inspect({"DeviceRequests": [request(ids=["MIG-old"])]}, labels=eve)
     assert uuids(stale) == ALL
 
 
@@ -235,10 +262,11 @@ def test_infrastructure_is_exempt_by_name_or_label():
 
 
 def test_a_session_is_never_exempt_whatever_its_image_says():
-    labels = {**OURS.to_labels(), "role": "gpu-hub"}
-    assert uuids(inspect(labels=labels, name="dcgm-exporter"), exempt=("role=gpu-hub", "dcgm-exporter")) == (
-        "MIG-1-0",
-    )
+    labels = {**OURS_LABELS, "role": "gpu-hub"}
+    assert uuids(inspect(labels=labels), exempt=("role=gpu-hub", "box")) == ("MIG-1-0",)
+    theirs = {**signed(OURS, "box", by=OTHER), "role": "gpu-hub"}
+    host = {"DeviceRequests": [request(ids=["GPU-0"])]}
+    assert uuids(inspect(host, labels=theirs), exempt=("role=gpu-hub", "box")) == ("GPU-0",)
 
 
 def test_a_foreign_container_is_named():

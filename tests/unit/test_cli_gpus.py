@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 sys.path.insert(0, str(Path(__file__).parent / "placement"))
 from machines import machine
+from support.ours import INSTALLATION
 from world import Host
 
 from ds01spawner import site as site_module
@@ -30,7 +31,7 @@ class FakeSite:
 
     def __init__(self, reading: GpuReading, host: Host | None = None) -> None:
         self.reading, self.host = reading, host or Host()
-        self.ledger = Ledger(lambda: self.host)
+        self.ledger = Ledger(lambda: self.host, installation=lambda: INSTALLATION)
         self.engine = SimpleNamespace(client=self.host)
         self.looks = 0
 

@@ -9,6 +9,7 @@ from urllib.parse import parse_qs, urlencode
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.ours import INSTALLATION
 
 from ds01spawner.engines.docker import launch
 from ds01spawner.engines.docker.attach import Attach
@@ -137,6 +138,7 @@ def container(person, raw, usage, extra):
         options=options,
         site=SimpleNamespace(
             settings=SimpleNamespace(hub_id="hub"),
+            installation=INSTALLATION,
             host_path=str,
             cgroup_parent=lambda person, plan, info: f"/ds01/hub/{'x' if plan.aggregate else ''}",
         ),

@@ -10,7 +10,8 @@ Every container counts, in any state but removed, ours or not. Unknown means bus
 - the same name in a container that does not run holds nothing: the engine refuses to start it;
 - a GPU that no longer exists holds nothing else: it is none of the cards that are offered.
 
-Labels only ever add holdings. Containers of ours are never exempt, whatever labels an image brings.
+Labels only ever add holdings, and only where this installation wrote them. A container that says it is a
+session is never exempt, whatever labels an image brings.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from ...core.installation import Installation, Standing
 from ...placement.model import Card, Device, Holding, Inventory
 from .evidence import ALL, Evidence, Token, evidence_of
 
@@ -55,11 +57,12 @@ def holdings_of(
     *,
     exempt: Iterable[str] = (),
     former: Mapping[str, str] | None = None,
+    installation: Installation | None = None,
 ) -> tuple[Holding, ...]:
     """The devices one container holds, from its inspect alone. See `container_holdings`."""
     state = inspect.get("State") or {}
     container = ContainerState(
-        evidence_of(inspect),
+        evidence_of(inspect, installation),
         str(inspect.get("Name") or "").lstrip("/"),
         str(state.get("Status") or "") if isinstance(state, Mapping) else str(state),
     )
@@ -80,7 +83,7 @@ def container_holdings(
     return tuple(
         Holding(
             uuid=uuid,
-            holder=session.address if session else f"container {container.name or evidence.container[:12]}",
+            holder=_holder(container),
             kind="session" if session else "foreign",
             user=session.user if session else "",
             server=session.server if session else "",
@@ -93,9 +96,19 @@ def container_holdings(
     )
 
 
+def _holder(container: ContainerState) -> str:
+    evidence = container.evidence
+    if evidence.session:
+        return evidence.session.address
+    # Its name would tell the name of another hub's user.
+    if evidence.standing is Standing.FOREIGN:
+        return "a session of another hub"
+    return f"container {container.name or evidence.container[:12]}"
+
+
 def is_exempt(container: ContainerState, exempt: Iterable[str]) -> bool:
-    """Whether the container is named infrastructure, by name or ``label=value``; never one of ours."""
-    if container.evidence.session is not None:
+    """Whether the container is named infrastructure, by name or ``label=value``; never a session."""
+    if container.evidence.claim is not None:
         return False
     labels = container.evidence.labels
     for entry in exempt:

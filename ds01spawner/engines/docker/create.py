@@ -7,9 +7,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+from ...core.installation import Installation
 from ...labels import SessionLabels
 
 WORKSPACE = "/workspace"
@@ -60,6 +61,7 @@ class ContainerSpec:
     """Everything about one container that is ours to decide."""
 
     labels: SessionLabels
+    installation: Installation
     image: str
     """Immutable id of the image."""
     uid: int
@@ -91,7 +93,9 @@ def finalise(kwargs: Mapping[str, Any], spec: ContainerSpec) -> dict[str, Any]:
     final["working_dir"] = WORKSPACE
     final["hostname"] = spec.hostname
     final["stop_timeout"] = spec.stop_timeout
-    final["labels"] = {**_without_ours(kwargs.get("labels")), **spec.labels.to_labels()}
+    # The container's name is signed too: copied by an image or another container, the labels are void.
+    told = replace(spec.labels, container=str(kwargs.get("name") or ""))
+    final["labels"] = {**_without_ours(kwargs.get("labels")), **spec.installation.sign(told.to_labels())}
     final["environment"] = _environment(kwargs.get("environment") or {}, spec)
     final["host_config"] = _host_config(kwargs.get("host_config") or {}, spec)
     # A healthcheck of the image would only burn CPU: the hub polls.

@@ -10,11 +10,12 @@ hook obeys, which images bring along.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from ...labels import GPU_ALLOCATED, GPU_UUID, GPU_UUIDS, SessionLabels
+from ...core.installation import Installation, Standing, standing
+from ...labels import SessionLabels
 
 Kind = Literal["all", "uuid", "index", "count", "minor", "label"]
 Token = tuple[Kind, str]
@@ -42,29 +43,52 @@ class Evidence:
     container: str
     tokens: tuple[Token, ...]
     labels: Mapping[str, str]
-    session: SessionLabels | None
+    claim: SessionLabels | None
+    """The session that its labels tell of, true or not."""
+    standing: Standing | None = None
+    """Whose session it really is, where it says that it is one."""
     created: str = ""
 
+    @property
+    def session(self) -> SessionLabels | None:
+        """The session of this installation that it is."""
+        return self.claim if self.standing is Standing.OURS else None
 
-def evidence_of(inspect: Mapping[str, Any]) -> Evidence:
-    """Read ``GET /containers/{id}/json``. Missing parts mean what the engine means by leaving them out."""
+
+def evidence_of(inspect: Mapping[str, Any], installation: Installation | None = None) -> Evidence:
+    """Read ``GET /containers/{id}/json``. Missing parts mean what the engine means by leaving them out.
+
+    Devices that labels name count only in a session of this installation: anybody can write a label.
+    """
     config = inspect.get("Config") or {}
     host = inspect.get("HostConfig") or {}
     labels = {str(k): str(v) for k, v in (config.get("Labels") or {}).items()}
-    tokens = dict.fromkeys((*_host_tokens(host), *_environment_tokens(config, host), *_label_tokens(labels)))
+    container = str(inspect.get("Id") or "")
+    claim = SessionLabels.from_labels(labels)
+    whose = standing(installation, labels, str(inspect.get("Name") or "").lstrip("/"), container)
+    told = claim.gpu_uuids if claim is not None and whose is Standing.OURS else ()
+    own: list[Token] = [("label", uuid) for uuid in told]
+    tokens = dict.fromkeys((*_host_tokens(host), *_environment_tokens(config, host), *own))
     return Evidence(
-        container=str(inspect.get("Id") or ""),
+        container=container,
         tokens=(ALL,) if ALL in tokens else tuple(tokens),
         labels=labels,
-        session=SessionLabels.from_labels(labels),
+        claim=claim,
+        standing=whose,
         created=str(inspect.get("Created") or ""),
     )
 
 
-def unknown_evidence(container: str, labels: Mapping[str, str] | None) -> Evidence:
+def unknown_evidence(
+    container: str,
+    labels: Mapping[str, str] | None,
+    name: str = "",
+    installation: Installation | None = None,
+) -> Evidence:
     """What a container counts as while the engine does not tell about it: it could touch everything."""
     known = {str(k): str(v) for k, v in (labels or {}).items()}
-    return Evidence(container, (ALL,), known, SessionLabels.from_labels(known))
+    whose = standing(installation, known, name, container)
+    return Evidence(container, (ALL,), known, SessionLabels.from_labels(known), whose)
 
 
 def named(name: str) -> Iterator[Token]:
@@ -168,9 +192,3 @@ def _mount_targets(host: Mapping[str, Any]) -> Iterator[str]:
         yield str(bind).partition(":")[2].partition(":")[0]
     for mount in host.get("Mounts") or ():
         yield str(mount.get("Target") or "")
-
-
-def _label_tokens(labels: Mapping[str, str]) -> Iterable[Token]:
-    """Devices that labels name. They only ever add: a label that names nothing known means nothing."""
-    values = [labels.get(k, "") for k in (GPU_UUIDS, GPU_UUID, GPU_ALLOCATED)]
-    return [("label", u.strip()) for v in values for u in v.split(",") if u.strip()]

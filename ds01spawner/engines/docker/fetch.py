@@ -14,8 +14,9 @@ from typing import Any
 
 import docker.errors
 
+from ...core.installation import Installation
 from ...errors import EngineError
-from ...labels import CREATED_AT, FETCH, HUB, PROJECT, USER, SessionLabels
+from ...labels import CONTAINER, CREATED_AT, FETCH, FETCH_SIGNED, HUB, PROJECT, USER, SessionLabels
 from ...sources import GitSource
 from .create import WORKSPACE, ContainerSpec, Resources, finalise
 
@@ -50,6 +51,7 @@ class FetchSpec:
     user: str
     project: str
     hub: str
+    installation: Installation
     image: str
     """Immutable id of the image."""
     uid: int
@@ -107,6 +109,7 @@ def create_kwargs(client: Any, spec: FetchSpec) -> dict[str, Any]:
     ulimits = {**spec.resources.ulimits, "fsize": (spec.max_bytes, spec.max_bytes)}
     container = ContainerSpec(
         labels=SessionLabels(spec.user, "", spec.project, spec.hub, spec.token),
+        installation=spec.installation,
         image=spec.image,
         uid=spec.uid,
         gid=spec.gid,
@@ -126,13 +129,15 @@ def create_kwargs(client: Any, spec: FetchSpec) -> dict[str, Any]:
         "host_config": client.create_host_config(**{"network_mode": spec.network, **spec.host}),
     }
     final = finalise(given, container)
-    final["labels"] = {
+    told = {
         FETCH: spec.token,
         USER: spec.user,
         PROJECT: spec.project,
         HUB: spec.hub,
         CREATED_AT: spec.created_at,
+        CONTAINER: spec.name,
     }
+    final["labels"] = spec.installation.sign(told, FETCH_SIGNED)
     return final
 
 
@@ -170,11 +175,18 @@ def remove(client: Any, token: str) -> None:
             raise
 
 
-def forgotten(client: Any, hub: str, now: datetime, older_than: timedelta) -> list[tuple[str, str]]:
-    """(user, token) of this hub's fetches that are older than any start may take."""
+def forgotten(
+    client: Any, installation: Installation, now: datetime, older_than: timedelta
+) -> list[tuple[str, str]]:
+    """(user, token) of this installation's fetches that are older than any start may take.
+
+    With a forged one, a build step could have the new project of another user thrown away.
+    """
     found = []
-    for row in client.containers(all=True, filters={"label": [FETCH, f"{HUB}={hub}"]}):
+    for row in client.containers(all=True, filters={"label": [FETCH]}):
         labels = row.get("Labels") or {}
+        if not any(installation.made_fetch(labels, n.lstrip("/")) for n in row.get("Names") or ()):
+            continue
         try:
             created = datetime.fromisoformat(labels.get(CREATED_AT, ""))
         except ValueError:

@@ -103,6 +103,8 @@ def _size(device: Device) -> str:
 def launch(client: Any, request: LaunchRequest) -> Claimed:
     """Choose devices and create the container; `Refused` says why not. Leaves nothing when it raises."""
     site, settings = request.site, request.site.settings
+    if site.installation is None:
+        raise Refused(messages.no_installation(str(settings.state_dir)))
     # The driver is read before the lock is taken, so that a slow one never holds up everybody's claims.
     reading = site.gpu(READING_MAX_AGE_S if request.options.gpu != "none" else ANY_AGE_S)
     info = site.engine_info(client)
@@ -204,8 +206,11 @@ def _spec(
         limits=launch_plan.limits_json(),
         preemptible=launch_plan.preemptible,
     )
+    installation = request.site.installation
+    assert installation is not None  # `launch` asked
     return ContainerSpec(
         labels=labels,
+        installation=installation,
         image=request.image.image_id,
         uid=identity.uid,
         gid=identity.gid,
@@ -256,13 +261,13 @@ def verify(client: Any, container: str, spec: ContainerSpec, site: Site) -> None
         raise Refused(messages.limits_not_in_force(missing))
 
 
-def discard(client: Any, name: str, session: str) -> bool:
+def discard(client: Any, site: Site, name: str, session: str) -> bool:
     """Remove what a start made under this name, if it is that very session's. Idempotent."""
     try:
         found = client.inspect_container(name)
     except docker.errors.NotFound:
         return False
-    labels = SessionLabels.from_labels(found["Config"].get("Labels") or {})
+    labels = site.session_in(found)
     if labels is None or labels.session != session:
         return False
     try:

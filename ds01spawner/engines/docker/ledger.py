@@ -12,12 +12,14 @@ import threading
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import docker
 import requests
 from docker.errors import DockerException, NotFound
 
+from ...core.installation import Installation, Standing
 from ...errors import EngineError
 from ...labels import SessionLabels
 from ...placement.model import Holding, Inventory
@@ -31,7 +33,7 @@ INSPECT_IN_PARALLEL_FROM = 16
 
 @dataclass(frozen=True)
 class SessionRecord:
-    """One of our sessions as its container tells it, in whatever state."""
+    """A session as its container tells it, in whatever state. ``standing`` says how far it is true."""
 
     labels: SessionLabels
     container: str
@@ -43,6 +45,7 @@ class SessionRecord:
     """The engine's words for people, such as ``Up 3 hours``."""
     started_at: str = ""
     """ISO 8601 time of the last start, or empty when it never started."""
+    standing: Standing = Standing.OURS
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,10 @@ class LedgerSnapshot:
 
     holdings: tuple[Holding, ...]
     sessions: tuple[SessionRecord, ...]
+    """The sessions of this installation, and of no other."""
     containers: tuple[ContainerState, ...]
+    others: tuple[SessionRecord, ...] = ()
+    """What else says that it is a session: of another installation, or forged. For admins alone."""
 
     def holders(self, uuid: str) -> tuple[Holding, ...]:
         """Who holds the device ``uuid``."""
@@ -73,6 +79,7 @@ class Ledger:
     ``inspect_client`` gives a client with a short time limit for looking at single containers: the engine
     locks a container for as long as it makes an image of it, which is seconds to minutes in a build. Such
     a container counts as holding every device until the engine tells, and nobody's page waits for it.
+    ``installation`` gives the one whose sessions are ours; without it none is.
     """
 
     def __init__(
@@ -80,10 +87,13 @@ class Ledger:
         client_factory: Callable[[], docker.APIClient],
         exempt: Iterable[str] = (),
         inspect_client: Callable[[], docker.APIClient] | None = None,
+        installation: Callable[[], Installation | None] = lambda: None,
     ) -> None:
         self._client = client_factory
         self._inspect_client = inspect_client or client_factory
         self._exempt = tuple(exempt)
+        self._installation = installation
+        self._judged_by: Installation | None = None
         self._seen: dict[str, _Seen] = {}
         self._lock = threading.Lock()
 
@@ -108,7 +118,10 @@ class Ledger:
         processes = tuple(processes)
         if processes:
             holdings += self._unexplained(client, processes, holdings, containers, inventory)
-        return LedgerSnapshot(tuple(holdings), _sessions(rows), containers)
+        told = _sessions(rows)
+        ours = tuple(r for r in told if r.standing is Standing.OURS)
+        others = tuple(r for r in told if r.standing is not Standing.OURS)
+        return LedgerSnapshot(tuple(holdings), ours, containers, others)
 
     def _list(self) -> tuple[docker.APIClient, list[dict[str, Any]]]:
         try:
@@ -118,14 +131,18 @@ class Ledger:
             raise EngineError(f"the Docker engine does not list its containers: {error}") from error
 
     def _inspect_new(self, listed: list[dict[str, Any]]) -> dict[str, _Seen]:
+        installation = self._installation()
         with self._lock:
+            if installation != self._judged_by:
+                self._seen, self._judged_by = {}, installation
             known = self._seen
         wanted = [c for c in listed if _stale(known.get(c["Id"]), c)]
+        look = partial(self._inspect, installation=installation)
         if len(wanted) >= INSPECT_IN_PARALLEL_FROM:
             with ThreadPoolExecutor(INSPECT_THREADS) as pool:
-                found = list(pool.map(self._inspect, wanted))
+                found = list(pool.map(look, wanted))
         else:
-            found = [self._inspect(c) for c in wanted]
+            found = [look(c) for c in wanted]
         fresh = {c["Id"]: s for c, s in zip(wanted, found, strict=True) if s is not None}
         gone = {c["Id"] for c, s in zip(wanted, found, strict=True) if s is None}
         current = {c["Id"] for c in listed} - gone
@@ -134,21 +151,23 @@ class Ledger:
             self._seen = {i: s for i, s in seen.items() if s.certain}
         return seen
 
-    def _inspect(self, listed: dict[str, Any]) -> _Seen | None:
+    def _inspect(self, listed: dict[str, Any], installation: Installation | None) -> _Seen | None:
         """One container's evidence, or None when it was removed since the list."""
         try:
             inspect = self._inspect_client().inspect_container(listed["Id"])
         except NotFound:
             return None
         except requests.ReadTimeout:
-            unknown = unknown_evidence(listed["Id"], listed.get("Labels"))
+            unknown = unknown_evidence(listed["Id"], listed.get("Labels"), _name(listed), installation)
             return _Seen(unknown, str(listed.get("State") or ""), "", certain=False)
         except (DockerException, requests.RequestException, OSError, ValueError) as error:
             name = _name(listed) or listed["Id"][:12]
             raise EngineError(f"the Docker engine does not tell about container {name}: {error}") from error
         started = str((inspect.get("State") or {}).get("StartedAt") or "")
         never = started.startswith("0001-")
-        return _Seen(evidence_of(inspect), str(listed.get("State") or ""), "" if never else started)
+        return _Seen(
+            evidence_of(inspect, installation), str(listed.get("State") or ""), "" if never else started
+        )
 
     def _unexplained(
         self,
@@ -171,7 +190,7 @@ def _stale(seen: _Seen | None, listed: dict[str, Any]) -> bool:
     """Whether a container must be inspected: never seen, or a session whose start time may have changed."""
     if seen is None:
         return True
-    return seen.evidence.session is not None and seen.state != str(listed.get("State") or "")
+    return seen.evidence.claim is not None and seen.state != str(listed.get("State") or "")
 
 
 def _name(listed: Mapping[str, Any]) -> str:
@@ -183,13 +202,14 @@ def _name(listed: Mapping[str, Any]) -> str:
 def _sessions(rows: Iterable[tuple[dict[str, Any], _Seen]]) -> tuple[SessionRecord, ...]:
     return tuple(
         SessionRecord(
-            labels=s.evidence.session,
+            labels=s.evidence.claim,
             container=c["Id"],
             name=_name(c),
             state=str(c.get("State") or ""),
             status=str(c.get("Status") or ""),
             started_at=s.started_at,
+            standing=s.evidence.standing or Standing.FORGED,
         )
         for c, s in rows
-        if s.evidence.session is not None
+        if s.evidence.claim is not None
     )

@@ -15,6 +15,7 @@ import docker.errors
 import requests
 
 from ... import logtail
+from ...core.installation import Standing
 from ...errors import EngineError
 from ...labels import SessionLabels
 from .ledger import SessionRecord
@@ -33,12 +34,14 @@ class Retired:
 def retire(client: Any, record: SessionRecord, grace: int = 30) -> Retired:
     """Stop and remove a session's container; `EngineError` when it is not gone afterwards.
 
-    Its labels are read again first, so that an id that now means something else is never touched.
+    Its labels are read again first, so that an id that now means something else is never touched, and a
+    session of another installation, or a forged one, never is.
     """
     try:
         found = client.inspect_container(record.container)
         labels = SessionLabels.from_labels(found["Config"].get("Labels") or {})
-        if labels is None or labels.session != record.labels.session:
+        ours = record.standing is Standing.OURS
+        if not ours or labels is None or labels.session != record.labels.session:
             raise EngineError(
                 f"the container of {record.labels.address} is not that session's; nothing was done"
             )
@@ -71,16 +74,14 @@ def verify_gone(client: Any, container: str, patience: float = VERIFY_S) -> None
         time.sleep(0.1)
 
 
-def leftovers(
-    sessions: Iterable[SessionRecord], hub: str, now: datetime, older_than: timedelta
-) -> list[SessionRecord]:
-    """Containers of this hub that no session can come of: not running, and older than any start takes.
+def leftovers(sessions: Iterable[SessionRecord], now: datetime, older_than: timedelta) -> list[SessionRecord]:
+    """Containers of ours that no session can come of: not running, and older than any start takes.
 
     A running container is never one, whatever the hub believes. Pure.
     """
     found = []
     for record in sessions:
-        if record.labels.hub != hub or record.state not in ("created", "exited", "dead"):
+        if record.standing is not Standing.OURS or record.state not in ("created", "exited", "dead"):
             continue
         try:
             created = datetime.fromisoformat(record.labels.created_at)

@@ -42,9 +42,9 @@ class Admin(PageHandler):
                 "labels": r.labels,
                 "state": r.state,
                 "why": found[r.labels.session].reason if r.labels.session in found else text.UNKNOWN,
-                "foreign": r.labels.hub != context.settings.hub_id,
+                "standing": r.standing.value,
             }
-            for r in snapshot.ledger.sessions
+            for r in (*snapshot.ledger.sessions, *snapshot.ledger.others)
         ]
         self.page(
             "admin.html",
@@ -65,8 +65,7 @@ class AdminRetire(PageHandler):
         self.need_admin()
         reason = _reason(self)
         snapshot = await self.ctx.snapshots.get(max_age=0)
-        hub = self.ctx.settings.hub_id
-        record = actions.find(snapshot, hub, session=self.get_body_argument("session"))
+        record = actions.find(snapshot, session=self.get_body_argument("session"))
         labels = record.labels
         said = f"{reason} ({self.person.name})"
         await actions.retire(self.ctx, self.person, labels.user, labels.server, labels.session, said)

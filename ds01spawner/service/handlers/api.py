@@ -97,7 +97,7 @@ class SessionApi(ApiHandler):
     async def get(self, session: str) -> None:
         """Own, or anybody's for admins."""
         snapshot = await self.ctx.snapshots.get()
-        record = actions.find(snapshot, self.ctx.settings.hub_id, session=session)
+        record = actions.find(snapshot, session=session)
         actions.allow(self.person, record.labels.user)
         found = await mine.decisions(self.ctx, [session])
         self.json(views.session_json(record, snapshot, found.get(session), self.ctx.urls))
@@ -105,7 +105,7 @@ class SessionApi(ApiHandler):
     async def delete(self, session: str) -> None:
         """Retire."""
         snapshot = await self.ctx.snapshots.get(max_age=0)
-        record = actions.find(snapshot, self.ctx.settings.hub_id, session=session)
+        record = actions.find(snapshot, session=session)
         labels = record.labels
         actions.allow(self.person, labels.user)
         reason = self.body().get("reason", "")
@@ -134,7 +134,7 @@ class KeepAliveApi(ApiHandler):
         if isinstance(seconds, bool) or not isinstance(seconds, int) or not 60 <= seconds <= 366 * 86400:
             raise web.HTTPError(400, "seconds is a whole number of at least 60")
         snapshot = await self.ctx.snapshots.get()
-        record = actions.find(snapshot, self.ctx.settings.hub_id, session=session)
+        record = actions.find(snapshot, session=session)
         actions.allow(self.person, record.labels.user)
         grant = await actions.keep(self.ctx, self.person, record, seconds, "api")
         self.json(asdict(grant))

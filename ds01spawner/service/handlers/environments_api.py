@@ -198,7 +198,7 @@ class PackagesApi(ApiHandler):
     async def record(self, session: str) -> Any:
         """The session, if it is one's own."""
         snapshot = await self.ctx.snapshots.get()
-        record = actions.find(snapshot, self.ctx.settings.hub_id, session=session)
+        record = actions.find(snapshot, session=session)
         if record.labels.user != self.person.name:
             actions.allow(Person(self.person.name), record.labels.user)
         return record

@@ -127,9 +127,9 @@ class Usage(PageHandler):
 
     async def quotas(self, limits: Limits, spaces: Spaces | None) -> list[QuotaLine]:
         """The person's use where it is limited or worth knowing: disk, sessions, GPU-hours."""
-        hub, now = self.ctx.settings.hub_id, self.ctx.clock()
+        now = self.ctx.clock()
         snapshot = await self.ctx.snapshots.get()
-        running = None if snapshot.problem else len(views.own_sessions(snapshot, self.person.name, hub))
+        running = None if snapshot.problem else len(views.own_sessions(snapshot, self.person.name))
         total, quota = spaces.total if spaces else None, limits.storage.quota
         sure = total is not None and (total.complete or total.bytes >= (quota or 0) > 0)
         disk = total.bytes if total is not None and sure else None

@@ -56,8 +56,7 @@ async def _keep_looking(context: Context, samples: Samples) -> None:
 async def look(context: Context, samples: Samples) -> None:
     """One look at every running session of this hub."""
     snapshot = await context.snapshots.get()
-    hub = context.settings.hub_id
-    running = [r for r in snapshot.ledger.sessions if r.state == "running" and r.labels.hub == hub]
+    running = [r for r in snapshot.ledger.sessions if r.state == "running"]
     if snapshot.problem and not running:
         return
     looks = await asyncio.to_thread(_statistics, context, running)

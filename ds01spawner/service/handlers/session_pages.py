@@ -25,8 +25,7 @@ class Retire(PageHandler):
         server, project, found = self.get_query_argument("server", ""), "", None
         snapshot = await self.ctx.snapshots.get()
         try:
-            hub = self.ctx.settings.hub_id
-            record = actions.find(snapshot, hub, user=self.person.name, server=server)
+            record = actions.find(snapshot, user=self.person.name, server=server)
             project = record.labels.project
         except Refused:
             options = await actions.last_options(self.ctx, self.person.name, server)
@@ -46,7 +45,7 @@ class Retire(PageHandler):
         name = self.person.name
         options = await actions.last_options(self.ctx, name, server)
         snapshot = await self.ctx.snapshots.get(max_age=0)
-        own = views.own_sessions(snapshot, name, self.ctx.settings.hub_id)
+        own = views.own_sessions(snapshot, name)
         record = next((r for r in own if r.labels.server == server), None)
         session = record.labels.session if record else ""
         keep = self.get_body_argument("keep", "")
@@ -81,7 +80,7 @@ class KeepAlive(PageHandler):
         """The form, with what came of the last request."""
         server = self.get_query_argument("server", "") if server is None else server
         snapshot = await self.ctx.snapshots.get()
-        record = actions.find(snapshot, self.ctx.settings.hub_id, user=self.person.name, server=server)
+        record = actions.find(snapshot, user=self.person.name, server=server)
         limits = await self.limits()
         now = self.ctx.clock()
         session = record.labels.session
@@ -102,7 +101,7 @@ class KeepAlive(PageHandler):
         raw = self.get_body_argument("seconds", "")
         seconds = int(raw) if raw in {str(s) for s in KEEP_CHOICES} else DEFAULT_KEEP_S
         snapshot = await self.ctx.snapshots.get()
-        record = actions.find(snapshot, self.ctx.settings.hub_id, user=self.person.name, server=server)
+        record = actions.find(snapshot, user=self.person.name, server=server)
         try:
             grant = await actions.keep(self.ctx, self.person, record, seconds, "button")
         except Refused as refused:

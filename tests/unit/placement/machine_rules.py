@@ -17,6 +17,7 @@ from unittest import mock
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from stepper import Killed, Stepper
+from support.ours import INSTALLATION
 from world import ALIVE, LAYOUTS, Box, Host
 
 from ds01spawner.engines.docker import pids
@@ -86,7 +87,7 @@ class Placing(RuleBasedStateMachine):
 
     def ledger(self) -> Ledger:
         """A ledger under test; two are used, as by two processes."""
-        return Ledger(lambda: self.host)
+        return Ledger(lambda: self.host, installation=lambda: INSTALLATION)
 
     # --- set-up ---------------------------------------------------------------------------------
 

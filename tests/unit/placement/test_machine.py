@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis.stateful import run_state_machine_as_test
 from machine_rules import Placing
 from stepper import Killed
+from support.ours import INSTALLATION
 
 from ds01spawner.engines.docker import claim as claim_module
 from ds01spawner.engines.docker import claims, evidence, ledger
@@ -104,7 +105,7 @@ class Doctored(Placing):
     """A ledger that is told less than the truth."""
 
     def ledger(self):
-        return Ledger(lambda: self)
+        return Ledger(lambda: self, installation=lambda: INSTALLATION)
 
     def containers(self, all):
         return self.host.containers(all)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 import requests
 from docker.errors import NotFound
+from support.ours import signed
 
 from ds01spawner.gpu.reading import GpuProcess, GpuReading
 from ds01spawner.labels import SessionLabels
@@ -164,14 +165,16 @@ class Host:
 
     # --- the engine -----------------------------------------------------------------------------
 
-    def add(self, host: dict, env: tuple[str, ...] = (), labels: dict | None = None, **truth) -> Box:
+    def add(
+        self, host: dict, env: tuple[str, ...] = (), session: SessionLabels | None = None, **truth
+    ) -> Box:
         """Create a container; ``truth`` says what it could reach."""
         number = next(self.numbers)
         ident = f"{number:064x}"
         inspect = {
             "Id": ident,
             "Name": f"/box-{number}",
-            "Config": {"Env": list(env), "Labels": labels or {}},
+            "Config": {"Env": list(env), "Labels": signed(session, f"box-{number}") if session else {}},
             "HostConfig": host,
             "State": {"StartedAt": "0001-01-01T00:00:00Z"},
         }
@@ -184,10 +187,10 @@ class Host:
     def add_session(self, uuids: tuple[str, ...], real: bool) -> Box:
         """A session's container: with a device request, or (simulated devices) with labels alone."""
         number = next(self.numbers)
-        labels = SessionLabels("ann", f"s{number}", "p", "h", f"id{number}", gpu_uuids=uuids).to_labels()
+        told = SessionLabels("ann", f"s{number}", "p", "h", f"id{number}", gpu_uuids=uuids)
         request = [{"DeviceIDs": list(uuids), "Count": 0, "Capabilities": [["gpu"]]}] if real else None
         return self.add(
-            {"DeviceRequests": request}, labels=labels, names=uuids, ours=True, label_only=not real
+            {"DeviceRequests": request}, session=told, names=uuids, ours=True, label_only=not real
         )
 
     def start(self, box: Box) -> bool:

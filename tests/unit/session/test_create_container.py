@@ -6,6 +6,7 @@ import io
 import tarfile
 
 import pytest
+from support.ours import INSTALLATION, signed
 
 from ds01spawner.engines.docker.account import ImageAccounts, account_archive
 from ds01spawner.engines.docker.create import ContainerSpec, Resources, finalise
@@ -16,6 +17,7 @@ LABELS = SessionLabels(
 )
 SPEC = ContainerSpec(
     labels=LABELS,
+    installation=INSTALLATION,
     image="sha256:1",
     uid=20000,
     gid=20001,
@@ -63,7 +65,7 @@ def test_everything_that_is_ours():
         "PATH": "/home/alice/.local/bin:/opt/bin:/bin",
     }
     assert env["NVIDIA_VISIBLE_DEVICES"] == "void"
-    assert labels == LABELS.to_labels()
+    assert labels == signed(LABELS, "n")
     assert host == {
         "NetworkMode": "ds01",
         "Privileged": False,
