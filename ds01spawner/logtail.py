@@ -6,6 +6,7 @@ import re
 
 READ_LINES = 2000
 """Lines to read from the engine for a tail: most of a quiet session's lines may be our own looks."""
+READ_BYTES = 512 * 1024
 LINES = 40
 CHARS = 4000
 _OUR_LOOK = re.compile(r"/api/(?:kernels|sessions|terminals)\?no_track_activity=1 ")

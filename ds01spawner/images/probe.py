@@ -6,10 +6,8 @@ removed whatever happens: what is probed may have been written by anybody.
 
 from __future__ import annotations
 
-import io
 import json
 import re
-import tarfile
 import time
 import uuid
 from contextlib import suppress
@@ -20,6 +18,7 @@ from typing import Any
 import requests
 from docker import errors as docker_errors
 
+from ..engines.docker import bounded
 from ..errors import EngineError
 from .engine import Images, asking
 from .preflight import Probe
@@ -28,7 +27,10 @@ LABEL = "ds01.probe"
 PROBE_UID = 54321
 """A uid no image knows."""
 TIMEOUT_S = 60
+MAX_LOCK = 4 * 2**20
+MAX_PACKAGES = 20_000
 LEFT_BEHIND_S = 5 * TIMEOUT_S
+MAX_SAID = 64 * 1024
 _MARK = "ds01-probe-ran"
 _SCRIPT = f"echo {_MARK}; exec jupyterhub-singleuser --version"
 _VERSION = re.compile(r"^([0-9]+\.[0-9]+[0-9a-z.]*)\s*$", re.MULTILINE)
@@ -125,7 +127,7 @@ def _run(images: Images, image_id: str, user: str) -> tuple[int | None, str]:
             )
             client.start(name)
             code = client.wait(name, timeout=TIMEOUT_S)["StatusCode"]
-            return code, client.logs(name, stdout=True, stderr=True, tail=200).decode("utf-8", "replace")
+            return code, bounded.log_tail(client, name, MAX_SAID, tail=200).decode("utf-8", "replace")
         except (docker_errors.APIError, requests.RequestException) as error:
             if isinstance(error, docker_errors.APIError) and error.is_client_error():
                 return None, f"it cannot be run: {str(error.explanation)[:200]}"
@@ -165,17 +167,24 @@ def lock_of(images: Images, image_id: str) -> dict[str, Any]:
             image_id, ["true"], name=name, labels={LABEL: image_id}, network_disabled=True
         )
         try:
-            stream, _ = client.get_archive(name, path)
-            data = b"".join(stream)
+            data = bounded.small_file(client, name, path, MAX_LOCK)
         finally:
             with suppress(docker_errors.APIError):
                 client.remove_container(name, force=True, v=True)
     try:
-        with tarfile.open(fileobj=io.BytesIO(data)) as tar:
-            member = tar.extractfile("lock.json")
-            found = json.loads(member.read()) if member else None
-    except (tarfile.TarError, KeyError, ValueError) as error:
+        found = json.loads(data or b"")
+    except (ValueError, RecursionError) as error:
         raise EngineError(f"{path} of the image cannot be read: {error}") from error
     if not isinstance(found, dict):
         raise EngineError(f"{path} of the image is not what a build writes")
-    return found
+    return _checked(found)
+
+
+def _checked(found: dict[str, Any]) -> dict[str, Any]:
+    """The lock with its known parts alone, each of the kind and size that it has."""
+    lock: dict[str, Any] = {"python": str(found.get("python", ""))[:40]}
+    for key in ("pip", "layer", "apt"):
+        items = found.get(key)
+        listed = items[:MAX_PACKAGES] if isinstance(items, list) else []
+        lock[key] = [item for item in listed if isinstance(item, str) and len(item) <= 200]
+    return lock

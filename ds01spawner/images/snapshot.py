@@ -11,6 +11,7 @@ from typing import Any
 
 from docker import errors as docker_errors
 
+from ..engines.docker import bounded
 from ..errors import EngineError
 from .engine import ImageMissing, Images, asking
 from .facts import ImageFacts
@@ -29,6 +30,7 @@ _COMMAND = (
     ' cd / && exec "$python" -c "$DS01_CODE"'
 )
 MAX_OUTPUT = 4 * 2**20
+MAX_PACKAGES = 10_000
 
 
 @dataclass(frozen=True)
@@ -108,7 +110,7 @@ def session_packages(images: Images, container: str, timeout_s: int = 30) -> dic
             started = client.exec_create(
                 container, ["sh", "-c", _COMMAND], environment={"DS01_CODE": _LIST}, stderr=False
             )
-            output = client.exec_start(started["Id"])
+            output = bounded.exec_output(client, started["Id"], MAX_OUTPUT, timeout_s)
             code = client.exec_inspect(started["Id"])["ExitCode"]
     finally:
         client.close()
@@ -138,7 +140,7 @@ def image_packages(images: Images, image_id: str, timeout_s: int = 60) -> dict[s
             try:
                 client.start(made)
                 code = client.wait(made, timeout=timeout_s)["StatusCode"]
-                output = client.logs(made, stdout=True, stderr=False)
+                output = bounded.log_tail(client, made, MAX_OUTPUT + 1, stderr=False)
             finally:
                 client.remove_container(made, force=True, v=True)
     finally:
@@ -151,9 +153,9 @@ def parse_packages(output: bytes, code: int | None) -> dict[str, str]:
     if code != 0 or len(output) > MAX_OUTPUT:
         raise EngineError("the session's Python did not list its packages")
     try:
-        pairs = json.loads(output.decode().strip().splitlines()[-1])
+        pairs = json.loads(output.decode().strip().splitlines()[-1])[:MAX_PACKAGES]
         return {str(name)[:100]: str(version)[:60] for name, version in pairs}
-    except (ValueError, IndexError, TypeError) as error:
+    except (ValueError, IndexError, TypeError, KeyError, RecursionError) as error:
         raise EngineError("the session's Python answered something else than its packages") from error
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import docker.errors
 
+from .bounded import TooMuch, small_file
 from .create import ContainerSpec
 
 MAX_FILE = 1 << 20
@@ -112,12 +113,7 @@ def _exists(client: Any, container: str, path: str) -> bool:
 
 def _read(client: Any, container: str, path: str) -> str:
     try:
-        stream, status = client.get_archive(container, path)
-    except docker.errors.NotFound:
+        content = small_file(client, container, path, MAX_FILE)
+    except TooMuch:
         return ""
-    if status.get("size", 0) > MAX_FILE:
-        return ""
-    with tarfile.open(fileobj=io.BytesIO(b"".join(stream))) as tar:
-        member = tar.next()
-        content = tar.extractfile(member) if member and member.isfile() else None
-        return content.read().decode(errors="replace") if content else ""
+    return (content or b"").decode(errors="replace")

@@ -18,11 +18,13 @@ from ...core.installation import Installation
 from ...errors import EngineError
 from ...labels import CONTAINER, CREATED_AT, FETCH, FETCH_SIGNED, HUB, PROJECT, USER, SessionLabels
 from ...sources import GitSource
+from .bounded import log_tail
 from .create import WORKSPACE, ContainerSpec, Resources, finalise
 
 NO_GIT = 90
 """Exit code of the script below where the image has no git."""
 HOME = "/tmp"  # noqa: S108
+READ_BYTES = 256 * 1024
 READ_LINES = 30
 # A time limit inside too: a hub that dies must not leave git waiting for a server for ever.
 SCRIPT = f"""\
@@ -154,7 +156,7 @@ def begin(client: Any, spec: FetchSpec) -> str:
 def look(client: Any, container: str) -> Look:
     """Whether it still runs, how it ended, and the last of what git said."""
     state = client.inspect_container(container)["State"]
-    raw = client.logs(container, stdout=True, stderr=True, tail=READ_LINES)
+    raw = log_tail(client, container, READ_BYTES, tail=READ_LINES)
     # Created is not ended: its exit code means nothing yet.
     code = int(state.get("ExitCode") or 0) if state.get("Status") in ("exited", "dead") else None
     return Look(code, raw.decode(errors="replace"), bool(state.get("OOMKilled")))

@@ -12,7 +12,11 @@ from typing import Any
 import docker
 import requests
 
+from ...errors import EngineError
+from .bounded import exec_output
+
 DENIED = "Operation not permitted"
+MAX_SAID = 64 * 1024
 PRESENT = "ds01-gpu-node"
 PROBE = (
     f'for f in /dev/nvidia[0-9]*; do [ -c "$f" ] || continue; echo {PRESENT}; ( : < "$f" ) 2>&1; done; true'
@@ -29,9 +33,9 @@ def gpu_lost(client: Any, container: str) -> bool | None:
         made = client.exec_create(
             container, ["/bin/sh", "-c", PROBE], user="0:0", environment={"LC_ALL": "C"}
         )
-        output = client.exec_start(made["Id"])
+        output = exec_output(client, made["Id"], MAX_SAID)
         code = client.exec_inspect(made["Id"]).get("ExitCode")
-    except (docker.errors.DockerException, requests.RequestException, OSError):
+    except (docker.errors.DockerException, requests.RequestException, EngineError, OSError):
         return None
     return judge(output.decode(errors="replace"), code)
 

@@ -13,11 +13,13 @@ from typing import Any
 
 import docker.errors
 import requests
+from urllib3.exceptions import HTTPError
 
 from ... import logtail
 from ...core.installation import Standing
 from ...errors import EngineError
 from ...labels import SessionLabels
+from .bounded import log_tail
 from .ledger import SessionRecord
 
 VERIFY_S = 10.0
@@ -94,6 +96,7 @@ def leftovers(sessions: Iterable[SessionRecord], now: datetime, older_than: time
 
 def _tail(client: Any, container: str) -> str:
     try:
-        return logtail.tail(client.logs(container, tail=logtail.READ_LINES))
-    except (docker.errors.DockerException, requests.RequestException):
+        read = log_tail(client, container, logtail.READ_BYTES, tail=logtail.READ_LINES)
+        return logtail.tail(read)
+    except (docker.errors.DockerException, requests.RequestException, EngineError, HTTPError):
         return ""
