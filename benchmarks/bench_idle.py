@@ -17,7 +17,7 @@ import json
 import logging
 import tempfile
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
@@ -30,14 +30,17 @@ from ds01spawner.idle.arbiter import Arbiter
 from ds01spawner.idle.book import Facts
 from ds01spawner.idle.engine import Running
 from ds01spawner.idle.hubapi import HubClient
-from ds01spawner.idle.model import IdleRules, Kernels, Memory, Signals, Warned, Work, known, unsupported
+from ds01spawner.idle.model import Kernels, Memory, Signals, Warned, Work, known, unsupported
 from ds01spawner.idle.notices import Notifier
 from ds01spawner.idle.observe import Look
+from ds01spawner.idle.rules import from_policy
 from ds01spawner.idle.service import IdleService, Parts, Settled
 from ds01spawner.idle.state import IdleFiles
 from ds01spawner.labels import SessionLabels
+from ds01spawner.policy.model import Idle
 
-RULES = IdleRules(timeout=1800, start_grace=0, warn_lead=600)
+PLAIN = replace(from_policy(Idle(), "the built-in policy", poll=100), start_grace=0)
+RULES = replace(PLAIN, timeout=1800, warn_lead=600, max_gap=300)
 NO_GPU = unsupported("the session has no GPU")
 QUIET = Signals(
     hub=known(datetime.now(timezone.utc)),

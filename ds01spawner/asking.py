@@ -17,6 +17,7 @@ import yaml
 from . import messages
 from .errors import Refusal, Refused
 from .messages import notes
+from .policy.key_info import mended_by
 from .policy.requests import ASKABLE, MAX_DAYS, check_request, read_values
 from .policy.resolve import Limits, show
 from .store import Store
@@ -26,21 +27,6 @@ MAX_OPEN = 5
 MAX_REASON = 1000
 MAX_VALUE = 200
 NOTICE_DAYS = 14
-KEY_OF = {
-    "sessions-max": "session.max",
-    "gpu-profile": "gpu.profiles",
-    "full-gpu": "gpu.full_gpu",
-    "gpu-devices": "gpu.max_devices_per_session",
-    "gpu-quota": "gpu.max_equivalents",
-    "gpu-hours": "gpu.hours.budget",
-    "aggregate-memory": "aggregate.memory",
-    "preemptible": "queue.preemptible",
-    "environment-not-allowed": "images.use",
-    "workspace-full": "storage.quota",
-    "queue-places": "queue.max_tickets",
-    "out-of-memory": "session.memory",
-}
-"""What to ask for after a refusal, by its code; the others no request can mend."""
 
 
 def ask_url(service_url: str, refusal: Refusal) -> str:
@@ -50,14 +36,14 @@ def ask_url(service_url: str, refusal: Refusal) -> str:
 
 def ask_about(service_url: str, code: str) -> str:
     """The same by the code of a refusal."""
-    key = KEY_OF.get(code)
-    return f"{service_url}requests?{urlencode({'key': key})}" if key in ASKABLE else ""
+    key = mended_by(code)
+    return f"{service_url}requests?{urlencode({'key': key})}" if key else ""
 
 
 def ask_command(user: str, refusal: Refusal) -> str:
     """The command that asks for more after this refusal; empty where asking does not help. Pure."""
-    key = KEY_OF.get(refusal.code)
-    if key not in ASKABLE:
+    key = mended_by(refusal.code)
+    if not key:
         return ""
     return f"ds01 request {shlex.quote(user)} {key}=VALUE --reason REASON --until WHEN"
 

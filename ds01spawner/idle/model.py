@@ -113,40 +113,43 @@ class PressureRule:
     the warning is never touched.
     """
 
-    share: float = 0.8
+    share: float
+    factor: float
+    floor: float
     waiting: int = 1
-    factor: float = 0.5
-    floor: float = 300.0
 
 
 @dataclass(frozen=True)
 class KeepAliveCaps:
     """Bounds of keeping alive, in seconds: one request, one session in all, one person in 24 hours."""
 
-    request: float = 4 * 3600.0
-    session: float = 24 * 3600.0
-    day: float = 24 * 3600.0
-    file: float = 4 * 3600.0
+    request: float = 0.0
+    session: float = 0.0
+    day: float = 0.0
+    file: float = 0.0
     """What touching ``.keep-alive`` asks for."""
 
 
 @dataclass(frozen=True)
 class IdleRules:
-    """A person's idle limits, already resolved. Times in seconds."""
+    """A person's idle limits, already resolved. Times in seconds.
 
-    timeout: float | None = 1800.0
+    The values come from the policy (`rules.from_policy`), whose built-in defaults are the only ones.
+    """
+
+    timeout: float | None
     """Idle time after which a session is retired, or None for never."""
-    start_grace: float = 600.0
-    warn_lead: float = 600.0
-    lifetime_lead: float = 1800.0
+    start_grace: float
+    warn_lead: float
+    lifetime_lead: float
     """Lead of the warning before the end of the lifetime or before a deadline."""
-    max_gap: float = 300.0
+    max_gap: float
     """A longer time without a look at the session does not count, and needs a fresh warning."""
-    cpu_cores: float = 0.05
-    network_bps: float = 16 * 1024.0
-    gpu_fraction: float = 0.05
-    gpu_memory_mib: float = 64.0
-    pressure: PressureRule | None = field(default_factory=PressureRule)
+    cpu_cores: float
+    network_bps: float
+    gpu_fraction: float
+    gpu_memory_mib: float
+    pressure: PressureRule | None = None
     keep_alive: KeepAliveCaps = field(default_factory=KeepAliveCaps)
     source: str = "site default"
     """Whose rule the timeout is, for people: ``group students``."""

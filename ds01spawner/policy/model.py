@@ -8,74 +8,36 @@ seconds and shares fractions once read. ``None`` (``null`` in the file) means *n
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import date, datetime, timezone
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_origin
 
 from pydantic import (
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
-    WithJsonSchema,
     field_validator,
     model_validator,
 )
 
-from ..options import GPU_PATTERN
-from . import units
+from .value_types import (
+    Command,
+    Count,
+    Cpus,
+    Duration,
+    Key,
+    Memory,
+    Moment,
+    Positive,
+    Profile,
+    Share,
+    Size,
+    Switch,
+    Text,
+    Ulimit,
+    Weight,
+)
 
-
-def _schema(pattern: str, example: str) -> WithJsonSchema:
-    return WithJsonSchema(
-        {"anyOf": [{"type": "string", "pattern": pattern}, {"const": 0}], "examples": [example]}
-    )
-
-
-Size = Annotated[int, BeforeValidator(units.parse_size), _schema(units.SIZE_PATTERN, "32g")]
-Duration = Annotated[int, BeforeValidator(units.parse_duration), _schema(units.DURATION_PATTERN, "90m")]
-Share = Annotated[
-    float,
-    BeforeValidator(units.parse_share),
-    WithJsonSchema(
-        {
-            "anyOf": [
-                {"type": "string", "pattern": units.SHARE_PATTERN},
-                {"type": "number", "minimum": 0, "maximum": 1},
-            ],
-            "examples": ["5%"],
-        }
-    ),
-]
-Cpus = Annotated[
-    float,
-    BeforeValidator(units.parse_cpus),
-    WithJsonSchema({"type": "number", "minimum": 0.01, "examples": [4]}),
-]
-Ulimit = Annotated[
-    tuple[int, int],
-    BeforeValidator(units.parse_ulimit),
-    WithJsonSchema(
-        {"anyOf": [{"type": "integer", "minimum": -1}, {"type": "string"}], "examples": ["1024:65536"]}
-    ),
-]
-Count = Annotated[int, Field(strict=True, ge=0, le=10**9)]
-Positive = Annotated[int, Field(strict=True, ge=1, le=10**9)]
-Weight = Annotated[float, Field(ge=0, le=10**6, allow_inf_nan=False)]
-Memory = Annotated[Size, Field(ge=6 * 2**20)]
-Switch = Annotated[bool, Field(strict=True)]
-Text = Annotated[str, Field(strict=True, max_length=500)]
-Profile = Annotated[str, Field(strict=True, pattern=rf"^(?:{GPU_PATTERN})$")]
 _ULIMITS = "core cpu data fsize locks memlock msgqueue nice nofile nproc rss rtprio rttime sigpending stack"
 ULIMITS = frozenset(_ULIMITS.split())
-
-
-_BRANCHES = (
-    *("gpu", "session", "aggregate", "idle", "queue", "images", "storage"),
-    *("hours", "keep_alive", "pressure", "thresholds", "builds", "minimum_free", "rescue"),
-    *("defaults", "groups", "users", "ulimits"),
-)
-_EMPTY: dict[str, Any] = {**{key: {} for key in _BRANCHES}, "members": ()}
-"""Keys that hold further keys (or names), and what they mean with nothing written below them."""
 
 
 class Section(BaseModel):
@@ -89,32 +51,50 @@ class Section(BaseModel):
         """``gpu:`` with nothing below it says nothing, rather than failing or switching limits off."""
         if not isinstance(data, Mapping):
             return data
-        return {k: _EMPTY[k] if v is None and k in _EMPTY else v for k, v in data.items()}
+        return {k: _nothing_said(cls, k) if v is None else v for k, v in data.items()}
+
+
+def _nothing_said(model: type[BaseModel], key: object) -> Any:
+    """What a key means with nothing written below it: no keys, no names; None where that is a value."""
+    kind = model.model_fields[key].annotation if key in model.model_fields else None
+    if isinstance(kind, type) and issubclass(kind, Section):
+        return {}
+    origin = get_origin(kind)
+    return {} if origin is Mapping else () if origin is tuple else None
 
 
 class GpuHours(Section):
     """A budget of GPU-hours (GPU-equivalents × hours) in a rolling window."""
 
-    budget: Weight | None = None
+    budget: Annotated[Weight | None, Key("GPU-hours", askable=True, mends=("gpu-hours",))] = None
     """GPU-hours that may have been used within ``window`` when a session starts."""
-    window: Annotated[Duration, Field(ge=3600)] = 7 * 86400
+    window: Annotated[Annotated[Duration, Field(ge=3600)], Key("Window of the GPU-hours", narrows=True)] = (
+        7 * 86400
+    )
     """Length of the window, at least an hour; it moves with time."""
 
 
 class Gpu(Section):
     """Which GPUs, and how much of them, over all of a person's sessions."""
 
-    max_equivalents: Weight | None = 1.0
+    max_equivalents: Annotated[Weight | None, Key("GPUs at a time", askable=True, mends=("gpu-quota",))] = 1.0
     """Quota over all sessions of a person: a whole GPU is 1.0, a slice its compute slices / 7."""
-    max_devices_per_session: Count | None = 1
+    max_devices_per_session: Annotated[
+        Count | None, Key("Devices in one session", askable=True, mends=("gpu-devices",))
+    ] = 1
     """Devices in one session; most programs use only one slice."""
-    profiles: tuple[Profile, ...] | None = None
+    profiles: Annotated[
+        tuple[Profile, ...] | None,
+        Key("GPU slices that may be chosen", askable=True, none="all", mends=("gpu-profile",)),
+    ] = None
     """Slice profiles that may be chosen, such as ``1g.10gb``; null allows every slice."""
-    full_gpu: Switch = True
+    full_gpu: Annotated[Switch, Key("Whole GPUs", askable=True, mends=("full-gpu",))] = True
     """Whether whole GPUs may be chosen; independent of ``profiles``."""
     hours: GpuHours = GpuHours()
     """Budget of GPU-hours."""
-    when_store_down: Literal["open", "closed"] = "open"
+    when_store_down: Annotated[
+        Literal["open", "closed"], Key("GPU sessions while used GPU-hours cannot be read")
+    ] = "open"
     """Start GPU sessions (``open``) or not (``closed``) while used GPU-hours cannot be read."""
 
     @field_validator("profiles")
@@ -131,23 +111,31 @@ class Gpu(Section):
 class Session(Section):
     """One session: how many at once, and the limits its container gets."""
 
-    max: Count | None = 3
+    max: Annotated[Count | None, Key("Sessions at a time", askable=True, mends=("sessions-max",))] = 3
     """Sessions of one person at the same time."""
-    cpus: Cpus | None = 4.0
+    cpus: Annotated[Cpus | None, Key("CPUs of a session", askable=True)] = 4.0
     """CPU time of one session, in CPUs."""
-    memory: Memory | None = 8 * 2**30
+    memory: Annotated[Memory | None, Key("Memory of a session", askable=True, mends=("out-of-memory",))] = (
+        8 * 2**30
+    )
     """Memory of one session; a process that passes it is ended."""
-    swap: Size | None = 0
+    swap: Annotated[Size | None, Key("Swap of a session")] = 0
     """Swap on top of ``memory``; 0 is none."""
-    shm: Size = 2 * 2**30
+    shm: Annotated[Size, Key("Shared memory of a session", askable=True)] = 2 * 2**30
     """Size of ``/dev/shm``; counts against ``memory`` as it fills."""
-    pids: Positive | None = 4096
+    pids: Annotated[Positive | None, Key("Processes of a session", askable=True)] = 4096
     """Processes and threads of one session."""
-    io_weight: Annotated[int, Field(strict=True, ge=10, le=1000)] | None = None
+    io_weight: Annotated[
+        Annotated[int, Field(strict=True, ge=10, le=1000)] | None, Key("Share of busy disks")
+    ] = None
     """Share of busy disks against other sessions, 10 to 1000; no effect where the kernel has no weights."""
-    ulimits: Mapping[str, Ulimit] = Field(default_factory=dict)
+    ulimits: Annotated[Mapping[str, Ulimit], Key("Limits of a session's processes")] = Field(
+        default_factory=dict
+    )
     """Soft and hard limits by name, such as ``nofile: "1024:65536"``; each name merges on its own."""
-    lifetime: Annotated[Duration, Field(ge=60)] | None = 24 * 3600
+    lifetime: Annotated[
+        Annotated[Duration, Field(ge=60)] | None, Key("Longest life of a session", askable=True)
+    ] = 24 * 3600
     """Longest life of a session, counted from its claim; then it is retired."""
 
     @field_validator("ulimits")
@@ -162,15 +150,21 @@ class Session(Section):
 class Aggregate(Section):
     """A ceiling over all sessions of one person together; null is none."""
 
-    cpus: Cpus | None = None
+    cpus: Annotated[Cpus | None, Key("CPUs of all sessions", askable=True)] = None
     """CPU time all sessions share; each may use what the others leave."""
-    memory: Memory | None = None
+    memory: Annotated[
+        Memory | None, Key("Memory of all sessions", askable=True, mends=("aggregate-memory",))
+    ] = None
     """Memory of all sessions; a start that would not fit is refused."""
-    memory_high: Memory | None = None
+    memory_high: Annotated[
+        Memory | None, Key("Memory of all sessions before they slow down", askable=True)
+    ] = None
     """Above this the kernel slows the person's sessions down (cgroup v2 only)."""
-    pids: Positive | None = None
+    pids: Annotated[Positive | None, Key("Processes of all sessions", askable=True)] = None
     """Processes and threads of all sessions."""
-    gpu_equivalents: Weight | None = None
+    gpu_equivalents: Annotated[
+        Weight | None, Key("GPUs of all sessions, preemptible ones too", askable=True)
+    ] = None
     """Hard ceiling on GPUs; holds for preemptible sessions too."""
 
     @property
@@ -182,44 +176,52 @@ class Aggregate(Section):
 class KeepAlive(Section):
     """How far a person may put an idle retire off; 0 switches the button and the file off."""
 
-    per_session: Duration = 0
+    per_session: Annotated[Duration, Key("Keeping one session alive", askable=True)] = 0
     """How long one session may be kept alive in all."""
-    per_day: Duration = 0
+    per_day: Annotated[Duration, Key("Keeping sessions alive in a day", askable=True)] = 0
     """How long all of a person's sessions may be kept alive within a day."""
 
 
 class Pressure(Section):
     """When devices are scarce: above ``threshold`` busy, the idle timeout is multiplied by ``factor``."""
 
-    threshold: Annotated[Share, Field(le=1)] = 0.8
+    threshold: Annotated[
+        Annotated[Share, Field(le=1)], Key("Devices in use from which idle sessions end sooner")
+    ] = 0.8
     """Share of the devices in use from which the rule counts."""
-    factor: Annotated[Share, Field(gt=0, le=1)] = 1.0
+    factor: Annotated[Annotated[Share, Field(gt=0, le=1)], Key("Idle time while devices are scarce")] = 1.0
     """1 changes nothing; 0.5 halves the timeout, never the warning's lead."""
 
 
 class Thresholds(Section):
     """A session counts as active on a ground when it is above that ground's threshold."""
 
-    gpu: Annotated[Share, Field(le=1)] = 0.05
+    gpu: Annotated[Annotated[Share, Field(le=1)], Key("GPU activity that counts", narrows=True)] = 0.05
     """GPU utilisation."""
-    gpu_memory: Size = 64 * 2**20
+    gpu_memory: Annotated[Size, Key("Change of GPU memory that counts", narrows=True)] = 64 * 2**20
     """Change of GPU memory that counts as activity where utilisation cannot be measured."""
-    cpu: Share = 0.05
+    cpu: Annotated[Share, Key("CPU activity that counts", narrows=True)] = 0.05
     """Share of one CPU: ``5%`` is a twentieth of a core."""
-    network: Size = 16 * 2**10
+    network: Annotated[Size, Key("Network traffic that counts", narrows=True)] = 16 * 2**10
     """Bytes received and sent per second."""
 
 
 class Idle(Section):
     """When an idle session is warned and retired."""
 
-    timeout: Annotated[Duration, Field(ge=1)] | None = 3600
+    timeout: Annotated[
+        Annotated[Duration, Field(ge=1)] | None, Key("Idle time", askable=True, none="never")
+    ] = 3600
     """Idle for this long and it is retired; null is never for idleness."""
-    start_grace: Duration = 30 * 60
+    start_grace: Annotated[Duration, Key("Time after a start that never counts as idle")] = 30 * 60
     """A session is not idle before this long after its start."""
-    warn_lead: Annotated[Duration, Field(ge=1)] = 10 * 60
+    warn_lead: Annotated[
+        Annotated[Duration, Field(ge=1)], Key("Warning before an idle session is retired")
+    ] = 10 * 60
     """A warning is visible for at least this long before an idle retire."""
-    lifetime_lead: Annotated[Duration, Field(ge=1)] = 30 * 60
+    lifetime_lead: Annotated[
+        Annotated[Duration, Field(ge=1)], Key("Warning before the end of the lifetime")
+    ] = 30 * 60
     """A warning is visible for this long before the end of the lifetime."""
     keep_alive: KeepAlive = KeepAlive()
     """Putting an idle retire off."""
@@ -232,50 +234,59 @@ class Idle(Section):
 class Queue(Section):
     """A person's place in the queue."""
 
-    max_wait: Duration | None = 24 * 3600
+    max_wait: Annotated[Duration | None, Key("Longest wait in the queue", askable=True)] = 24 * 3600
     """A ticket older than this ends."""
-    priority: Annotated[int, Field(strict=True, ge=-1000, le=1000)] = 0
+    priority: Annotated[
+        Annotated[int, Field(strict=True, ge=-1000, le=1000)], Key("Priority in the queue", askable=True)
+    ] = 0
     """Higher is served first."""
-    max_tickets: Count | None = 2
+    max_tickets: Annotated[
+        Count | None, Key("Places in the queue", askable=True, mends=("queue-places",))
+    ] = 2
     """Places one person may hold at a time; 0 is no queueing."""
-    claim_window: Annotated[Duration, Field(ge=1)] = 5 * 60
+    claim_window: Annotated[Annotated[Duration, Field(ge=1)], Key("Time a granted GPU is kept")] = 5 * 60
     """How long granted devices are kept for the person."""
-    preemptible: Switch = False
+    preemptible: Annotated[
+        Switch, Key("Sessions beyond the quota that make room", askable=True, mends=("preemptible",))
+    ] = False
     """May start sessions beyond the quota that are retired first when someone entitled waits."""
 
 
 class Builds(Section):
     """Limits on building environments."""
 
-    parallel: Positive = 1
+    parallel: Annotated[Positive, Key("Builds at a time")] = 1
     """Builds of one person at a time."""
-    cpus: Cpus | None = 2.0
+    cpus: Annotated[Cpus | None, Key("CPUs of a build")] = 2.0
     """CPUs of one build."""
-    memory: Memory | None = 4 * 2**30
+    memory: Annotated[Memory | None, Key("Memory of a build")] = 4 * 2**30
     """Memory of one build."""
-    time: Annotated[Duration, Field(ge=60)] = 30 * 60
+    time: Annotated[Annotated[Duration, Field(ge=60)], Key("Longest time of a build")] = 30 * 60
     """Longest time of one build."""
-    context: Size = 500 * 2**20
+    context: Annotated[Size, Key("Largest folder sent to a build")] = 500 * 2**20
     """Largest folder sent to a build."""
-    size: Size | None = 20 * 2**30
+    size: Annotated[Size | None, Key("Largest image of a build")] = 20 * 2**30
     """Largest image that may come out."""
-    keep: Positive = 3
+    keep: Annotated[Positive, Key("Former images kept")] = 3
     """Former images of an environment kept for going back."""
 
 
 class Images(Section):
     """Who may start and build which environments."""
 
-    use: tuple[Text, ...] | None = None
+    use: Annotated[
+        tuple[Text, ...] | None,
+        Key("Environments that may be started", askable=True, none="all", mends=("environment-not-allowed",)),
+    ] = None
     """Environments that may be started: ids, or kinds (``lab``, ``mine``, ``shared``), ``*`` and ``?`` as
     wildcards; null allows all a person sees. A course's environment is open to its roster and staff."""
-    build: Switch = True
+    build: Annotated[Switch, Key("Building environments", askable=True)] = True
     """Whether own environments may be built."""
-    commit: Switch = False
+    commit: Annotated[Switch, Key("Keeping a session as an environment", askable=True)] = False
     """Whether a session may be kept as an image (not reproducible)."""
-    share: Switch = True
+    share: Annotated[Switch, Key("Sharing environments", askable=True)] = True
     """Whether own environments may be shared with the groups one is in."""
-    max: Count | None = 10
+    max: Annotated[Count | None, Key("Own environments", askable=True)] = 10
     """Own environments."""
     builds: Builds = Builds()
     """Limits of builds."""
@@ -284,33 +295,37 @@ class Images(Section):
 class MinimumFree(Section):
     """Free space that must be left for a start, by place."""
 
-    workspace: Size = 2**30
+    workspace: Annotated[Size, Key("Free space needed in the workspace", narrows=True)] = 2**30
     """Where the person's files are."""
-    host: Size = 2 * 2**30
+    host: Annotated[Size, Key("Free space needed on the machine", narrows=True)] = 2 * 2**30
     """The machine's own disk, where the hub keeps its state."""
-    engine: Size = 2 * 2**30
+    engine: Annotated[Size, Key("Free space needed for containers", narrows=True)] = 2 * 2**30
     """Where the container engine keeps images and containers."""
 
 
 class Rescue(Section):
     """The small CPU-only session for deleting files when the workspace is full."""
 
-    enabled: Switch = True
+    enabled: Annotated[Switch, Key("A small session when the workspace is full")] = True
     """Whether a full workspace still gives a rescue session."""
-    cpus: Cpus = 1.0
+    cpus: Annotated[Cpus, Key("CPUs of that small session")] = 1.0
     """CPUs of a rescue session."""
-    memory: Memory = 2**30
+    memory: Annotated[Memory, Key("Memory of that small session")] = 2**30
     """Memory of a rescue session."""
-    lifetime: Annotated[Duration, Field(ge=60)] = 3600
+    lifetime: Annotated[Annotated[Duration, Field(ge=60)], Key("Longest life of that small session")] = 3600
     """Longest life of a rescue session."""
 
 
 class Storage(Section):
     """Disk space."""
 
-    quota: Size | None = None
+    quota: Annotated[Size | None, Key("Size of the workspace", askable=True, mends=("workspace-full",))] = (
+        None
+    )
     """Size of a person's workspace, where the site enforces one; shown, and checked before a start."""
-    quota_command: tuple[Text, ...] | None = None
+    quota_command: Annotated[Command | None, Key("Program that sets the workspace's quota", none="none")] = (
+        None
+    )
     """Program and arguments run for a new workspace, with ``{user}``, ``{uid}``, ``{path}``, ``{quota}``
     (bytes) and ``{quota_kib}`` filled in; no shell is involved."""
     minimum_free: MinimumFree = MinimumFree()
@@ -349,30 +364,6 @@ class Group(Sections):
     """A file with one name per line, relative to the policy file; ``#`` starts a comment."""
     hub_admins: Switch = False
     """Whether every JupyterHub admin belongs to this group."""
-
-
-def _moment(value: object) -> datetime:
-    hint = "expected a date (2026-12-31) or a time with zone (2026-12-31T18:00+01:00)"
-    text = value.isoformat() if isinstance(value, (date, datetime)) else value
-    if not isinstance(text, str):
-        raise ValueError(f"{hint}, not {value!r}")
-    text = text.strip()
-    try:
-        if len(text) == 10:
-            return datetime.combine(date.fromisoformat(text), datetime.min.time(), timezone.utc)
-        moment = datetime.fromisoformat(text[:-1] + "+00:00" if text[-1:] in "Zz" else text)
-    except ValueError:
-        raise ValueError(f"{hint}, not {text[:40]!r}") from None
-    if moment.tzinfo is None:
-        raise ValueError(f"{hint}; {text!r} has no zone")
-    return moment.astimezone(timezone.utc)
-
-
-Moment = Annotated[
-    datetime,
-    BeforeValidator(_moment),
-    WithJsonSchema({"type": "string", "examples": ["2026-12-31", "2026-12-31T18:00+01:00"]}),
-]
 
 
 class User(Sections):

@@ -15,19 +15,12 @@ from pydantic import ValidationError
 
 from .. import messages
 from ..errors import Refused
+from .key_info import askable
 from .load import Override, Value, leaves
 from .model import SECTION_NAMES, Sections
 from .resolve import Limits, widens
 
-_ASKABLE = """
-gpu.max_equivalents gpu.max_devices_per_session gpu.profiles gpu.full_gpu gpu.hours.budget
-session.max session.cpus session.memory session.shm session.pids session.lifetime
-aggregate.cpus aggregate.memory aggregate.memory_high aggregate.pids aggregate.gpu_equivalents
-idle.timeout idle.keep_alive.per_session idle.keep_alive.per_day
-queue.max_wait queue.max_tickets queue.priority queue.preemptible
-images.use images.build images.commit images.share images.max storage.quota
-"""
-ASKABLE = frozenset(_ASKABLE.split())
+ASKABLE = askable()
 """What a person may ask for; the rest is the site's business."""
 MAX_DAYS = 366
 MIN_REASON = 10

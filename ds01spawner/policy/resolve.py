@@ -7,12 +7,12 @@ more general one. Lists are replaced whole, never joined. A layer never touches 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from . import units
+from .key_info import key_info
 from .load import Layer, Override, Policy, Value
 from .model import Aggregate, Gpu, Idle, Images, Queue, Section, Sections, Session, Storage
 
@@ -137,65 +137,14 @@ def _construct(model: type[Any], data: Mapping[str, Any]) -> Any:
     return model.model_construct(**ready)
 
 
-_NARROWS_AS_IT_GROWS = ("storage.minimum_free.", "idle.thresholds.", "gpu.hours.window")
-
-
 def widens(key: str, before: Any, after: Any) -> bool | None:
     """Whether ``after`` allows more than ``before``; None where the two cannot be compared."""
-    if before == after:
-        return False
-    if before is None or after is None:
-        return after is None
-    if isinstance(before, tuple) and isinstance(after, tuple):
-        if key.startswith("session.ulimits."):
-            return any(a == -1 or (b != -1 and a > b) for b, a in zip(before, after, strict=True))
-        return not set(after) <= set(before)
-    if isinstance(before, (int, float)) and isinstance(after, (int, float)):
-        return (after < before) if key.startswith(_NARROWS_AS_IT_GROWS) else (after > before)
-    return None
+    return key_info(key).widens(before, after)
 
 
 def show(key: str, value: Any) -> str:
     """A value for people, in the units of the file."""
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if key == "storage.quota_command":
-        return "none" if value is None else " ".join(value)
-    if isinstance(value, tuple):
-        if key.startswith("session.ulimits."):
-            return ":".join("unlimited" if v == -1 else str(v) for v in value)
-        return ", ".join(value) or "none"
-    if value is None:
-        return {"gpu.profiles": "all", "images.use": "all", "idle.timeout": "never"}.get(key, "unlimited")
-    if isinstance(value, str):
-        return value
-    text: str = _FORMATS.get(key.rsplit(".", 1)[-1], units.format_number)(value)
-    return text
-
-
-_FORMATS: dict[str, Callable[[Any], str]] = {
-    **dict.fromkeys(
-        ("gpu_memory", "memory", "swap", "shm", "memory_high", "quota", "network", "context", "size"),
-        units.format_size,
-    ),
-    **dict.fromkeys(("workspace", "host", "engine"), units.format_size),
-    **dict.fromkeys(
-        (
-            "lifetime",
-            "timeout",
-            "start_grace",
-            "warn_lead",
-            "lifetime_lead",
-            "window",
-            "per_session",
-            "per_day",
-            "max_wait",
-        ),
-        units.format_duration,
-    ),
-    **dict.fromkeys(("claim_window", "time"), units.format_duration),
-    **dict.fromkeys(("threshold", "factor", "gpu", "cpu"), units.format_share),
-}
+    return key_info(key).show(value)
 
 
 def _row(key: str, said: Sequence[Value]) -> dict[str, Any]:

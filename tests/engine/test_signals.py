@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -15,12 +16,14 @@ from support.slow import slow_file
 
 from ds01spawner.gpu.reading import Activity, GpuReading
 from ds01spawner.idle.engine import EngineReader
-from ds01spawner.idle.model import IdleRules
 from ds01spawner.idle.procs import HostSampler
+from ds01spawner.idle.rules import from_policy
 from ds01spawner.placement.model import Device, Inventory
+from ds01spawner.policy.model import Idle
 
+PLAIN = replace(from_policy(Idle(), "the built-in policy", poll=100), start_grace=0)
 POLL = 1.5
-RULES = IdleRules(timeout=15, start_grace=0, warn_lead=6, max_gap=20, pressure=None)
+RULES = replace(PLAIN, timeout=15, warn_lead=6, max_gap=20)
 
 
 def connect():
@@ -113,7 +116,7 @@ async def test_gpu_sessions(engine, busybox_image, hub_id, root):
     }
     reading = GpuReading(Inventory(mode="nvml", devices=devices), activity=activity)
     hub = FakeHub(labs, away=tuple(uuids))
-    rules = IdleRules(timeout=5, start_grace=0, warn_lead=2, max_gap=20, pressure=None)
+    rules = replace(PLAIN, timeout=5, warn_lead=2, max_gap=20)
     service = make_service(connect, hub_id, hub, root, rules, POLL, 3.0, gpu=lambda: reading)
     await run_for(service, 14)
     assert sorted(hub.stopped) == ["blind", "held"]
@@ -123,7 +126,7 @@ async def test_gpu_sessions(engine, busybox_image, hub_id, root):
 async def test_an_engine_away_in_the_middle_retires_nobody_wrongly(engine, busybox_image, hub_id, root):
     lab = start_bare(engine, busybox_image, hub_id, root, "alice")
     hub = FakeHub([lab], away=("alice",))
-    rules = IdleRules(timeout=4, start_grace=0, warn_lead=2, max_gap=3, pressure=None)
+    rules = replace(PLAIN, timeout=4, warn_lead=2, max_gap=3)
     service = make_service(connect, hub_id, hub, root, rules, POLL, 2.0)
     states = await run_for(service, 4)
     assert states[-1]["alice"] == "warned"
@@ -169,7 +172,7 @@ async def test_without_the_hosts_processes_the_engine_is_asked(engine, busybox_i
     lab = start_bare(engine, busybox_image, hub_id, root, "alice")
     hub = FakeHub([lab], away=("alice",))
     blind = HostSampler(proc=tmp_path / "no-proc")
-    rules = IdleRules(timeout=600, start_grace=0, warn_lead=2, max_gap=20, pressure=None)
+    rules = replace(PLAIN, timeout=600, warn_lead=2, max_gap=20)
     service = make_service(connect, hub_id, hub, root, rules, POLL, 3.0, gpu=no_gpu, host=blind)
     states = await run_for(service, 5)
     assert states[-1] == {"alice": "idle"}

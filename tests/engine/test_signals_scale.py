@@ -6,6 +6,7 @@ import asyncio
 import json
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
@@ -13,9 +14,12 @@ import docker
 import pytest
 from idle_lab import FakeHub, make_service, start_bare
 
-from ds01spawner.idle.model import IdleRules, Memory, Warned
+from ds01spawner.idle.model import Memory, Warned
+from ds01spawner.idle.rules import from_policy
+from ds01spawner.policy.model import Idle
 
-RULES = IdleRules(timeout=1800, start_grace=0, warn_lead=600, max_gap=180)
+PLAIN = replace(from_policy(Idle(), "the built-in policy", poll=100), start_grace=0)
+RULES = replace(PLAIN, timeout=1800, warn_lead=600, max_gap=180)
 
 
 class CountingClient(docker.APIClient):

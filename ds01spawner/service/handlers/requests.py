@@ -10,8 +10,8 @@ from tornado import web
 
 from ... import asking
 from ...errors import Refused, StoreError
+from ...policy.key_info import keys
 from ...policy.requests import ASKABLE
-from ...policy.resolve import show
 from ..base import ApiHandler, PageHandler
 from ..openapi import operation
 
@@ -78,7 +78,11 @@ class Requests(PageHandler):
         now = self.ctx.clock()
         self.page(
             "requests.html",
-            choices=[(key, show(key, limits.value(key))) for key in sorted(ASKABLE)],
+            choices=[
+                (name, info.key.title, info.show(limits.value(name)))
+                for name, info in keys().items()
+                if info.key.askable
+            ],
             chosen=asked if asked in ASKABLE else "",
             typed={k: self.get_body_argument(k, "") for k in ("value", "reason", "until")},
             mine=[_row(r, now) for r in mine],

@@ -10,9 +10,11 @@ from ds01spawner.idle.model import (
     Deadline,
     Decision,
     IdleRules,
+    KeepAliveCaps,
     Kernels,
     Memory,
     Pressure,
+    PressureRule,
     Session,
     Signals,
     Warned,
@@ -43,7 +45,18 @@ QUIET = Signals(
 GPU_QUIET = replace(QUIET, gpu=known(0.0), gpu_change=known(0.0))
 
 STUDENT = IdleRules(
-    timeout=1800, start_grace=600, warn_lead=600, lifetime_lead=1800, max_gap=180, source="group students"
+    timeout=1800,
+    start_grace=600,
+    warn_lead=600,
+    lifetime_lead=1800,
+    max_gap=180,
+    cpu_cores=0.05,
+    network_bps=16 * 1024,
+    gpu_fraction=0.05,
+    gpu_memory_mib=64,
+    pressure=PressureRule(share=0.8, factor=0.5, floor=300),
+    keep_alive=KeepAliveCaps(request=4 * 3600, session=24 * 3600, day=24 * 3600, file=4 * 3600),
+    source="group students",
 )
 STAFF = replace(STUDENT, timeout=7200, warn_lead=1200, source="group staff")
 ADMIN = replace(STUDENT, timeout=None, source="group admins")

@@ -2,21 +2,12 @@
 
 from __future__ import annotations
 
-from idle_rows import GPU_QUIET, ON_GPU, SCARCE, at, memory, replace, row
+from idle_rows import GPU_QUIET, ON_GPU, SCARCE, STUDENT, at, memory, replace, row
 
 from ds01spawner.idle.decide import mark_visible
-from ds01spawner.idle.model import IdleRules as Rules
 from ds01spawner.idle.model import PressureRule, Warned
 
-PRESSED = Rules(
-    timeout=1800,
-    start_grace=600,
-    warn_lead=600,
-    lifetime_lead=1800,
-    max_gap=180,
-    source="group students",
-    pressure=PressureRule(share=0.8, waiting=1, factor=0.5, floor=300),
-)
+PRESSED = replace(STUDENT, pressure=PressureRule(share=0.8, factor=0.5, floor=300))
 
 
 def test_a_warning_carries_its_grounds_the_time_counted_and_the_limit_in_force():

@@ -14,6 +14,7 @@ from ds01spawner import asking, messages
 from ds01spawner.cli import build_app
 from ds01spawner.errors import Refusal
 from ds01spawner.hub_errors import SessionRefused
+from ds01spawner.policy.key_info import keys
 from ds01spawner.policy.requests import ASKABLE
 from ds01spawner.policy.resolve import Person
 from ds01spawner.store import Store
@@ -137,7 +138,7 @@ async def test_an_answer_that_cannot_be_given(call, world, body, said):  # noqa:
 async def test_the_page_asks_and_answers(call, world):  # noqa: F811
     page = await call("requests?key=session.memory", who="alice", headers=cookie("alice"))
     assert page.code == 200
-    assert re.search(r'<option value="session.memory" selected>session.memory \(now 8g\)', page.text)
+    assert re.search(r'<option value="session.memory" selected>Memory of a session \(now 8g\)', page.text)
     assert "Open requests of everybody" not in page.text
     xsrf = re.search(r'name="_xsrf" value="([^"]+)"', page.text)[1]
     jar = "; ".join(c.split(";")[0] for c in page.headers.get_list("Set-Cookie"))
@@ -171,8 +172,9 @@ async def test_the_page_asks_and_answers(call, world):  # noqa: F811
 def test_a_refusal_leads_to_asking_only_where_that_helps():
     examples = {name: make() for name, make in messages.EXAMPLES.items()}
     helped = {r.code for r in examples.values() if asking.ask_url("/s/", r)}
-    assert helped == set(asking.KEY_OF)
-    assert set(asking.KEY_OF.values()) <= ASKABLE
+    mended = {code: info.name for info in keys().values() for code in info.key.mends}
+    assert helped == set(mended)
+    assert set(mended.values()) <= ASKABLE
     assert asking.ask_url("/s/", examples["too_many_sessions"]) == "/s/requests?key=session.max"
     refusal = Refusal("sessions-max", "a", "b", "c")
     assert "Ask for more" not in SessionRefused(refusal).jupyterhub_html_message
