@@ -29,6 +29,7 @@ from .images.facts import ImageFacts
 from .images.naming import course_repository
 from .images.preflight import Host, Preflight, check, needs_probe
 from .images.probe import ProbeCache
+from .images.resolver import Resolver
 from .images.sitebuild import hub_version
 from .policy.resolve import Limits, Person
 from .settings import Settings
@@ -76,6 +77,7 @@ class Environments:
         self.images = images
         self._store = store
         self._cuda = cuda
+        self.resolver = Resolver(images, store, self.lab)
         self._lock = threading.Lock()
         self._probing = threading.Lock()
         self._probes = ProbeCache(images, settings.state_dir / "probes.json")

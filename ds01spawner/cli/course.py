@@ -12,7 +12,6 @@ from rich.progress import BarColumn, Progress, TextColumn
 from ..images import course as courses
 from ..images import coursefiles
 from ..images.builds import BuildLimits, BuildRequest
-from ..images.catalogue import Listed, load_catalogue
 from ..images.coursespec import load_course, needs_build
 from ..images.engine import ImageMissing, Images
 from ..images.facts import ImageFacts
@@ -20,12 +19,12 @@ from ..images.naming import course_repository
 from ..images.projectfiles import ProjectFiles
 from ..images.pulling import Pulled
 from ..images.recipe import parse_recipe
-from ..images.sitebuild import base_for
+from ..images.rights import Reader
 from ..images.yamlfile import FileProblems
 from ..settings import Settings, load_settings
 from ..store import Store
 from .common import Json, console, emit, refuse, table
-from .image import run_build
+from .image import run_build, start_of
 from .times import utcnow
 
 course = typer.Typer(help="Courses: images prepared ahead, published to a roster.", no_args_is_help=True)
@@ -118,7 +117,7 @@ def prepull(name: Name, as_json: Json = False) -> None:
         done = {"ok": True, "course": name, "image": facts.id}
         emit(done, as_json, lambda _: print(f"{data['image']} is on this machine ({facts.id[7:19]})"))
         return
-    run_build(settings, images, build_request(settings, row), as_json)
+    run_build(settings, images, build_request(settings, images, row), as_json)
 
 
 def _pull(images: Images, reference: str, as_json: bool) -> ImageFacts:
@@ -135,17 +134,18 @@ def _pull(images: Images, reference: str, as_json: bool) -> ImageFacts:
         return images.pull(reference, tell)
 
 
-def build_request(settings: Settings, row: dict[str, Any], by: str = "") -> BuildRequest:
+def build_request(settings: Settings, images: Images, row: dict[str, Any], by: str = "") -> BuildRequest:
     """The build of a stored course's recipe; what comes out is the candidate that can be published."""
     recipe = parse_recipe(row["data"].get("recipe") or {})
-    lab = load_catalogue(settings.environments) if settings.environments else ()
     owner = row.get("owner") or "course"
+    reader = Reader(owner)
     return BuildRequest(
         owner=owner,
         environment=f"course/{row['id']}",
         reference=f"{course_repository(row['id'])}:candidate",
         recipe=recipe,
-        base=base_for(recipe, [Listed(e, True) for e in lab], owner),
+        base=start_of(settings, images, recipe, reader),
+        reader=reader,
         limits=BuildLimits(),
         kind="course",
         course=row["id"],

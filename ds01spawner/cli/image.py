@@ -12,13 +12,15 @@ import typer
 from ..errors import Problem
 from ..images import logtext, recipe, sharing, snapshot
 from ..images.builds import FINAL, BuildLimits, BuildRequest, BuildRunner
-from ..images.catalogue import OWNER_LABEL, Listed, load_catalogue
+from ..images.catalogue import OWNER_LABEL, Environment, Listed, load_catalogue
 from ..images.engine import ImageMissing, Images
 from ..images.naming import checked_tag, parse_user_image, user_image
 from ..images.preflight import check as preflight
 from ..images.preflight import needs_probe
 from ..images.probe import probe
 from ..images.projectfiles import ProjectFiles
+from ..images.resolver import Resolver
+from ..images.rights import Reader
 from ..images.sitebuild import base_for, build_site
 from ..images.yamlfile import FileProblems, parse
 from ..options import is_project_name
@@ -146,8 +148,8 @@ def build(
         refuse(str(problem), as_json)
     settings = load_settings()
     images = Images(settings.docker_host)
-    lab = load_catalogue(settings.environments) if settings.environments else ()
-    start = base or base_for(wanted, [Listed(e, True) for e in lab], owner)
+    reader = Reader(owner)
+    start = base or start_of(settings, images, wanted, reader)
     workspace = Site(settings).workspaces.prepare(owner, project)
     files = ProjectFiles(
         settings.workspace_root,
@@ -156,15 +158,38 @@ def build(
         workspace.identity.gid,
     )
     request = BuildRequest(
-        owner, reference, reference, wanted, start, BuildLimits(), files, by=getpass.getuser()
+        owner, reference, reference, wanted, start, BuildLimits(), files, by=getpass.getuser(), reader=reader
     )
     run_build(settings, images, request, as_json)
+
+
+def resolver_of(settings: Settings, images: Images, store: Store) -> Resolver:
+    """What says which image a name means, with the site's own list."""
+    return Resolver(images, lambda: store, lambda: lab_of(settings))
+
+
+def lab_of(settings: Settings) -> tuple[Environment, ...]:
+    """The environments of the site's own list."""
+    return load_catalogue(settings.environments) if settings.environments else ()
+
+
+def start_of(settings: Settings, images: Images, wanted: recipe.Recipe, reader: Reader) -> str:
+    """What a recipe starts from, with the rights of ``reader``."""
+    store = Store.open(settings.store)
+    try:
+        resolver = resolver_of(settings, images, store)
+        listed = [Listed(e, True) for e in lab_of(settings)]
+        return base_for(wanted, listed, lambda name: resolver.check(name, reader))
+    finally:
+        store.close()
 
 
 def run_build(settings: Settings, images: Images, request: BuildRequest, as_json: bool) -> None:
     """Build in this process, log to the terminal; exit 1 when it did not become an image."""
     store = Store.open(settings.store)
-    runner = BuildRunner(store, images, build_site(images, cuda=_cuda(settings)))
+    runner = BuildRunner(
+        store, images, build_site(images, cuda=_cuda(settings), listed=lambda: lab_of(settings))
+    )
     try:
         number = runner.submit(request)
         seen, state = 0, ""

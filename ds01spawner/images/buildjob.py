@@ -16,16 +16,19 @@ from typing import IO, Any
 
 from ..errors import DS01Error
 from ..store.store import Store
-from . import dockerfile, dockerscan, environments, labels_of, logtext
+from . import dockerfile, dockerscan, environments, labels_of, logtext, pinning
 from .builds import BuildRequest, Site, drop
-from .engine import BuildStream, Images
+from .engine import BuildStream
 from .facts import LAYER_LABEL, ImageFacts
 from .layer import revision
 from .naming import HALF_BUILT_NAMESPACE, PIN_NAMESPACE
 from .preflight import check
 from .probe import lock_of, probe
 from .projectfiles import ProjectFileError, pack_files
+from .pulling import Pulled
 from .recipe import Recipe, environment_yml, requirements_text
+from .resolver import Resolver
+from .rights import Reader
 
 FLUSH_S = 0.5
 WATCH_S = 0.5
@@ -61,14 +64,16 @@ class Job:
         build: str,
         request: BuildRequest,
         store: Store,
-        images: Images,
+        resolver: Resolver,
         site: Site,
         clock: Callable[[], datetime],
     ) -> None:
         self.build = build
         self.request = request
         self._store = store
-        self._images = images
+        self._images = resolver.images
+        self._resolver = resolver
+        self._reader = request.reader or Reader(request.owner)
         self._site = site
         self._clock = clock
         self._lines = logtext.Lines(logtext.Masker((*site.secrets, *site.build.args.values())))
@@ -138,7 +143,9 @@ class Job:
     def _pinned_base(self) -> ImageFacts:
         if not self.request.base:
             raise BuildFailed("there is no base to start from; choose one")
-        facts = self._images.inspect(self.request.base)
+        facts = self._readable(self.request.base)
+        if why := pinning.unfit_base(facts):
+            raise BuildFailed(f"{self.request.base}: {why}")
         self._say(f"base: {self.request.base} ({facts.id[7:19]})")
         return facts
 
@@ -148,39 +155,45 @@ class Job:
         text = project.read_text(path) if project else None
         if project is None or text is None:
             raise BuildFailed(f"there is no {path} in the project")
-        scan = dockerscan.scan(text, path)
-        refused = dockerscan.refused_images(
-            scan, lambda reference: self._site.allowed_image(self.request.owner, reference), path
-        )
-        if refused:
-            raise BuildFailed("; ".join(str(p) for p in refused))
+        pinned = pinning.pin(text, self._readable, path, f"linux/{self._site.host.architecture}")
+        for taken in pinned.images:
+            self._say(f"line {taken.line}: {taken.reference} is {taken.facts.id[7:19]}")
         ignore = project.read_text(".dockerignore") or ""
-        context = project.pack(self.request.limits.context, {DOCKERFILE: text.encode()}, ignore)
+        context = project.pack(self.request.limits.context, {DOCKERFILE: pinned.text.encode()}, ignore)
         with context.file:
             for link in sorted(context.outside)[:20]:
                 self._say(f"left out: {link} is a link that leads outside the project")
             for name in sorted(context.unreadable)[:20]:
                 self._say(f"left out: {name} is not a file you can read")
-            if problems := dockerscan.refused_sources(scan, context.outside, path):
+            if problems := pinning.refused_sources(pinned, context.outside, path):
                 raise BuildFailed("; ".join(str(p) for p in problems))
             self._say(f"context: {context.count} files, {context.size / 2**20:.1f} MiB")
-            image = self._build(context.file, scan.steps, path, dockerfile=DOCKERFILE)
+            image = self._build(context.file, pinned.steps, path, dockerfile=DOCKERFILE)
         facts = self._images.inspect(image)
         if lying := labels_of.reserved(facts.labels):
             raise BuildFailed(f"the label {lying[0]} is the site's own; leave it out of the Dockerfile")
         return facts
 
+    def _readable(self, reference: str) -> ImageFacts:
+        """The image a name means for the owner, fetched where it is public and not here yet."""
+
+        def progress(_: Pulled) -> None:
+            self._still_wanted()
+
+        return self._resolver.fetch(reference, self._reader, progress)
+
     def _session_image(self, base: ImageFacts) -> str:
         """Add packages and the session layer to ``base``."""
         recipe = self.request.recipe
-        pinned = f"{PIN_NAMESPACE}/{base.id[7:19]}:latest"
+        # The builder gets the id. The name keeps the image from being pruned meanwhile.
+        held = f"{PIN_NAMESPACE}/{base.id[7:19]}:latest"
         if recipe.dockerfile:
-            pinned = f"{HALF_BUILT_NAMESPACE}/{self.build}:project"
-        self._images.tag(base.id, pinned)
+            held = f"{HALF_BUILT_NAMESPACE}/{self.build}:project"
+        self._images.tag(base.id, held)
         pip, conda, channels = self._files_of(recipe)
         plan = dockerfile.plan(
             recipe,
-            pinned,
+            base.id,
             self._site.host.hub_version,
             site=self._site.build,
             requirements=pip,
@@ -189,7 +202,7 @@ class Job:
             constraints=self.request.constraints,
             has_layer=base.labels.get(LAYER_LABEL) == revision(self._site.host.hub_version),
         )
-        steps = tuple(dockerscan.instructions(plan.dockerfile))
+        steps = dockerscan.read(plan.dockerfile)
         with pack_files({"Dockerfile": plan.dockerfile.encode(), **plan.files}) as context:
             labels = labels_of.image_labels(self.request, self._site.host.hub_version, base, self._clock())
             return self._build(context, steps, "", labels=labels, buildargs=self._site.build.args)

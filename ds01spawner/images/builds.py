@@ -17,12 +17,15 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import DS01Error, EngineError, Refusal, Refused
 from ..store.store import Store
+from .catalogue import Environment
 from .dockerfile import SiteBuild
 from .engine import Images
 from .naming import HALF_BUILT_NAMESPACE
 from .preflight import Host
 from .projectfiles import ProjectFiles
 from .recipe import Recipe
+from .resolver import Resolver
+from .rights import Reader
 
 if TYPE_CHECKING:
     from .buildjob import Job
@@ -71,19 +74,22 @@ class BuildRequest:
     constraints: tuple[str, ...] = ()
     by: str = ""
     """Who asked, where that is not the owner."""
+    reader: Reader | None = None
+    """Whose rights hold for the images it takes from; the owner's own where not given."""
     notes: tuple[str, ...] = ()
     """Lines that begin the log, such as what came of keeping the recipe."""
 
 
 @dataclass(frozen=True)
 class Site:
-    """What builds need to know of the site. ``allowed_image`` gives a reason against a base, or nothing."""
+    """What builds need to know of the site."""
 
     host: Host
     build: SiteBuild = field(default_factory=SiteBuild)
     network: str = ""
     """Network mode of the build's steps: empty for the engine's default, ``none`` for no network."""
-    allowed_image: Callable[[str, str], str] = lambda person, reference: ""
+    listed: Callable[[], Iterable[Environment]] = tuple
+    """The site's own environments, whose images everybody they are listed for may build from."""
     free_bytes: Callable[[], int | None] = lambda: None
     """Free space where the engine keeps images, or None when it is not known."""
     minimum_free: int = 2 * 2**30
@@ -124,6 +130,7 @@ class BuildRunner:
         self.images = images
         self.site = site
         self.clock = clock
+        self.resolver = Resolver(images, lambda: store, site.listed)
         self._workers = workers
         self._lock = threading.Lock()
         self._queue: dict[str, BuildRequest] = {}
@@ -225,7 +232,7 @@ class BuildRunner:
                 self._workers - len(self._jobs),
             )
             for build in chosen:
-                job = Job(build, self._queue.pop(build), self.store, self.images, self.site, self.clock)
+                job = Job(build, self._queue.pop(build), self.store, self.resolver, self.site, self.clock)
                 self._jobs[build] = job
                 thread = threading.Thread(target=self._work, args=(job,), name=build, daemon=True)
                 self._threads[build] = thread

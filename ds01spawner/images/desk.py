@@ -23,6 +23,7 @@ from .gitcommit import commit_file
 from .naming import checked_tag, course_repository, owns, parse_user_image, user_image
 from .projectfiles import ProjectFileError, ProjectFiles
 from .recipe import FILE_NAME, Recipe, load_recipe, parse_recipe
+from .rights import Reader
 from .sitebuild import base_for
 
 if TYPE_CHECKING:
@@ -95,7 +96,8 @@ class Desk:
         except ValueError as error:
             raise Refused(_wrong(str(error))) from None
         self._may_build(person, limits, reference)
-        base = base_for(recipe, listed, person.name)
+        reader = reader_of(person)
+        base = base_for(recipe, listed, lambda name: self.runner.resolver.check(name, reader))
         files = self.files(person, project)
         known = self.store.get_environment(reference)
         lock = known["data"].get("lock", {}) if known and hold_versions else {}
@@ -110,6 +112,7 @@ class Desk:
                 limits=limits_from(limits.images.builds),
                 project=files,
                 constraints=tuple(lock.get("pip", ())),
+                reader=reader,
                 notes=(note,) if note else (),
             )
         )
@@ -128,13 +131,15 @@ class Desk:
         if row is None or not courses.may_manage(row, person.name, admin, scopes):
             raise Refused(_not_yours("course", course))
         recipe = parse_recipe(row["data"].get("recipe") or {})
+        reader = reader_of(person)
         return self.runner.submit(
             BuildRequest(
                 owner=person.name,
                 environment=f"course/{course}",
                 reference=f"{course_repository(course)}:candidate",
                 recipe=recipe,
-                base=base_for(recipe, listed, person.name),
+                base=base_for(recipe, listed, lambda name: self.runner.resolver.check(name, reader)),
+                reader=reader,
                 limits=limits_from(limits.images.builds),
                 kind="course",
                 course=course,
@@ -317,6 +322,11 @@ class Desk:
         course = build["data"].get("course", "")
         row = self.store.get_course(course) if course else None
         return row is not None and courses.may_manage(row, person.name, person.admin)
+
+
+def reader_of(person: Person) -> Reader:
+    """A person as the rights on images know them. An administrator's builds have no further rights."""
+    return Reader(person.name, frozenset(person.groups))
 
 
 def as_card(listed: Listed) -> dict[str, Any]:

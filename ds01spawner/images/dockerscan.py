@@ -1,32 +1,52 @@
-"""Read a user's Dockerfile before it is sent: which images it takes from, which files it copies. Pure.
+"""Read a Dockerfile strictly: what builders of different age could read in two ways is refused. Pure.
 
-The builder itself keeps a build inside its context. This adds what it does not know: that an image on
-the same engine may belong to somebody else. It follows the builder's own reading of lines, and refuses
-the few things that would make the two read differently.
+Nothing is guessed: a line that is let through has one reading, which `pinning` writes back in a form that
+leaves a builder no other.
 """
 
 from __future__ import annotations
 
-import json
-import posixpath
 import re
-import shlex
-from collections.abc import Callable, Iterable
+import unicodedata
 from dataclasses import dataclass
 
 from ..errors import Problem
 from .yamlfile import FileProblems
 
-_INSTRUCTION = re.compile(r"\s*(?:ONBUILD\s+)*([A-Za-z]+)\s*(.*)", re.DOTALL | re.IGNORECASE)
-_CONTINUED = re.compile(r"\\[ \t]*$")
-_DIRECTIVE = re.compile(r"\s*#\s*(escape)\s*=", re.IGNORECASE)
-_VARIABLE = re.compile(r"\$(?:\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}|([A-Za-z_][A-Za-z0-9_]*))")
-_ID = re.compile(r"(?:sha256:)?[0-9a-f]{4,64}", re.IGNORECASE)
+WORDS = frozenset(
+    [
+        "ADD",
+        "ARG",
+        "CMD",
+        "COPY",
+        "ENTRYPOINT",
+        "ENV",
+        "EXPOSE",
+        "FROM",
+        "HEALTHCHECK",
+        "LABEL",
+        "MAINTAINER",
+        "ONBUILD",
+        "RUN",
+        "SHELL",
+        "STOPSIGNAL",
+        "USER",
+        "VOLUME",
+        "WORKDIR",
+    ]
+)
+MAX_STEPS = 500
+MAX_LINE = 60_000
+"""Bytes of one instruction. The builder reads lines of less than 64 KiB."""
+_INSTRUCTION = re.compile(r"([A-Za-z]+)(?:[ \t]+(.*))?")
+_CONTINUED = re.compile(r"(\\+)[ \t]*$")
+_ESCAPE = re.compile(r"#\s*escape\s*=\s*(\S*)\s*", re.IGNORECASE)
+_HEREDOC = re.compile(r"(?:^|\s)[0-9]*<<-?[^<\s]")
 
 
 @dataclass(frozen=True)
 class Instruction:
-    """One instruction with the line it starts on; ``text`` is whole, continuations joined."""
+    """One instruction with the line it starts on; ``rest`` is whole, continuations joined."""
 
     line: int
     word: str
@@ -38,154 +58,91 @@ class Instruction:
         return f"{self.word} {self.rest}".strip()
 
 
-def instructions(text: str) -> list[Instruction]:
-    """The instructions in the order of the build's steps."""
+def read(text: str, name: str = "Dockerfile") -> tuple[Instruction, ...]:
+    """The instructions in the order of the build's steps; `FileProblems` with every line that is refused."""
+    problems = _signs(text, name)
+    if problems:
+        raise FileProblems(problems)
     found: list[Instruction] = []
     parts: list[str] = []
-    start = 0
-    for number, raw in enumerate(text.split("\n"), 1):
-        line = raw.rstrip("\r")
+    start = number = 0
+    for number, line in enumerate(text.removeprefix("\ufeff").replace("\r\n", "\n").split("\n"), 1):
+        if not found and not parts and (match := _ESCAPE.fullmatch(line.strip())) and match[1] != "\\":
+            problems.append(Problem(name, number, "escape", "another escape character is not supported"))
         if line.lstrip().startswith("#") or (not line.strip() and parts):
             continue
-        if not parts:
-            start = number
+        start = start if parts else number
         more = _CONTINUED.search(line)
+        if more and len(more[1]) > 1:
+            problems.append(Problem(name, number, "", "builders differ on more than one \\ at a line's end"))
         parts.append(line[: more.start()] if more else line)
         if not more:
-            _close(found, start, parts)
+            _close(found, problems, start, "".join(parts), name)
             parts = []
-    _close(found, start, parts)
-    return found
-
-
-def _close(found: list[Instruction], start: int, parts: list[str]) -> None:
-    match = _INSTRUCTION.fullmatch("".join(parts))
-    if match and match[1]:
-        found.append(Instruction(start, match[1].upper(), match[2].strip()))
-
-
-@dataclass(frozen=True)
-class Scan:
-    """What a Dockerfile takes: ``images`` as ``(line, reference)``, ``sources`` as ``(line, path)``."""
-
-    images: tuple[tuple[int, str], ...]
-    sources: tuple[tuple[int, str], ...]
-    steps: tuple[Instruction, ...]
-
-
-def scan(text: str, name: str = "Dockerfile") -> Scan:
-    """Read a Dockerfile; `FileProblems` for what is refused whatever the policy."""
-    problems: list[Problem] = []
-    if any(_DIRECTIVE.match(line) for line in text.split("\n")[:20]):
-        problems.append(Problem(name, 1, "escape", "another escape character is not supported"))
-    steps = instructions(text)
-    if not any(s.word == "FROM" for s in steps):
+    if parts:
+        problems.append(Problem(name, start, "", "the last line ends with a \\; take it out"))
+    if not any(i.word == "FROM" for i in found):
         problems.append(Problem(name, 1, "FROM", "is missing: a Dockerfile starts from an image"))
-    images, sources = [], []
-    variables: dict[str, str] = {}
-    stages: set[str] = set()
-    before_from = True
-    for step in steps:
-        if step.word == "ARG" and before_from:
-            key, _, value = step.rest.partition("=")
-            variables[key.strip()] = value.strip().strip("\"'")
-        elif step.word == "FROM":
-            before_from = False
-            reference, stage = _from(step, variables)
-            if reference is None:
-                problems.append(Problem(name, step.line, "FROM", f"cannot be read: {step.rest[:60]!r}"))
-            elif reference.lower() not in stages:
-                images.append((step.line, reference))
-            if stage:
-                stages.add(stage.lower())
-        elif step.word in ("COPY", "ADD"):
-            taken, paths = _copy(step)
-            if taken is not None and taken.lower() not in stages and not taken.isdecimal():
-                images.append((step.line, taken))
-            elif taken is None:
-                sources += [(step.line, p) for p in paths]
-    problems += [Problem(name, line, "FROM", why) for line, ref in images if (why := _unclear(ref))]
-    problems += [
-        Problem(name, line, "COPY", f"{path!r} reaches outside the project; copy files of the project only")
-        for line, path in sources
-        if _escapes(path)
-    ]
+    if len(found) > MAX_STEPS:
+        problems.append(Problem(name, 0, "", f"more than {MAX_STEPS} instructions"))
     if problems:
-        raise FileProblems(sorted(problems, key=lambda p: p.line))
-    return Scan(tuple(images), tuple(sources), tuple(steps))
+        raise FileProblems(problems[:50])
+    return tuple(found)
 
 
-def _from(step: Instruction, variables: dict[str, str]) -> tuple[str | None, str]:
-    words = [w for w in step.rest.split() if not w.startswith("--")]
-    if len(words) not in (1, 3) or (len(words) == 3 and words[1].lower() != "as"):
-        return None, ""
-
-    def value(match: re.Match[str]) -> str:
-        return variables.get(match[1] or match[3] or "", match[2] or "")
-
-    return _VARIABLE.sub(value, words[0]).strip("\"'"), words[2] if len(words) == 3 else ""
-
-
-def _copy(step: Instruction) -> tuple[str | None, list[str]]:
-    """The image or stage of ``--from``, and the sources."""
-    rest, taken = step.rest, None
-    while flag := re.match(r"--([a-z-]+)(?:=(\S*))?\s+", rest):
-        if flag[1] == "from":
-            taken = (flag[2] or "").strip("\"'")
-        rest = rest[flag.end() :]
-    if rest.startswith("["):
-        try:
-            words = [str(w) for w in json.loads(rest)]
-        except ValueError:
-            words = rest.split()
-    else:
-        try:
-            words = shlex.split(rest)
-        except ValueError:
-            words = rest.split()
-    return taken, words[:-1]
+def read_one(text: str) -> Instruction:
+    """The instruction of an image's build trigger; `ValueError` where it is not exactly one."""
+    if "\n" in text or _signs(text, ""):
+        raise ValueError("it is not one plain line")
+    found: list[Instruction] = []
+    problems: list[Problem] = []
+    more = _CONTINUED.search(text)
+    _close(found, problems, 1, text, "")
+    if problems or more or len(found) != 1:
+        raise ValueError(problems[0].message if problems else "it is not one instruction")
+    return found[0]
 
 
-def _unclear(reference: str) -> str:
-    if reference == "scratch":
-        return ""
-    if "$" in reference or not reference:
-        return "the image must be written out, or given by an ARG with a default above the first FROM"
-    if _ID.fullmatch(reference):
-        return f"{reference[:20]!r} looks like an image's id; images are taken by name"
-    return ""
-
-
-def _escapes(path: str) -> bool:
-    if re.match(r"[a-z]+://", path):
-        return False
-    normal = posixpath.normpath(path.lstrip("/"))
-    return normal == ".." or normal.startswith("../") or ".." in path.split("/")
-
-
-def refused_images(found: Scan, allowed: Callable[[str], str], name: str = "Dockerfile") -> list[Problem]:
-    """A problem for each image that ``allowed`` gives a reason against (empty: it may be used)."""
-    return [
-        Problem(name, line, "FROM", why)
-        for line, ref in found.images
-        if ref != "scratch" and (why := allowed(ref))
-    ]
-
-
-def refused_sources(found: Scan, outside: Iterable[str], name: str = "Dockerfile") -> list[Problem]:
-    """A problem for each copied path that is, or goes through, a link out of the project."""
-    links = set(outside)
+def _signs(text: str, name: str) -> list[Problem]:
+    """Signs that editors do not show and builders read in different ways, outside of comments."""
     problems = []
-    for line, path in found.sources:
-        parts = posixpath.normpath(path.lstrip("/")).split("/")
-        above = {"/".join(parts[: i + 1]) for i in range(len(parts))}
-        for link in sorted(links & above):
-            problems.append(
-                Problem(
-                    name,
-                    line,
-                    "COPY",
-                    f"{link!r} is a link that leads outside the project; copy the file itself",
-                )
-            )
-    return problems
+    for number, line in enumerate(text.removeprefix("\ufeff").replace("\r\n", "\n").split("\n"), 1):
+        if line.lstrip(" \t").startswith("#") and not any(
+            c in line for c in "\0\r\v\f\x1c\x1d\x1e\x85\u2028\u2029"
+        ):
+            continue
+        for sign in line:
+            if sign in " \t" or (sign.isascii() and sign.isprintable()):
+                continue
+            if unicodedata.category(sign) in ("Cc", "Cf", "Cs", "Co", "Cn", "Zs", "Zl", "Zp"):
+                kind = f"the sign U+{ord(sign):04X}, which cannot be seen; write it anew without"
+                problems.append(Problem(name, number, "", kind))
+                break
+    return problems[:20]
+
+
+def _close(found: list[Instruction], problems: list[Problem], start: int, text: str, name: str) -> None:
+    text = text.strip(" \t")
+    if not text:
+        return
+    match = _INSTRUCTION.fullmatch(text)
+    if match is None or match[1].upper() not in WORDS:
+        word = text.split()[0][:40]
+        problems.append(Problem(name, start, "", f"{word!r} is not an instruction of a Dockerfile"))
+        return
+    instruction = Instruction(start, match[1].upper(), (match[2] or "").strip(" \t"))
+    if why := _unfit(instruction):
+        problems.append(Problem(name, start, instruction.word, why))
+    found.append(instruction)
+
+
+def _unfit(instruction: Instruction) -> str:
+    if not instruction.rest:
+        return "nothing follows it"
+    if len(instruction.text.encode()) > MAX_LINE:
+        return f"it is longer than {MAX_LINE} bytes, continuations joined; put it into a script and COPY that"
+    if instruction.rest.endswith("\\"):
+        return "it ends with a \\"
+    if instruction.word in ("RUN", "COPY", "ADD", "ONBUILD") and _HEREDOC.search(instruction.rest):
+        return "the builder here knows no heredocs (<<); put the text into a file of the project and COPY it"
+    return ""

@@ -25,6 +25,7 @@ from ..errors import DS01Error, EngineError, Refusal, Refused
 from .catalogue import Environment, with_facts
 from .facts import ImageFacts, from_inspect, from_summary
 from .pulling import Layers, Pulled
+from .reference import carries, parse
 
 T = TypeVar("T")
 QUICK_S = 20
@@ -135,9 +136,20 @@ class Images:
         return EngineFacts(data.get("Version", ""), ARCHITECTURES.get(arch, arch))
 
     def inspect(self, reference: str) -> ImageFacts:
-        """One image by reference or id; `ImageMissing` when it is not there."""
+        """One image by its whole name or full id; `ImageMissing` when it is not there.
+
+        The engine itself answers for the first characters of an id too (``49``, ``sha256:49``), so what it
+        gives counts only where it carries the very name that was asked for.
+        """
+        try:
+            wanted = parse(reference)
+        except ValueError as error:
+            raise ImageMissing(f"image {reference[:80]!r}: {error}") from None
         with asking(f"image {reference}"):
-            return from_inspect(self.client().inspect_image(reference))
+            facts = from_inspect(self.client().inspect_image(reference))
+        if not carries(wanted, facts.id, facts.tags, facts.digests):
+            raise ImageMissing(f"image {reference}: not on this machine")
+        return facts
 
     def list(self, labels: Iterable[str] = ()) -> tuple[ImageFacts, ...]:
         """Every tagged image, or those with all of ``labels`` (``key`` or ``key=value``)."""
@@ -161,18 +173,21 @@ class Images:
     def tag(self, image: str, reference: str) -> None:
         """Point ``reference`` at ``image``, and see that it took."""
         repository, _, tag = reference.rpartition(":")
+        source = self.inspect(image).id
         with asking(f"tagging {reference}"):
-            self.client().tag(image, repository, tag, force=True)
+            self.client().tag(source, repository, tag, force=True)
         self.changes += 1
-        if self.inspect(reference).id != self.inspect(image).id:
+        if self.inspect(reference).id != source:
             raise EngineError(f"tagging {reference}: it does not point at the image")
 
     def remove(self, reference: str) -> None:
         """Remove a tag, and the image with its last tag. Gone already is success; in use is not."""
         client = self.client(REMOVES_S)
         try:
-            with suppress(ImageMissing), asking(f"removing {reference}"):
-                client.remove_image(reference, force=False, noprune=False)
+            with suppress(ImageMissing):
+                self.inspect(reference)
+                with asking(f"removing {reference}"):
+                    client.remove_image(reference, force=False, noprune=False)
         finally:
             client.close()
             self.changes += 1  # also where nothing is known: it may be gone

@@ -16,8 +16,7 @@ from ..store.store import Store
 from .builds import BuildRequest, drop
 from .engine import ImageMissing, Images, split_reference
 from .facts import ImageFacts
-
-KEPT_NAMESPACE = "ds01-kept"
+from .naming import KEPT_NAMESPACE
 
 
 def kept_reference(reference: str, image_id: str) -> str:

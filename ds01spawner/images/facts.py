@@ -36,6 +36,10 @@ class ImageFacts:
     cmd: tuple[str, ...] = ()
     env: Mapping[str, str] = field(default_factory=dict)
     volumes: tuple[str, ...] = ()
+    digests: tuple[str, ...] = ()
+    """Names by digest, ``name@sha256:…``: what it is called in registries."""
+    onbuild: tuple[str, ...] = ()
+    """Instructions that run when another image is built on it."""
 
     @property
     def cuda(self) -> str:
@@ -63,6 +67,8 @@ def from_inspect(data: Mapping[str, Any]) -> ImageFacts:
         cmd=_words(config.get("Cmd")),
         env={name: value for name, _, value in pairs},
         volumes=tuple(config.get("Volumes") or ()),
+        digests=tuple(data.get("RepoDigests") or ()),
+        onbuild=tuple(config.get("OnBuild") or ()),
     )
 
 

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 from .. import labels as session_labels
 from .catalogue import (
     DESCRIPTION_LABEL,
+    FRAMEWORK_LABEL,
     OWNER_LABEL,
     REPRODUCIBLE_LABEL,
     TITLE_LABEL,
 )
-from .facts import LAYER_LABEL, SINGLEUSER_LABEL, ImageFacts
+from .facts import CUDA_LABEL, LAYER_LABEL, SINGLEUSER_LABEL, ImageFacts
 from .layer import revision
 
 if TYPE_CHECKING:
@@ -26,6 +27,17 @@ COURSE_LABEL = "ds01.image.course"
 _SESSION = frozenset(
     v for k, v in vars(session_labels).items() if k.isupper() and isinstance(v, str) and "=" not in v
 ) | {"ds01.protected", "ds01.slice", "ds01.monitoring", "ds01.custom_image"}
+
+
+_OPEN = frozenset({FRAMEWORK_LABEL, CUDA_LABEL})
+"""Labels of ours that anybody may give: they describe the image and nothing follows from them."""
+_SPACES = ("ds01.", "com.docker.", "io.docker.", "org.dockerproject.")
+"""Whoever makes an image may not speak for the site, nor for the engine and its tools."""
+
+
+def is_reserved(label: str) -> bool:
+    """Whether a Dockerfile may not give a label."""
+    return label.lower().startswith(_SPACES) and label not in _OPEN
 
 
 def reserved(labels: Mapping[str, str]) -> list[str]:

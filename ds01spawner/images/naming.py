@@ -22,6 +22,8 @@ COURSE_NAMESPACE = "ds01-course"
 PIN_NAMESPACE = "ds01-pin"
 HALF_BUILT_NAMESPACE = "ds01-building"
 """Where an image is kept while it is checked. Nothing there is ever offered."""
+KEPT_NAMESPACE = "ds01-kept"
+"""Former images of an environment: ``ds01-kept/<owner>/<project>:<short id>``."""
 _RESERVED = frozenset({"course", "pin", "building", "lab", "shared", "base"})
 
 

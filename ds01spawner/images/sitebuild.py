@@ -16,12 +16,12 @@ from pathlib import Path
 
 from ..errors import DS01Error, Refusal, Refused
 from .builds import Site
-from .catalogue import Listed
+from .catalogue import Environment, Listed
 from .dockerfile import SiteBuild
 from .engine import Images
-from .naming import image_reason
 from .preflight import Host
 from .recipe import Recipe
+from .resolver import NotReadable
 
 
 def site_build(environ: Mapping[str, str] | None = None) -> SiteBuild:
@@ -56,6 +56,7 @@ def build_site(
     cuda: str = "",
     minimum_free: int = 2 * 2**30,
     engine_root: str = "",
+    listed: Callable[[], Iterable[Environment]] = tuple,
     environ: Mapping[str, str] | None = None,
 ) -> Site:
     """What a `BuildRunner` needs; ``cuda`` is what the driver takes, ``engine_root`` the engine's folder."""
@@ -64,7 +65,7 @@ def build_site(
         host=Host(images.engine().architecture, hub_version(), cuda),
         build=site_build(given),
         network=given.get("DS01_BUILD_NETWORK", ""),
-        allowed_image=image_reason,
+        listed=listed,
         free_bytes=_free(engine_root),
         minimum_free=minimum_free,
     )
@@ -80,10 +81,11 @@ def _free(root: str) -> Callable[[], int | None]:
     return free
 
 
-def base_for(recipe: Recipe, listed: Iterable[Listed], person: str) -> str:
-    """The image a recipe starts from: an environment the person may start, or an image that is nobody's.
+def base_for(recipe: Recipe, listed: Iterable[Listed], check: Callable[[str], None]) -> str:
+    """The image a recipe starts from: an environment the person may start, or an image they may read.
 
-    Empty for a Dockerfile. `Refused` for an environment that is not theirs, or not allowed.
+    ``check`` raises `NotReadable` for one they may not. Empty for a Dockerfile. `Refused` for an
+    environment that is not theirs, or not allowed.
     """
     if recipe.dockerfile:
         return ""
@@ -97,8 +99,10 @@ def base_for(recipe: Recipe, listed: Iterable[Listed], person: str) -> str:
     for item in startable:
         if item.environment.id == recipe.base:
             return item.environment.pinned or item.environment.image
-    if why := image_reason(person, recipe.base):
-        raise Refused(_no_base(recipe.base, why))
+    try:
+        check(recipe.base)
+    except NotReadable as error:
+        raise Refused(_no_base(recipe.base, str(error))) from None
     return recipe.base
 
 

@@ -54,6 +54,7 @@ def _open(context: Context) -> Desk:
         cuda=site.gpu(60).inventory.cuda,
         minimum_free=limits.storage.minimum_free.engine,
         engine_root=site.engine_root,
+        listed=site.environments.lab,
     )
     runner = BuildRunner(site.store(), images, made, clock=context.clock)
     stale = runner.recover()

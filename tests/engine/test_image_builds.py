@@ -252,7 +252,7 @@ def test_after_a_restart_nothing_is_building_and_nothing_half_built_is_left(
 def test_a_base_that_is_not_there(runner, owner):
     state, reason, _ = run(runner, request(owner, {}, base="no/such:image"))
     assert state == "failed"
-    assert "no/such:image: not on this machine" in reason
+    assert "no image 'no/such:image' that you may use" in reason
 
 
 def test_a_base_without_python_or_apt_is_refused_with_the_reason(runner, images, owner):

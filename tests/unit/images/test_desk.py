@@ -12,7 +12,9 @@ from ds01spawner.errors import Refused
 from ds01spawner.images.builds import BuildLimits
 from ds01spawner.images.catalogue import Environment, Listed
 from ds01spawner.images.desk import Desk, as_card
+from ds01spawner.images.engine import ImageMissing
 from ds01spawner.images.recipe import parse_recipe
+from ds01spawner.images.resolver import Resolver
 from ds01spawner.images.snapshot import PackageDiff
 from ds01spawner.policy.load import parse_policy
 from ds01spawner.policy.resolve import Person, resolve
@@ -23,11 +25,19 @@ ALICE, BOB = Person("alice"), Person("bob")
 LAB = Listed(Environment(id="lab", kind="lab", image="ds01/lab:latest", default=True), True)
 
 
+class NoImages:
+    """An engine without any image."""
+
+    def inspect(self, reference):
+        raise ImageMissing(reference)
+
+
 class FakeRunner:
     """Keeps what it is asked to build."""
 
     def __init__(self, store):
         self.store, self.images, self.asked, self.cancelled = store, None, [], []
+        self.resolver = Resolver(NoImages(), lambda: store)
 
     def submit(self, request):
         build = f"b-{len(self.asked)}"
@@ -115,6 +125,7 @@ def test_versions_can_be_held(desk):
         ({}, "p", "a b", {}, "A tag has"),
         ({}, "p", "latest", {"base": "ds01-bob/secret:latest"}, "belongs to others"),
         ({}, "p", "latest", {"base": "docker.io/ds01-bob/secret"}, "belongs to others"),
+        ({}, "p", "latest", {"base": "sha256:" + "0" * 64}, "belongs to others"),
     ],
 )
 def test_what_is_not_built(desk, images, project, tag, recipe, words):

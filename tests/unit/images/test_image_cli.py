@@ -87,5 +87,8 @@ def test_the_sites_files_and_arguments(tmp_path):
 
 
 def test_a_dockerfile_has_no_base():
-    assert base_for(parse_recipe({"dockerfile": "Dockerfile"}), [], "alice") == ""
-    assert base_for(parse_recipe({"base": "python:3.12"}), [], "alice") == "python:3.12"
+    asked = []
+    assert base_for(parse_recipe({"dockerfile": "Dockerfile"}), [], asked.append) == ""
+    assert asked == []
+    assert base_for(parse_recipe({"base": "python:3.12"}), [], asked.append) == "python:3.12"
+    assert asked == ["python:3.12"]

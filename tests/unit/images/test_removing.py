@@ -26,7 +26,8 @@ class Engine(RequestHandler):
 
     async def get(self) -> None:
         self.set_header("Content-Type", "application/json")
-        self.finish(json.dumps({"ApiVersion": "1.41", "Version": "20.10", "Arch": "x86_64"}))
+        image = {"Id": f"sha256:{'0' * 64}", "RepoTags": ["ds01-alice/big:latest"]}
+        self.finish(json.dumps({"ApiVersion": "1.41", "Version": "20.10", "Arch": "x86_64", **image}))
 
     async def delete(self) -> None:
         await asyncio.sleep(self.takes_s)
@@ -53,6 +54,11 @@ async def test_a_large_image_may_take_longer_than_a_question(images):
     await images.run(images.remove, "ds01-alice/big:latest")
     assert Engine.removed == ["/v1.41/images/ds01-alice/big:latest"]
     assert images.changes == 1
+
+
+async def test_what_the_engine_takes_for_the_beginning_of_an_id_is_not_removed(images):
+    await images.run(images.remove, "000")
+    assert Engine.removed == []
 
 
 async def test_an_engine_that_never_answers_is_given_up_and_lists_are_read_anew(images, monkeypatch):
