@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 from . import attempts, messages
 from .errors import DS01Error, Refusal, Refused
 from .fetching import FetchFailed, Tell, clear, fetch, spec_for, turn
-from .hub_errors import SessionRefused
 from .options import LaunchOptions
 from .policy.resolve import Person
 from .site import Site
@@ -62,6 +61,8 @@ async def make_project(session: SessionMixin, options: LaunchOptions) -> str:
         raise Refused(replace(refusal, status=error.status)) from error
     except FetchFailed as failed:
         attempts.refused(user, session.name, failed.refusal, session.clock())
+        from .hub_errors import SessionRefused  # the command makes projects too, without the hub
+
         raise SessionRefused(failed.refusal, log_tail=failed.log_tail, to_form=True) from None
     except Refused:
         raise
