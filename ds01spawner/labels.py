@@ -7,6 +7,7 @@ believed at all is `core.installation`'s to say: text can be copied.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -25,6 +26,10 @@ EXPIRES_AT = "ds01.expires_at"
 PREEMPTIBLE = "ds01.preemptible"
 LIMITS = "ds01.limits"
 """The session's own limits as compact JSON: cpus, memory (bytes), pids, idle and lifetime (seconds)."""
+COURSE = "ds01.course"
+PROFILE = "ds01.profile"
+GROUPS = "ds01.groups"
+"""The groups its owner was in, as a JSON list: what accounting needs where history was lost."""
 FETCH = "ds01.fetch"
 """The session for whose new project a container fetches a repository; such a container is no session."""
 
@@ -46,12 +51,15 @@ GPU_UUID = "ds01.gpu.uuid"
 GPU_ALLOCATED = "ds01.gpu.allocated"
 WORKSPACE = "ds01.workspace"
 
+GROUPS_CHARS = 4000
+"""Most that the groups may take; whoever is in more counts for the first of them, in order of their names."""
+
 MANAGED_FILTER = f"{MANAGED}=true"
 
 SESSION_SIGNED = (
     *(MANAGED, USER, PROJECT, SERVER, HUB, SESSION, IMAGE, ENVIRONMENT, GPU_UUIDS, GPU_EQUIVALENTS),
     *(CREATED_AT, EXPIRES_AT, PREEMPTIBLE, LIMITS, INTERFACE, CONTAINER_TYPE, NAME, USERNAME),
-    *(GPU_UUID, GPU_ALLOCATED, CONTAINER, INSTALLATION),
+    *(GPU_UUID, GPU_ALLOCATED, COURSE, PROFILE, GROUPS, CONTAINER, INSTALLATION),
 )
 """Every label of a session that means something. One that is left out could be another's word."""
 FETCH_SIGNED = (FETCH, USER, PROJECT, HUB, CREATED_AT, CONTAINER, INSTALLATION)
@@ -78,6 +86,10 @@ class SessionLabels:
     installation: str = ""
     container: str = ""
     """The container's name."""
+    course: str = ""
+    profile: str = ""
+    """GPU profile held, such as ``1g.10gb``; empty for a CPU session."""
+    groups: tuple[str, ...] = ()
 
     def identity(self) -> dict[str, str]:
         """Whose session it is and of what, for JSON."""
@@ -108,6 +120,9 @@ class SessionLabels:
             EXPIRES_AT: self.expires_at,
             PREEMPTIBLE: "true" if self.preemptible else "false",
             LIMITS: self.limits,
+            COURSE: self.course,
+            PROFILE: self.profile,
+            GROUPS: _groups_text(self.groups),
             INTERFACE: "jupyterhub",
             CONTAINER_TYPE: "jupyterhub",
             NAME: self.project,
@@ -144,9 +159,29 @@ class SessionLabels:
             preemptible=labels.get(PREEMPTIBLE) == "true",
             installation=labels.get(INSTALLATION, ""),
             container=labels.get(CONTAINER, ""),
+            course=labels.get(COURSE, ""),
+            profile=labels.get(PROFILE, ""),
+            groups=_groups_of(labels.get(GROUPS, "")),
         )
 
     @property
     def address(self) -> str:
         """``user`` or ``user/server``, as the CLI takes it."""
         return f"{self.user}/{self.server}" if self.server else self.user
+
+
+def _groups_text(groups: tuple[str, ...]) -> str:
+    kept: list[str] = []
+    for group in sorted(groups):
+        if len(json.dumps([*kept, group], ensure_ascii=False)) > GROUPS_CHARS:
+            break
+        kept.append(group)
+    return json.dumps(kept, ensure_ascii=False, separators=(",", ":"))
+
+
+def _groups_of(text: str) -> tuple[str, ...]:
+    try:
+        found = json.loads(text or "[]")
+    except ValueError:
+        return ()
+    return tuple(str(g) for g in found) if isinstance(found, list) else ()

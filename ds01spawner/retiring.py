@@ -7,6 +7,7 @@ repeated, and verifies afterwards: a device is free only when its holder is gone
 from __future__ import annotations
 
 import asyncio
+from datetime import datetime, timedelta, timezone
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -14,10 +15,13 @@ import docker.errors
 import requests.exceptions
 
 from . import fetching, logtail, messages
+from .core.ending import Ended, merged
+from .engines.docker import endings as engine_endings
 from .engines.docker import launch
 from .errors import DS01Error, EngineError, Refusal
 from .hub_errors import SessionRefused
 from .labels import SessionLabels
+from .messages import ends
 from .policy.plan import SessionUse
 from .policy.units import say_size
 
@@ -26,8 +30,8 @@ if TYPE_CHECKING:
 else:
     _Spawner = object
 
-RETIRED_BY_OWNER = "it was retired by its owner"
-SIGKILLED = 137
+EVENTS_BACK = timedelta(hours=1)
+"""How far back the engine is asked for what happened to a container; it keeps less in any case."""
 ENGINE_FAILURES = (docker.errors.DockerException, requests.exceptions.RequestException, OSError)
 
 
@@ -36,6 +40,8 @@ class SessionEndings(_Spawner):  # type: ignore[misc]
 
     object_id: Any
     staged: Any
+    session_labels: SessionLabels | None
+    seen_running: datetime | None = None
 
     async def explain_failure(self, refusal: Refusal) -> SessionRefused:
         """The refusal with the last lines of the container's log."""
@@ -59,8 +65,11 @@ class SessionEndings(_Spawner):  # type: ignore[misc]
             self.log.error("Cannot tell whether %s runs, so it is kept: %s", self._log_name, error)
             return None if self.object_id else 0
         if found is None:
+            if self.session_labels is not None:
+                await self._report_end(self.session_labels, {})
             return 0
         if found["State"]["Running"]:
+            self.seen_running = self.clock()
             return None
         return await self._bury(found)
 
@@ -88,29 +97,58 @@ class SessionEndings(_Spawner):  # type: ignore[misc]
             return None
         if found is None:
             return messages.crashed_at_start("its container is gone")
-        return None if found["State"]["Running"] else self._how_it_ended(found, starting=True)
+        return None if found["State"]["Running"] else self._how_it_ended(found)
 
     async def _bury(self, found: dict[str, Any]) -> str:
         """A container that ended by itself: keep its log, say why, remove it, free its devices."""
-        state = found["State"]
-        if self.object_id and state.get("Status") == "exited":
-            self.ended(self._how_it_ended(found).sentence, "crashed", log_tail=await self.log_tail())
+        state, labels = found["State"], self.site.session_in(found)
+        if labels is not None:
+            await self._report_end(labels, state, found["Id"])
         try:
-            await self._remove(self.object_id)
+            await self._remove(found["Id"])
         except ENGINE_FAILURES as error:
             self.log.error("Leftover of %s stays for the reconciler: %s", self._log_name, error)
         return f"ExitCode={state.get('ExitCode')}"
 
-    def _how_it_ended(self, found: dict[str, Any], *, starting: bool = False) -> Refusal:
-        """How a container ended, for its owner: with the limit it ran under, and whose rule that is."""
-        labels = self.site.session_in(found)
-        memory = SessionUse.from_labels(labels).memory if labels else None
+    async def _report_end(self, labels: SessionLabels, state: dict[str, Any], container: str = "") -> None:
+        """Report how a session ended that did not end by us, as the engine tells it."""
+        tail = await self.log_tail() if container else ""
+        now = datetime.now(timezone.utc)  # the engine's events follow no clock of a test
+        memory, source = await asyncio.to_thread(self._memory_rule, labels)
+        since, session = now - EVENTS_BACK, labels.session
+
+        def look(client: Any) -> engine_endings.Evidence:
+            if container:
+                return engine_endings.read_with(client, state, container, since, now)
+            return engine_endings.read_session(client, session, self.site.session_in_event, since, now)
+
+        try:
+            found = await self.site.engine.run(look, pool="read")
+        except ENGINE_FAILURES as error:
+            self.log.warning("The engine does not tell how %s ended: %s", self._log_name, error)
+            found = engine_endings.of_state(state)
+        ended = engine_endings.explain(labels.session, found, memory, source, tail)
+        if ended is None:
+            last = self.seen_running or _moment(labels.created_at) or self.clock()
+            ended = engine_endings.lost(labels.session, last)
+        self.site.endings.ended(ended, labels)
+        self.session_labels = None
+
+    def _memory_rule(self, labels: SessionLabels) -> tuple[str, str]:
+        """The memory a session may use, in words, and whose rule that is. Blocking."""
+        memory = SessionUse.from_labels(labels).memory
         try:
             limits = self.site.limits(self.person, self.clock())
             source = limits.source("session.memory") if limits.session.memory == memory else ""
         except DS01Error:
             source = ""
-        return _ending(found["State"], say_size(memory) if memory else "", source, starting=starting)
+        return (say_size(memory) if memory else ""), source
+
+    def _how_it_ended(self, found: dict[str, Any]) -> Refusal:
+        """How a container ended before it answered, with the limit it ran under and whose rule that is."""
+        labels = self.site.session_in(found)
+        memory, source = self._memory_rule(labels) if labels else ("", "")
+        return _ending(found["State"], memory, source)
 
     # --- retire ---------------------------------------------------------------------------------
 
@@ -120,16 +158,27 @@ class SessionEndings(_Spawner):  # type: ignore[misc]
         if not self.object_id and await self.get_object() is None:
             self.clear_state()
             return
-        container = self.object_id
+        container, labels, asked = self.object_id, self.session_labels, self.clock()
+        if labels is not None:
+            self.site.endings.noted(labels.session, asked, ends.THROUGH_HUB, "stopped")
         asking = asyncio.ensure_future(self._ask_to_end(container, 1 if now else self.retire_grace))
         # What it said so far is read while it ends, so that nobody waits for it afterwards.
-        labels, tail = await asyncio.gather(self._labels_of(container), self.log_tail())
+        tail = await self.log_tail()
         await asking
+        found = await self._inspected(container)
         await self._remove(container)
-        if labels:
-            self.site.endings.ended(labels, self.clock(), RETIRED_BY_OWNER, "stopped", log_tail=tail)
+        labels = labels or (self.site.session_in(found) if found else None)
+        if labels is not None:
+            self._stopped(labels, asked, found["State"] if found else {}, tail)
         self.object_id = ""
         self.clear_state()
+
+    def _stopped(self, labels: SessionLabels, asked: datetime, state: dict[str, Any], tail: str) -> None:
+        """Report an end that the hub asked for; whoever had it asked for has noted why."""
+        by_hub = Ended(labels.session, self.clock(), "stopped", ends.THROUGH_HUB, since=asked, log_tail=tail)
+        itself = engine_endings.explain(labels.session, engine_endings.of_state(state), tail=tail)
+        self.site.endings.ended(merged(itself, by_hub), labels)
+        self.session_labels = None
 
     async def _ask_to_end(self, container: str, grace: int) -> None:
         try:
@@ -139,13 +188,11 @@ class SessionEndings(_Spawner):  # type: ignore[misc]
         except ENGINE_FAILURES as error:
             self.log.warning("Stopping %s failed, removing it by force: %s", self._log_name, error)
 
-    async def _labels_of(self, container: str) -> SessionLabels | None:
+    async def _inspected(self, container: str) -> dict[str, Any] | None:
         try:
-            found = await self.docker("inspect_container", container)
+            return dict(await self.docker("inspect_container", container))
         except ENGINE_FAILURES:
             return None
-        labels: SessionLabels | None = self.site.session_in(found)
-        return labels
 
     async def remove_object(self) -> None:
         """Remove this session's container; it was checked to be ours when it was inspected."""
@@ -194,11 +241,17 @@ class SessionEndings(_Spawner):  # type: ignore[misc]
             raise SessionRefused(messages.rename_while_running(old, new))
 
 
-def _ending(state: dict[str, Any], memory: str = "", source: str = "", *, starting: bool = False) -> Refusal:
-    """How a container ended, for people."""
-    # The engine's mark stays after a killed kernel too, so only an end by SIGKILL was the kernel's doing.
-    if state.get("OOMKilled") and state.get("ExitCode") == SIGKILLED:
+def _ending(state: dict[str, Any], memory: str = "", source: str = "") -> Refusal:
+    """How a container ended before it answered, for people."""
+    if state.get("OOMKilled") and state.get("ExitCode") == 128 + engine_endings.SIGKILL:
         return messages.out_of_memory(memory, source)
-    reason = str(state.get("Error") or f"its main process ended with exit code {state.get('ExitCode')}")
-    say = messages.crashed_at_start if starting else messages.crashed
-    return say(reason.splitlines()[0][:300])
+    reason = str(state.get("Error") or engine_endings.said(state.get("ExitCode")))
+    return messages.crashed_at_start(reason.splitlines()[0][:300])
+
+
+def _moment(text: str) -> datetime | None:
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return at if at.tzinfo else None

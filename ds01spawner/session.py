@@ -17,8 +17,11 @@ from traitlets import Callable, Instance, Integer, Unicode, default
 
 from . import attempts, messages
 from .asking import ask_url
+from .core.ending import Ended
 from .errors import EngineError, LockError, Refusal, Refused
 from .hub_errors import SessionRefused, open_form
+from .labels import SessionLabels
+from .messages import ends
 from .newproject import make_project, refusal_of
 from .options import LaunchOptions, from_form, parse_options
 from .pages.keys import load_secret, sign
@@ -66,6 +69,9 @@ class SessionMixin(SiteTraits):
     session_id = Unicode()
     staged = Unicode()
     """Token of a new project's folder while it gets its first files; `discard` throws that away."""
+
+    session_labels: SessionLabels | None = None
+    """The session this server was last seen to have; None once its end is reported."""
 
     _site: Site | None = None
     _turn: Turn | None = None
@@ -206,7 +212,7 @@ class SessionMixin(SiteTraits):
             # The hub gives a cancelled start one second, so the clean-up must not be awaited here.
             # It queues behind whatever engine call is still in flight.
             launch.cancel()
-            self._discarding = asyncio.ensure_future(self.discard())
+            self._discarding = asyncio.ensure_future(self._discard_cancelled())
             raise
         except SessionRefused as refused:
             await self.discard()
@@ -214,6 +220,7 @@ class SessionMixin(SiteTraits):
             raise
         except Refused as refused:
             await self.discard()
+            self.never_came_up(refused.refusal.sentence, "refused")
             answer = await self.or_queued(refused.refusal)
             headers = addresses(answer, self.service_url)
             ask = ask_url(self.service_url, answer)
@@ -231,6 +238,10 @@ class SessionMixin(SiteTraits):
             self.progress_log.done = True
         attempts.worked(self.user.name)
         return result
+
+    async def _discard_cancelled(self) -> None:
+        await self.discard()
+        self.never_came_up(ends.CANCELLED, "cancelled")
 
     async def _in_time(self, launch: asyncio.Future[Any], turn: Turn) -> Refusal | None:
         """Wait for the launch; why it must end, when its own work or all of it takes too long."""
@@ -297,7 +308,6 @@ class SessionMixin(SiteTraits):
         self.progress_log.step("started")
         await self.wait_until_answering(address)
         self.progress_log.step("jupyter")
-        self.started()
         return address
 
     async def check_rights(self, options: LaunchOptions) -> None:
@@ -342,9 +352,6 @@ class SessionMixin(SiteTraits):
         """
         raise EngineError("no engine adapter")
 
-    def started(self) -> None:
-        """Called once the session answers."""
-
     async def discard(self) -> None:
         """Remove what a start has made so far. Idempotent; touches nothing that is not this session's."""
         raise EngineError("no engine adapter")
@@ -358,7 +365,9 @@ class SessionMixin(SiteTraits):
         raise EngineError("no engine adapter")
 
     def ended(self, reason: str, kind: str, *, log_tail: str = "") -> None:
-        """Keep when and why this session ended, for its owner's next page. Never raises, never blocks."""
+        """Keep why a start ended, for its owner's next page. Never raises, never blocks."""
+        if self.never_came_up(reason, kind, log_tail=log_tail):
+            return
         self.site.endings.remember(
             user=self.user.name,
             server=self.name,
@@ -368,6 +377,16 @@ class SessionMixin(SiteTraits):
             kind=kind,
             log_tail=log_tail,
         )
+
+    def never_came_up(self, reason: str, kind: str, *, log_tail: str = "") -> bool:
+        """Report the end of a session that this start has made; False where it has made none."""
+        labels = self.session_labels
+        if labels is None or labels.session != self.session_id:
+            return False
+        ended = Ended(labels.session, self.clock(), kind, reason, log_tail=log_tail)
+        self.site.endings.ended(ended, labels)
+        self.session_labels = None
+        return True
 
 
 def _why(error: BaseException, lock_timeout: int) -> Refusal:

@@ -29,6 +29,7 @@ from .engines.docker.attach import Attach, choose_attach
 from .engines.docker.capabilities import capabilities
 from .engines.docker.cgroups import Ceiling, Parents
 from .engines.docker.client import DockerEngine
+from .engines.docker.endings import session_of_event
 from .engines.docker.ledger import Ledger, LedgerSnapshot
 from .environments import Environments
 from .errors import EngineError, Refused, StoreError
@@ -76,7 +77,7 @@ class Site:
         self.settings = settings
         self.policy = PolicyWatcher(settings.policy)
         self.workspaces = Workspaces(settings.workspace_root, settings.identity)
-        self.endings = Endings(self.store)
+        self.endings = Endings(self.store, settings.state_dir)
         self.maintenance = Maintenance(self.store)
         self._lock = threading.RLock()
         self._gpu_lock = threading.Lock()
@@ -126,6 +127,10 @@ class Site:
             if self._installation is None:
                 self._installation = load_installation(self.settings.state_dir)
             return self._installation
+
+    def session_in_event(self, event: Mapping[str, Any]) -> SessionLabels | None:
+        """The session of this installation that one of the engine's events is about, or None."""
+        return session_of_event(self.installation, event)
 
     def session_in(self, inspected: Mapping[str, Any]) -> SessionLabels | None:
         """The session of this installation that an inspected container is, or None."""

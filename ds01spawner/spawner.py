@@ -155,6 +155,10 @@ class DS01Spawner(SessionEndings, SessionMixin, DockerSpawner):  # type: ignore[
             partial(launch.launch, request=request), pool="claim", key=self.object_name
         )
         self.claimed = claimed
+        self.session_labels = claimed.spec.labels
+        self.site.endings.started(
+            SessionRecord.from_labels(claimed.spec.labels, self.clock(), claimed.groups)
+        )
         self.progress_log.step("device", claimed.sentence)
         self.progress_log.step("container", notes.ends_at(claimed.plan.expires_at))
         return {"Id": claimed.container}
@@ -202,6 +206,7 @@ class DS01Spawner(SessionEndings, SessionMixin, DockerSpawner):  # type: ignore[
             self.object_id = ""
             return None
         self.object_id = found["Id"]
+        self.session_labels = self.site.session_in(found)
         return dict(found)
 
     def is_mine(self, inspected: dict[str, Any]) -> bool:
@@ -327,7 +332,7 @@ class DS01Spawner(SessionEndings, SessionMixin, DockerSpawner):  # type: ignore[
         if not self.is_mine(found):
             raise Refused(messages.name_taken(self.object_name))
         if not found["State"]["Running"]:
-            await self._remove(found["Id"])
+            await self._bury(found)
             return None
         # The hub had lost it (its database went back in time, say). Work goes on where it was:
         # removing it would destroy work, and a second one cannot have the name.
@@ -371,15 +376,6 @@ class DS01Spawner(SessionEndings, SessionMixin, DockerSpawner):  # type: ignore[
         except asyncio.TimeoutError as error:
             raise OSError("no answer") from error
         writer.close()
-
-    def started(self) -> None:
-        """The session answers: history begins, at the time of its claim."""
-        profile = self.claimed.devices[0].profile if self.claimed.devices else ""
-        groups = self.claimed.groups
-        record = SessionRecord.from_labels(
-            self.claimed.spec.labels, self.clock(), groups, course=self.claimed.course, profile=profile
-        )
-        self.site.endings.started(record)
 
 
 def _variable(inspected: dict[str, Any], name: str) -> str:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import getpass
-from contextlib import suppress
 from datetime import datetime
 from typing import Annotated, Any
 
 import typer
 
+from ..core.ending import Ended, merged
 from ..engines.docker.ledger import SessionRecord
 from ..engines.docker.retire import retire as retire_now
-from ..errors import StoreError
 from ..pages import text
 from ..settings import load_settings
 from ..site import Site
@@ -42,15 +41,14 @@ def retire(
     site, now = Site(load_settings()), utcnow()
     record = find(site, session, as_json)
     by = getpass.getuser()
-    try:
-        store = site.store()
-        store.session_started(HistoryRecord.from_labels(record.labels, now))
-        store.session_retiring(record.labels.session, now, f"{reason.strip()} (retired by {by})", "admin")
-    except StoreError as error:
-        problems.print(f"The reason could not be written down: {error}", style="yellow", markup=False)
+    labels, said = record.labels, f"{reason.strip()} (retired by {by})"
+    site.endings.started(HistoryRecord.from_labels(labels, now))
+    site.endings.noted(labels.session, now, said, "admin", by)
     done = retire_now(site.engine.client, record, grace)
-    with suppress(StoreError):  # said above
-        site.store().session_ended(record.labels.session, utcnow(), reason.strip(), "admin")
+    ended = Ended(labels.session, utcnow(), "admin", said, by=by, since=now, log_tail=done.log_tail)
+    written = site.endings.ended(merged(done.ended, ended), labels).result()
+    if written is None:
+        problems.print("The store is down: history has this later.", style="yellow", markup=False)
     data = {"ok": True, **as_dict(record), "reason": reason.strip(), "log_tail": done.log_tail}
     emit(data, as_json, lambda _: print(_retired(record)))
 

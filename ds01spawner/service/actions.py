@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from contextlib import suppress
 from typing import Any
 
 from ..engines.docker.ledger import SessionRecord
-from ..errors import Refusal, Refused, StoreError
+from ..errors import Refusal, Refused
 from ..idle import keepalive
 from ..idle.book import Book
 from ..idle.model import Session
@@ -58,10 +57,9 @@ async def retire(context: Context, by: Person, user: str, server: str, session: 
     now = context.clock()
     own = by.name == user
     said = reason.strip()[:MAX_REASON] or ("you retired it" if own else f"{by.name} retired it")
-    kind = "stopped" if own else "admin"
-    if session:
-        with suppress(StoreError):  # the retire itself does not depend on the history
-            await context.store(lambda s: s.session_retiring(session, now, said, kind, {"by": by.name}))
+    kind = "retired" if own else "admin"
+    if session:  # kept for later where the store is down
+        await asyncio.to_thread(context.site.endings.note, session, now, said, kind, by.name)
     await context.hub.stop(user, server)
     context.snapshots.forget()
 

@@ -12,22 +12,25 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterable
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from .. import fetching
+from ..core.ending import Ended
 from ..engines.docker.ledger import SessionRecord as EngineRecord
 from ..engines.docker.lock import claim_lock
 from ..engines.docker.memory import MemoryWatch
 from ..engines.docker.retire import leftovers, retire
 from ..errors import DS01Error, StoreError
-from ..messages import notes
+from ..messages import ends, notes
 from ..policy.plan import SessionUse
 from ..policy.units import say_size
 from ..site import Site
 from ..store import SessionRecord
+from .ends import report_dead, report_missing
 from .watch import watch_devices
 
+ALIVE = ("running", "paused", "restarting")
 INTERVAL_S = 30.0
 WATCH_S = 10.0
 LOCK_S = 5.0
@@ -46,27 +49,35 @@ def tidy(site: Site, now: datetime) -> list[str]:
     for record in leftovers(mine, now, older):
         try:
             done = retire(site.engine.client, record)
+            ended = Ended(record.labels.session, datetime.now(timezone.utc), "leftover", ends.LEFTOVER)
+            site.endings.write_end(done.ended or ended, record.labels)
         except DS01Error as error:
             log.error("A leftover stays: %s", error)
             continue
         log.warning("Removed what a start of %s left behind: %s", record.labels.address, done.log_tail[-500:])
         removed.append(record.labels.session)
-    try:
-        site.store().reconcile_sessions(
-            [
-                SessionRecord.from_labels(r.labels, now)
-                for r in mine
-                if r.labels.session not in removed and r.state == "running"
-            ],
-            now,
-        )
-    except StoreError as error:
-        log.warning("History could not be reconciled: %s", error)
+    reconcile(site, [r for r in mine if r.labels.session not in removed], now)
     try:
         sweep(site, mine)
     except DS01Error as error:
         log.warning("Unused cgroups stay: %s", error)
     return removed
+
+
+def reconcile(site: Site, mine: Iterable[EngineRecord], now: datetime) -> None:
+    """Make history agree with the engine's list of this hub's sessions, in whatever state. Blocking."""
+    listed = list(mine)
+    running = [r for r in listed if r.state in ALIVE]
+    there = [r.labels.session for r in listed]
+    try:
+        site.endings.take_in()
+        records = [SessionRecord.from_labels(r.labels, now) for r in running]
+        report = site.store().reconcile_sessions(records, now, leave=there)
+        report_dead(site, listed, now)
+        for session in report_missing(site, report["missing"]):
+            log.warning("The engine has no record of how session %s ended", session)
+    except StoreError as error:
+        log.warning("History could not be reconciled: %s", error)
 
 
 def sweep(site: Site, sessions: Iterable[EngineRecord]) -> list[str]:

@@ -17,10 +17,6 @@ from .db import Part, row, rows
 from .events import append_event
 
 By = Literal["user", "group", "course", "project"]
-RETIRE_NOTE_SECONDS = 600
-"""How long a reason noted before a retire explains the end that follows."""
-RECONCILE_GRACE_SECONDS = 30
-"""A session younger than this may be missing from a list that was read before it began."""
 
 
 @dataclass(frozen=True)
@@ -54,10 +50,11 @@ class SessionRecord:
         labels: SessionLabels,
         started_at: datetime,
         groups: Iterable[str] = (),
-        course: str = "",
-        profile: str = "",
     ) -> SessionRecord:
-        """A record from a container's labels; ``started_at`` is used where the label has no time."""
+        """A record from a container's labels; ``started_at`` is used where the label has no time.
+
+        ``groups`` are all of its owner's, where they are known: the label may hold fewer.
+        """
         limits = _limits(labels.limits)
         return cls(
             session=labels.session,
@@ -67,10 +64,10 @@ class SessionRecord:
             hub=labels.hub,
             environment=labels.environment,
             image=labels.image,
-            course=course,
-            groups=tuple(groups),
+            course=labels.course,
+            groups=tuple(groups) or labels.groups,
             gpu_uuids=labels.gpu_uuids,
-            profile=profile,
+            profile=labels.profile,
             equivalents=labels.gpu_equivalents,
             cpus=_number(limits.get("cpus")),
             memory=int(_number(limits.get("memory"))),
@@ -106,64 +103,7 @@ class History(Part):
     def session_started(self, record: SessionRecord) -> bool:
         """Write a session's begin; False when it was known already."""
         with self.db.write() as c:
-            return _start(c, record)
-
-    def session_retiring(
-        self, session: str, at: datetime, reason: str, kind: str, data: dict[str, Any] | None = None
-    ) -> None:
-        """Note why a session is about to be retired, so that the end which follows carries the reason.
-
-        ``data`` holds the measured signals. The note counts for `RETIRE_NOTE_SECONDS`; a retire that did
-        not happen leaves no false explanation of a later end.
-        """
-        s = t.sessions
-        with self.db.write() as c:
-            known = row(c.execute(select(s.c.data).where(s.c.session == session)))
-            if known is not None:
-                merged = {**known["data"], **({"retire": data} if data else {})}
-                values = {"retiring_at": at, "reason": reason, "kind": kind, "data": merged}
-                c.execute(s.update().where(s.c.session == session, s.c.ended_at.is_(None)).values(**values))
-
-    def session_ended(self, session: str, at: datetime, reason: str = "", kind: str = "stopped") -> bool:
-        """Write a session's end; False when it is unknown or had ended. A noted reason is kept."""
-        with self.db.write() as c:
-            return _end(c, session, at, reason, kind)
-
-    def reconcile_sessions(self, present: Iterable[SessionRecord], now: datetime) -> dict[str, list[str]]:
-        """Make history agree with the engine: ``present`` is every session it listed at ``now``.
-
-        Open sessions that are gone end at the time they were last seen; unknown ones are added. Returns
-        the ids ``{"added", "reopened", "closed"}``. Never call this with a list from a failed engine call.
-        """
-        found = {r.session: r for r in present}
-        s = t.sessions
-        report: dict[str, list[str]] = {"added": [], "reopened": [], "closed": []}
-        with self.db.write() as c:
-            known = {r["session"]: r for r in rows(c.execute(select(s).where(s.c.session.in_(found))))}
-            for session, record in found.items():
-                if session not in known:
-                    _start(c, record)
-                    report["added"].append(session)
-                elif known[session]["ended_at"] is not None and known[session]["kind"] == "lost":
-                    c.execute(
-                        s.update()
-                        .where(s.c.session == session)
-                        .values(ended_at=None, kind="", reason="", retiring_at=None)
-                    )
-                    report["reopened"].append(session)
-            c.execute(s.update().where(s.c.session.in_(found), s.c.ended_at.is_(None)).values(seen_at=now))
-            old = now - timedelta(seconds=RECONCILE_GRACE_SECONDS)
-            gone = select(s.c.session, s.c.seen_at).where(s.c.ended_at.is_(None), s.c.started_at < old)
-            for r in rows(c.execute(gone.where(s.c.session.not_in(found)))):
-                _end(
-                    c,
-                    r["session"],
-                    r["seen_at"],
-                    "the container was gone when it was next looked for",
-                    "lost",
-                )
-                report["closed"].append(r["session"])
-        return report
+            return start_session(c, record)
 
     def session(self, session: str) -> dict[str, Any] | None:
         """One session's record, or None."""
@@ -182,15 +122,6 @@ class History(Part):
             query = query.where(s.c.ended_at.is_(None) if running else s.c.ended_at.is_not(None))
         with self.db.read() as c:
             return rows(c.execute(query))
-
-    def last_ended(self, user: str, server: str | None = None) -> dict[str, Any] | None:
-        """The session of ``user`` that ended last (on ``server``): what "why was I retired" shows."""
-        s = t.sessions
-        query = select(s).where(s.c.user == user, s.c.ended_at.is_not(None)).order_by(s.c.ended_at.desc())
-        if server is not None:
-            query = query.where(s.c.server == server)
-        with self.db.read() as c:
-            return row(c.execute(query.limit(1)))
 
     def gpu_hours(self, user: str, since: datetime, now: datetime) -> float:
         """GPU-equivalent hours of ``user`` in the window, running sessions included up to ``now``."""
@@ -249,7 +180,7 @@ class History(Part):
     def durations(self, now: datetime, limit: int = 2000) -> list[dict[str, Any]]:
         """The latest ended sessions' ``{profile, course, groups, hours}``: the basis of estimates."""
         s = t.sessions
-        query = select(s).where(s.c.ended_at.is_not(None), s.c.ended_at <= now, s.c.kind != "lost")
+        query = select(s).where(s.c.ended_at.is_not(None), s.c.ended_at <= now, s.c.kind.not_in(NO_DURATION))
         with self.db.read() as c:
             found = rows(c.execute(query.order_by(s.c.ended_at.desc()).limit(limit)))
         return [
@@ -273,6 +204,9 @@ class History(Part):
             return rows(c.execute(query))
 
 
+NO_DURATION = ("lost", "failed", "refused", "cancelled", "leftover")
+"""Kinds of ends that say nothing about how long people work."""
+NOTE_AHEAD = "note:"
 _USAGE = ("sessions", "running", "session_hours", "cpu_hours", "gpu_hours")
 
 
@@ -292,12 +226,23 @@ def _total(found: Iterable[dict[str, Any]], since: datetime, now: datetime) -> f
     return sum(overlap_hours(_interval(r), since, now) * float(r["equivalents"]) for r in found)
 
 
-def _start(c: Connection, record: SessionRecord) -> bool:
+def start_session(c: Connection, record: SessionRecord) -> bool:
+    """Write a session's begin in this transaction; False when it was known already."""
     s = t.sessions
-    if row(c.execute(select(s.c.session).where(s.c.session == record.session))):
+    known = row(c.execute(select(s).where(s.c.session == record.session)))
+    if known is not None:
+        if known["ended_at"] is None and known["gpu_uuids"] != list(record.gpu_uuids):
+            # A start that failed on one device goes on with another.
+            values = {"gpu_uuids": list(record.gpu_uuids), "profile": record.profile}
+            c.execute(
+                s.update()
+                .where(s.c.session == record.session)
+                .values(**values, equivalents=record.equivalents)
+            )
         return False
     values = {**asdict(record), "groups": list(record.groups), "gpu_uuids": list(record.gpu_uuids)}
     c.execute(s.insert().values(**values, seen_at=record.started_at))
+    _take_note(c, record)
     append_event(
         c,
         record.started_at,
@@ -315,27 +260,24 @@ def _start(c: Connection, record: SessionRecord) -> bool:
     return True
 
 
-def _end(c: Connection, session: str, at: datetime, reason: str, kind: str) -> bool:
-    s = t.sessions
-    known = row(c.execute(select(s).where(s.c.session == session)))
-    if known is None or known["ended_at"] is not None:
-        return False
-    noted = known["retiring_at"]
-    if noted is not None and at - noted <= timedelta(seconds=RETIRE_NOTE_SECONDS) and kind != "lost":
-        reason, kind = known["reason"], known["kind"]
-    at = max(at, known["started_at"])
-    c.execute(s.update().where(s.c.session == session).values(ended_at=at, reason=reason, kind=kind))
-    append_event(
-        c,
-        at,
-        "session",
-        "ended",
-        user=known["user"],
-        server=known["server"],
-        session=session,
-        project=known["project"],
-        reason=reason,
-        kind=kind,
-        devices=list(known["gpu_uuids"]),
-    )
-    return True
+def note_ahead(c: Connection, session: str, note: dict[str, Any], now: datetime) -> None:
+    """Keep a decision about a session that history does not know yet."""
+    key = f"{NOTE_AHEAD}{session}"
+    c.execute(t.facts.delete().where(t.facts.c.key == key))
+    c.execute(t.facts.insert().values(key=key, value=note, updated_at=now))
+
+
+def _take_note(c: Connection, record: SessionRecord) -> None:
+    key = f"{NOTE_AHEAD}{record.session}"
+    kept = row(c.execute(select(t.facts).where(t.facts.c.key == key)))
+    if kept is None:
+        return
+    note = kept["value"]
+    values = {
+        "retiring_at": datetime.fromisoformat(note["at"]),
+        "reason": note["reason"],
+        "kind": note["kind"],
+        "data": {**record.data, "note": {"by": note["by"]}},
+    }
+    c.execute(t.sessions.update().where(t.sessions.c.session == record.session).values(**values))
+    c.execute(t.facts.delete().where(t.facts.c.key == key))

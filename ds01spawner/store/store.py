@@ -5,6 +5,7 @@ from __future__ import annotations
 from .blocks import Blocks
 from .catalogue import Catalogue
 from .db import Database
+from .ends import Ends
 from .events import Events
 from .history import History
 from .notices import Extensions, Notices
@@ -13,7 +14,9 @@ from .shares import Shares
 from .tickets import Reservations, Tickets
 
 
-class Store(History, Notices, Extensions, Blocks, Tickets, Reservations, Requests, Catalogue, Shares, Events):
+class Store(
+    History, Ends, Notices, Extensions, Blocks, Tickets, Reservations, Requests, Catalogue, Shares, Events
+):
     """What Docker cannot tell. Synchronous and thread-safe; call it from a thread in asynchronous code.
 
     Transactions are short. Every failure is a `StoreError`; callers decide what the lack of an answer

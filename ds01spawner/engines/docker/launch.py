@@ -201,10 +201,13 @@ def _spec(
         environment=request.image.environment.id,
         gpu_uuids=uuids,
         gpu_equivalents=sum(d.equivalents for d in placement.devices),
-        created_at=now.isoformat(timespec="seconds"),
+        created_at=now.isoformat(timespec="milliseconds"),
         expires_at=launch_plan.expires_at.isoformat(timespec="seconds") if launch_plan.expires_at else "",
         limits=launch_plan.limits_json(),
         preemptible=launch_plan.preemptible,
+        course=request.image.environment.course,
+        profile=placement.devices[0].profile if placement.devices else "",
+        groups=tuple(sorted(request.person.groups)),
     )
     installation = request.site.installation
     assert installation is not None  # `launch` asked

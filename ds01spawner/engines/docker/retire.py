@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import docker.errors
@@ -16,13 +16,16 @@ import requests
 from urllib3.exceptions import HTTPError
 
 from ... import logtail
+from ...core.ending import Ended
 from ...core.installation import Standing
 from ...errors import EngineError
 from ...labels import SessionLabels
+from . import endings
 from .bounded import log_tail
 from .ledger import SessionRecord
 
 VERIFY_S = 10.0
+EVENTS_BACK = timedelta(hours=1)
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,8 @@ class Retired:
 
     record: SessionRecord
     log_tail: str = ""
+    ended: Ended | None = None
+    """How it ended, where it had ended by itself or the engine told the time; see `endings.explain`."""
 
 
 def retire(client: Any, record: SessionRecord, grace: int = 30) -> Retired:
@@ -50,17 +55,20 @@ def retire(client: Any, record: SessionRecord, grace: int = 30) -> Retired:
         if found["State"]["Running"]:
             client.stop(record.container, timeout=grace)
         tail = _tail(client, record.container)
+        now = datetime.now(timezone.utc)
+        evidence = endings.read(client, record.container, now - EVENTS_BACK, now)
+        ended = endings.of_session(labels, evidence, tail)
         client.remove_container(record.container, force=True, v=True)
     except docker.errors.NotFound:
         return Retired(record)
     except docker.errors.APIError as error:
         if error.status_code != 409:  # a removal is under way already
             raise EngineError(f"{record.labels.address} could not be retired: {error.explanation}") from error
-        tail = ""
+        tail, ended = "", None
     except (docker.errors.DockerException, requests.RequestException) as error:
         raise EngineError(f"the engine did not answer while retiring: {error}") from error
     verify_gone(client, record.container)
-    return Retired(record, tail)
+    return Retired(record, tail, ended)
 
 
 def verify_gone(client: Any, container: str, patience: float = VERIFY_S) -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from typing import Any
 
+from .. import ends
 from ..context import Context
 from ..housekeeping import keep_tidy, keep_watch
 
 _tasks: list[asyncio.Task[None]] = []
+_over = threading.Event()
 
 
 def routes() -> list[Any]:
@@ -20,9 +23,12 @@ async def start(context: Context) -> None:
     """Begin to tidy."""
     _tasks.append(asyncio.create_task(keep_tidy(context.site, context.clock)))
     _tasks.append(asyncio.create_task(keep_watch(context.site, context.clock)))
+    _over.clear()
+    threading.Thread(target=ends.run, args=(context.site, _over), name="ds01-ends", daemon=True).start()
 
 
 async def stop(context: Context) -> None:
     """Stop tidying."""
+    _over.set()
     while _tasks:
         _tasks.pop().cancel()

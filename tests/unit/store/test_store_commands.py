@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 
 from ds01spawner.cli import drain, history
 from ds01spawner.cli.times import parse_span, parse_time
+from ds01spawner.core.ending import Ended
 from ds01spawner.store import SessionRecord, Store
 
 H = timedelta(hours=1)
@@ -33,7 +34,7 @@ def ds01(tmp_path, monkeypatch):
 def test_usage_as_table_csv_and_json(ds01):
     at = datetime.now(timezone.utc) - 2 * H
     ds01.store.session_started(SessionRecord("s", "=alice", at, groups=("g",), equivalents=0.5))
-    ds01.store.session_ended("s", at + H)
+    ds01.store.record_end(Ended("s", at + H, "stopped"))
     assert "=alice" in ds01("usage")[1]
     header, line = ds01("usage", "--format", "csv")[1].splitlines()
     assert header == "user,sessions,running,session_hours,cpu_hours,gpu_hours"

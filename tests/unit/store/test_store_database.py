@@ -10,6 +10,7 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import text
 
+from ds01spawner.core.ending import Ended
 from ds01spawner.errors import StoreError
 from ds01spawner.store import SessionRecord, Store
 from ds01spawner.store.db import HEAD
@@ -111,7 +112,7 @@ def test_many_threads_and_two_connections_pools_write_at_once(store, url, now):
         try:
             for i in range(20):
                 s.session_started(SessionRecord(f"{who}-{i}", who, now))
-                s.session_ended(f"{who}-{i}", now + timedelta(minutes=1))
+                s.record_end(Ended(f"{who}-{i}", now + timedelta(minutes=1), "stopped"))
         except Exception as error:
             failures.append(error)
 

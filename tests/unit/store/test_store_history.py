@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ds01spawner.core.ending import Clock, Ended
 from ds01spawner.labels import SessionLabels
 from ds01spawner.store import SessionRecord
 from ds01spawner.store.accounting import decayed_hours, overlap_hours
@@ -61,37 +62,35 @@ def record(session, user, start, **kw):
 def test_begin_and_end_may_be_told_twice(store, now):
     assert store.session_started(record("s1", "alice", now)) is True
     assert store.session_started(record("s1", "alice", now + H)) is False
-    assert store.session_ended("s1", now + H, "done") is True
-    assert store.session_ended("s1", now + 5 * H, "again") is False
-    assert store.session_ended("unknown", now) is False
+    done = Ended("s1", now + H, "retired", "done")
+    assert store.record_end(done) == done
+    assert store.record_end(Ended("s1", now + 5 * H, "retired", "again")) == done
+    assert store.record_end(Ended("unknown", now, "retired", "done")) is None
     ended = store.last_ended("alice")
-    assert (ended["ended_at"], ended["reason"], ended["kind"]) == (now + H, "done", "stopped")
+    assert (ended["ended_at"], ended["reason"], ended["kind"]) == (now + H, "done", "retired")
     assert [e["action"] for e in store.events()] == ["started", "ended"]
 
 
 def test_a_noted_reason_explains_the_end_that_follows(store, now):
     store.session_started(record("s1", "alice", now, server="x"))
     store.session_retiring("s1", now + H, "idle for 60 min", "idle", {"cpu": 0.2})
-    store.session_ended("s1", now + H + timedelta(seconds=5))
+    store.record_end(Ended("s1", now + H + timedelta(seconds=5), "stopped", "through the hub"))
     ended = store.last_ended("alice", "x")
-    assert (ended["reason"], ended["kind"], ended["data"]) == (
-        "idle for 60 min",
-        "idle",
-        {"retire": {"cpu": 0.2}},
-    )
+    assert (ended["reason"], ended["kind"]) == ("idle for 60 min", "idle")
+    assert ended["data"]["retire"] == {"cpu": 0.2}
     assert store.last_ended("alice", "") is None
 
 
 def test_a_retire_that_did_not_happen_explains_nothing_later(store, now):
     store.session_started(record("s1", "alice", now))
     store.session_retiring("s1", now + H, "idle for 60 min", "idle")
-    store.session_ended("s1", now + 2 * H, "stopped by alice")
+    store.record_end(Ended("s1", now + 2 * H, "stopped", "stopped by alice"))
     assert store.last_ended("alice")["reason"] == "stopped by alice"
 
 
 def test_gpu_hours_count_running_sessions_and_only_the_window(store, now):
     store.session_started(record("s1", "alice", now))
-    store.session_ended("s1", now + 2 * H)
+    store.record_end(Ended("s1", now + 2 * H, "stopped"))
     store.session_started(record("s2", "alice", now + 3 * H, equivalents=1.0))
     store.session_started(record("s3", "bob", now))
     assert store.gpu_hours("alice", now, now + 5 * H) == 1.0 + 2.0
@@ -102,7 +101,7 @@ def test_gpu_hours_count_running_sessions_and_only_the_window(store, now):
 def test_usage_by_each_subject(store, now):
     store.session_started(record("s1", "alice", now, groups=("a", "b"), course="nlp", project="p", cpus=4))
     store.session_started(record("s2", "bob", now, groups=("b",), equivalents=0.0, cpus=2))
-    store.session_ended("s1", now + H)
+    store.record_end(Ended("s1", now + H, "stopped"))
     end = now + 2 * H
 
     def keyed(by):
@@ -127,7 +126,7 @@ def test_usage_by_each_subject(store, now):
 
 def test_decayed_usage_by_user_and_group(store, now):
     store.session_started(record("s1", "alice", now - 10 * H, groups=("g",)))
-    store.session_ended("s1", now)
+    store.record_end(Ended("s1", now, "stopped"))
     users, groups = store.decayed_usage(now, 10 * H)
     assert users == {"alice": pytest.approx(3.6067, abs=1e-4)}
     assert groups == {"g": pytest.approx(3.6067, abs=1e-4)}
@@ -135,23 +134,24 @@ def test_decayed_usage_by_user_and_group(store, now):
 
 def test_decayed_usage_of_a_course(store, now):
     store.session_started(record("s1", "alice", now - 10 * H, groups=("g",), course="nlp"))
-    store.session_ended("s1", now)
+    store.record_end(Ended("s1", now, "stopped"))
     groups = store.decayed_usage(now, 10 * H)[1]
     assert groups == dict.fromkeys(("g", "course:nlp"), pytest.approx(3.6067, abs=1e-4))
 
 
 class TestReconcile:
-    def test_a_session_that_is_gone_ends_when_it_was_last_seen(self, store, now):
+    def test_a_session_that_is_gone_is_missing_until_somebody_knows_how_it_ended(self, store, now):
         store.session_started(record("s1", "alice", now))
-        assert store.reconcile_sessions([record("s1", "alice", now)], now + H)["closed"] == []
+        assert store.reconcile_sessions([record("s1", "alice", now)], now + H)["missing"] == []
+        assert store.reconcile_sessions([], now + 9 * H, leave=["s1"])["missing"] == []
         report = store.reconcile_sessions([], now + 9 * H)
-        assert report == {"added": [], "reopened": [], "closed": ["s1"]}
-        ended = store.session("s1")
-        assert (ended["ended_at"], ended["kind"]) == (now + H, "lost")
+        assert report == {"added": [], "reopened": [], "missing": ["s1"]}
+        row = store.session("s1")
+        assert (row["ended_at"], row["seen_at"]) == (None, now + H)
 
     def test_a_session_younger_than_the_list_is_left_alone(self, store, now):
         store.session_started(record("s1", "alice", now))
-        assert store.reconcile_sessions([], now + timedelta(seconds=10))["closed"] == []
+        assert store.reconcile_sessions([], now + timedelta(seconds=10))["missing"] == []
 
     def test_a_lost_store_learns_of_running_sessions(self, store, now):
         report = store.reconcile_sessions([record("s9", "zoe", now - H)], now)
@@ -160,13 +160,13 @@ class TestReconcile:
 
     def test_a_session_that_comes_back_is_open_again(self, store, now):
         store.session_started(record("s1", "alice", now))
-        store.reconcile_sessions([], now + H)
+        store.record_end(Ended("s1", now, "lost", "gone", clock=Clock.last_seen))
         assert store.reconcile_sessions([record("s1", "alice", now)], now + 2 * H)["reopened"] == ["s1"]
         assert store.session("s1")["ended_at"] is None
 
     def test_a_session_that_was_stopped_stays_ended(self, store, now):
         store.session_started(record("s1", "alice", now))
-        store.session_ended("s1", now + H, "stopped")
+        store.record_end(Ended("s1", now + H, "stopped"))
         assert store.reconcile_sessions([record("s1", "alice", now)], now + 2 * H)["reopened"] == []
         assert store.session("s1")["ended_at"] == now + H
 
@@ -179,12 +179,18 @@ def test_a_record_from_labels(now):
         hub="hub",
         session="s1",
         gpu_uuids=("MIG-1",),
-        gpu_equivalents=1 / 7,
+        gpu_equivalents=0.1429,
         created_at="2026-03-02T11:00:00Z",
         expires_at="nonsense",
         limits='{"cpus": 4, "memory": 1024}',
+        course="nlp",
+        profile="1g.10gb",
+        groups=("a", "b,c"),
     )
-    made = SessionRecord.from_labels(labels, now, groups=["g"], profile="1g.10gb")
+    assert SessionLabels.from_labels(labels.to_labels()) == labels
+    made = SessionRecord.from_labels(labels, now)
+    assert (made.course, made.profile, made.groups) == ("nlp", "1g.10gb", ("a", "b,c"))
+    assert SessionRecord.from_labels(labels, now, groups=["g"]).groups == ("g",)
     assert (made.started_at, made.expires_at, made.cpus, made.memory) == (now - H, None, 4.0, 1024)
     broken = SessionRecord.from_labels(SessionLabels("a", "", "", "", "s", created_at="", limits="{"), now)
     assert (broken.started_at, broken.cpus) == (now, 0.0)

@@ -1,0 +1,260 @@
+"""What the engine itself knows of how a container ended: its record and its events. `explain` is pure.
+
+The record (``State``) lives as long as the container. The events live in the engine's memory, some
+hundreds of them; they tell a removal, and who ended what: a signal that came through the engine is no
+crash. Both are asked for together, because each is missing somewhere.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+import docker.errors
+import requests
+
+from ...core.ending import Clock, Ended
+from ...core.installation import Installation, session_of
+from ...labels import SESSION, SessionLabels
+from ...messages import crashed, ends, out_of_memory
+from ...policy.plan import SessionUse
+from ...policy.units import say_size
+
+SIGKILL = 9
+ENDING_SIGNALS = frozenset({1, 2, 3, 6, 9, 15})
+"""Signals by which a container is ended; others that somebody sends through the engine end nothing."""
+SIGNAL_COUNTS = timedelta(minutes=2)
+"""How long before the end a signal may have been sent that is taken for its cause: a grace is shorter."""
+STOPPED_BY_ENGINE = frozenset({None, 0, 130, 137, 143, 255})
+"""Exit codes of what an engine ends when it stops itself."""
+ENGINE_STARTS = timedelta(seconds=15)
+"""An engine that comes back may take so long to note what ended with it."""
+MOST_EVENTS = 1000
+OF_ENDS = {"type": ["container"], "event": ["start", "oom", "kill", "die", "destroy"]}
+"""Filters for the events that tell ends."""
+FAILURES = (docker.errors.DockerException, requests.RequestException, OSError, ValueError)
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What the engine says of one container's end. ``ended_at`` None: it says nothing, or it runs."""
+
+    ended_at: datetime | None = None
+    exit_code: int | None = None
+    oom: bool = False
+    error: str = ""
+    signals: tuple[int, ...] = ()
+    """Signals that came through the engine shortly before the end."""
+    removed: bool = False
+    engine_started: datetime | None = None
+    """When the engine itself last started, where it tells."""
+
+
+def explain(
+    session: str, found: Evidence, memory: str = "", source: str = "", tail: str = ""
+) -> Ended | None:
+    """The end that evidence tells, or None where it tells none. Pure.
+
+    ``memory`` is the session's limit in words, ``source`` whose rule that is.
+    """
+    if found.ended_at is None:
+        return None
+    kind, reason = _cause(found, memory, source)
+    return Ended(
+        session,
+        found.ended_at,
+        kind,
+        reason,
+        exit_code=found.exit_code,
+        oom=kind == "oom",
+        clock=Clock.engine,
+        log_tail=tail,
+    )
+
+
+def of_session(labels: SessionLabels, found: Evidence, tail: str = "") -> Ended | None:
+    """`explain` with the limit that the session's own labels tell. Pure."""
+    memory = SessionUse.from_labels(labels).memory
+    return explain(labels.session, found, say_size(memory) if memory else "", tail=tail)
+
+
+def lost(session: str, last_seen: datetime) -> Ended:
+    """The end of a session of which the engine has no record any more."""
+    return Ended(session, last_seen, "lost", ends.LOST, clock=Clock.last_seen)
+
+
+def _cause(found: Evidence, memory: str, source: str) -> tuple[str, str]:
+    # The engine's mark stays after a killed kernel too, so only an end by SIGKILL was the kernel's doing.
+    if found.oom and found.exit_code == 128 + SIGKILL and not found.signals:
+        return "oom", out_of_memory(memory, source).sentence
+    if found.signals:
+        return ("removed", ends.REMOVED) if found.removed else ("killed", ends.killed(found.signals[-1]))
+    if _ended_with_engine(found):
+        return "engine", ends.ENGINE_STOPPED
+    if found.error:
+        return "crashed", crashed(found.error.splitlines()[0][:300]).sentence
+    if found.exit_code == 0:
+        return "shutdown", ends.SHUT_DOWN
+    if found.exit_code is None:
+        return ("removed", ends.REMOVED) if found.removed else ("unknown", ends.UNRECORDED)
+    return "crashed", crashed(said(found.exit_code)).sentence
+
+
+def said(exit_code: int | None) -> str:
+    """How a main process ended, as a clause."""
+    name = ends.signal_name(exit_code - 128) if exit_code is not None and exit_code > 128 else ""
+    signal = f" (signal {name})" if name.startswith("SIG") else ""
+    return f"its main process ended with exit code {exit_code}{signal}"
+
+
+def _ended_with_engine(found: Evidence) -> bool:
+    if found.engine_started is None or found.ended_at is None or found.exit_code not in STOPPED_BY_ENGINE:
+        return False
+    return found.ended_at <= found.engine_started + ENGINE_STARTS
+
+
+def of_state(state: Mapping[str, Any]) -> Evidence:
+    """Evidence of an inspected container's ``State``. Pure."""
+    if state.get("Running") or state.get("Status") in ("created", "running", "paused", "restarting"):
+        return Evidence()
+    at = moment(state.get("FinishedAt"))
+    if at is None:
+        return Evidence()
+    code = state.get("ExitCode")
+    return Evidence(
+        at,
+        int(code) if code is not None else None,
+        bool(state.get("OOMKilled")),
+        str(state.get("Error") or ""),
+    )
+
+
+def of_events(events: Iterable[Mapping[str, Any]]) -> Evidence:
+    """Evidence of one container's events, oldest first. Pure."""
+    found, signals = Evidence(), list[tuple[datetime, int]]()
+    for event in events:
+        at, action = when(event), str(event.get("Action") or event.get("status") or "")
+        attributes = (event.get("Actor") or {}).get("Attributes") or {}
+        if action == "start":
+            found, signals = Evidence(), []
+        elif action == "oom":
+            found = replace(found, oom=True)
+        elif action == "kill" and found.ended_at is None:
+            signals.append((at, _number(attributes.get("signal"), 15)))
+        elif action == "die":
+            near = [n for t, n in signals if n in ENDING_SIGNALS and at - t <= SIGNAL_COUNTS]
+            code = _number(attributes.get("exitCode"), None)
+            found = replace(found, ended_at=at, exit_code=code, signals=tuple(near))
+        elif action == "destroy":
+            found = replace(found, removed=True, ended_at=found.ended_at or at)
+    return found
+
+
+def both(state: Evidence, events: Evidence) -> Evidence:
+    """What the record and the events tell together. Pure."""
+    if state.ended_at is None:
+        return events
+    return replace(state, signals=events.signals, removed=events.removed, oom=state.oom or events.oom)
+
+
+def session_of_event(installation: Installation | None, event: Mapping[str, Any]) -> SessionLabels | None:
+    """The session of this installation that an event is about. Pure."""
+    actor = event.get("Actor") or {}
+    attributes = actor.get("Attributes") or {}
+    return session_of(installation, attributes, str(attributes.get("name") or ""), str(actor.get("ID") or ""))
+
+
+def read(client: Any, container: str, since: datetime, now: datetime) -> Evidence:
+    """What the engine tells of a container. Blocking; an engine that does not answer tells nothing."""
+    try:
+        state = client.inspect_container(container)["State"]
+    except FAILURES:
+        state = {}
+    return read_with(client, state, container, since, now)
+
+
+def read_with(
+    client: Any, state: Mapping[str, Any], container: str, since: datetime, now: datetime
+) -> Evidence:
+    """`read` with a ``State`` that is known already."""
+    told = events(client, since, now, {"container": [container]})
+    return _dated(client, both(of_state(state), of_events(told)))
+
+
+def read_session(
+    client: Any,
+    session: str,
+    mine: Callable[[Mapping[str, Any]], SessionLabels | None],
+    since: datetime,
+    now: datetime,
+) -> Evidence:
+    """What the engine still tells of a session whose container is gone. ``mine`` says whose an event is."""
+    told = events(client, since, now, {"label": [f"{SESSION}={session}"]})
+    return _dated(client, of_events(e for e in told if mine(e) is not None))
+
+
+def _dated(client: Any, found: Evidence) -> Evidence:
+    """The evidence, with the engine's own start where that could be the cause."""
+    if found.ended_at is None or found.signals or found.exit_code not in STOPPED_BY_ENGINE:
+        return found
+    return replace(found, engine_started=engine_started(client))
+
+
+def events(
+    client: Any, since: datetime, until: datetime, filters: Mapping[str, Any]
+) -> list[Mapping[str, Any]]:
+    """The engine's events of containers in a time that is over; none where it does not tell."""
+    wanted = {**OF_ENDS, **filters}
+    found: list[Mapping[str, Any]] = []
+    try:
+        stream = client.events(since=stamp(since), until=stamp(until), filters=wanted, decode=True)
+        try:
+            for event in stream:
+                found.append(event)
+                if len(found) >= MOST_EVENTS:
+                    break
+        finally:
+            stream.close()
+    except FAILURES:
+        return found
+    return found
+
+
+def engine_started(client: Any) -> datetime | None:
+    """When the engine started: it makes its default bridge anew each time. None where there is none."""
+    try:
+        return moment(client.inspect_network("bridge").get("Created"))
+    except FAILURES:
+        return None
+
+
+def stamp(at: datetime) -> str:
+    """A time as the engine's filters take it, to the microsecond."""
+    at = at.astimezone(timezone.utc)
+    return f"{int(at.timestamp())}.{at.microsecond:06d}000"
+
+
+def when(event: Mapping[str, Any]) -> datetime:
+    """When an event happened."""
+    nano = int(event.get("timeNano") or int(event.get("time") or 0) * 10**9)
+    return datetime.fromtimestamp(nano // 10**9, timezone.utc).replace(microsecond=nano % 10**9 // 1000)
+
+
+def moment(text: Any) -> datetime | None:
+    """A time of the engine's, which has nanoseconds; None where it stands for never."""
+    found = re.fullmatch(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d+))?(Z|[+-]\d\d:\d\d)", str(text or ""))
+    if not found or found[1].startswith("0001-"):
+        return None
+    zone = "+00:00" if found[3] == "Z" else found[3]
+    at = datetime.fromisoformat(f"{found[1]}.{(found[2] or '0')[:6]:0<6}{zone}")
+    return at.astimezone(timezone.utc)
+
+
+def _number(text: Any, otherwise: int | None) -> Any:
+    try:
+        return int(text)
+    except (TypeError, ValueError):
+        return otherwise

@@ -1,0 +1,204 @@
+"""How sessions end in history: decisions noted before, one record of the end, agreement with the engine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Connection, select
+
+from ..core.ending import NOTE_COUNTS, TAIL_KEPT, Clock, Ended, decided, merged, rank
+from . import models as t
+from .db import Part, row, rows
+from .events import append_event
+from .history import SessionRecord, note_ahead, start_session
+
+RECONCILE_GRACE_SECONDS = 30
+"""A session younger than this may be missing from a list that was read before it began."""
+
+
+class Ends(Part):
+    """Every call may be repeated without harm, by any process and in any order."""
+
+    def session_retiring(
+        self,
+        session: str,
+        at: datetime,
+        reason: str,
+        kind: str,
+        data: dict[str, Any] | None = None,
+        by: str = "",
+    ) -> None:
+        """Note why a session is about to be retired, so that the end which follows carries the reason.
+
+        ``data`` holds the measured signals. A note that comes after the end explains it as well, where it
+        was made before it.
+        """
+        note = Ended(session, at, kind, reason, by=by, since=at)
+        with self.db.write() as c:
+            known = row(c.execute(select(t.sessions).where(t.sessions.c.session == session)))
+            if known is None:  # kept until the reconciler adds it, or its end comes
+                note_ahead(c, session, {"at": at.isoformat(), "reason": reason, "kind": kind, "by": by}, at)
+                return
+            if known["ended_at"] is not None:
+                end = ended_of(known)
+                assert end is not None
+                _keep(c, known, end, decided(end, note))
+                return
+            before = _note_of(known)
+            if before is not None and rank(kind) < rank(before.kind) and at - before.at <= NOTE_COUNTS:
+                return  # the hub stops what another part had decided to end
+            merged_data = {**known["data"], "note": {"by": by}, **({"retire": data} if data else {})}
+            values = {"retiring_at": at, "reason": reason, "kind": kind, "data": merged_data}
+            c.execute(t.sessions.update().where(t.sessions.c.session == session).values(**values))
+
+    def record_end(self, ended: Ended, record: SessionRecord | None = None) -> Ended | None:
+        """Write how a session ended, or make the record better; returns what history says now.
+
+        ``record`` is its begin, for a session that history does not know; None where both are unknown.
+        """
+        with self.db.write() as c:
+            known = _row(c, ended.session)
+            if known is None and record is not None:
+                start_session(c, record)
+                known = _row(c, ended.session)
+            if known is None:
+                return None
+            before = ended_of(known)
+            after = merged(before, ended)
+            if before is None and (note := _note_of(known)) is not None:
+                after = decided(after, note)
+            return _keep(c, known, before, after)
+
+    def session_end(self, session: str) -> Ended | None:
+        """How a session ended; None while it runs, or where it is not known."""
+        with self.db.read() as c:
+            known = _row(c, session)
+        return ended_of(known) if known else None
+
+    def open_session(self, user: str, server: str) -> dict[str, Any] | None:
+        """The session of a server that history has no end of, the latest begun."""
+        s = t.sessions
+        query = select(s).where(s.c.user == user, s.c.server == server, s.c.ended_at.is_(None))
+        with self.db.read() as c:
+            return row(c.execute(query.order_by(s.c.started_at.desc()).limit(1)))
+
+    def last_ended(self, user: str, server: str | None = None) -> dict[str, Any] | None:
+        """The session of ``user`` that ended last (on ``server``): what "why was I retired" shows."""
+        s = t.sessions
+        query = select(s).where(s.c.user == user, s.c.ended_at.is_not(None), s.c.kind != "cancelled")
+        query = query.order_by(s.c.ended_at.desc())
+        if server is not None:
+            query = query.where(s.c.server == server)
+        with self.db.read() as c:
+            return row(c.execute(query.limit(1)))
+
+    def ends_by_kind(self) -> dict[str, int]:
+        """How many sessions ended in which way, for metrics."""
+        from sqlalchemy import func
+
+        s = t.sessions
+        query = select(s.c.kind, func.count()).where(s.c.ended_at.is_not(None)).group_by(s.c.kind)
+        with self.db.read() as c:
+            return {kind: int(count) for kind, count in c.execute(query)}
+
+    def reconcile_sessions(
+        self, present: Iterable[SessionRecord], now: datetime, leave: Iterable[str] = ()
+    ) -> dict[str, list[str]]:
+        """Make history agree with the engine: ``present`` is every session it said to run at ``now``.
+
+        Unknown ones are added, ones that were taken for lost go on. Returns the ids ``{"added", "reopened",
+        "missing"}``: what history has as running and is neither present nor in ``leave`` is missing, and how
+        it ended is for the caller to find out. Never call this with a list from a failed engine call.
+        """
+        found = {r.session: r for r in present}
+        s = t.sessions
+        report: dict[str, list[str]] = {"added": [], "reopened": [], "missing": []}
+        with self.db.write() as c:
+            known = {r["session"]: r for r in rows(c.execute(select(s).where(s.c.session.in_(found))))}
+            for session, record in found.items():
+                if session not in known:
+                    start_session(c, record)
+                    report["added"].append(session)
+                elif known[session]["ended_at"] is not None and known[session]["kind"] == "lost":
+                    reopened = {"ended_at": None, "kind": "", "reason": "", "retiring_at": None}
+                    c.execute(s.update().where(s.c.session == session).values(**reopened))
+                    report["reopened"].append(session)
+            c.execute(s.update().where(s.c.session.in_(found), s.c.ended_at.is_(None)).values(seen_at=now))
+            old = now - timedelta(seconds=RECONCILE_GRACE_SECONDS)
+            gone = select(s.c.session).where(s.c.ended_at.is_(None), s.c.started_at < old)
+            gone = gone.where(s.c.session.not_in({*found, *leave})).order_by(s.c.started_at)
+            report["missing"] = [r["session"] for r in rows(c.execute(gone))]
+        return report
+
+
+def ended_of(known: dict[str, Any]) -> Ended | None:
+    """The end that a row of history tells, or None while it runs."""
+    if known["ended_at"] is None:
+        return None
+    end = known["data"].get("end") or {}
+    return Ended(
+        session=known["session"],
+        at=known["ended_at"],
+        kind=known["kind"],
+        reason=known["reason"],
+        exit_code=end.get("exit_code"),
+        oom=bool(end.get("oom")),
+        by=str(end.get("by") or ""),
+        clock=Clock(end.get("clock", Clock.noticed)),
+        since=known["retiring_at"],
+        log_tail=str(end.get("log_tail") or ""),
+    )
+
+
+def _note_of(known: dict[str, Any]) -> Ended | None:
+    """The decision to retire that is noted of a running session."""
+    at = known["retiring_at"]
+    if at is None:
+        return None
+    by = str((known["data"].get("note") or {}).get("by") or "")
+    return Ended(known["session"], at, known["kind"], known["reason"], by=by, since=at)
+
+
+def _row(c: Connection, session: str) -> dict[str, Any] | None:
+    return row(c.execute(select(t.sessions).where(t.sessions.c.session == session)))
+
+
+def _keep(c: Connection, known: dict[str, Any], before: Ended | None, after: Ended) -> Ended:
+    after = replace(after, at=max(after.at, known["started_at"]), log_tail=after.log_tail[-TAIL_KEPT:])
+    if after == before:
+        return after
+    end = {
+        "exit_code": after.exit_code,
+        "oom": after.oom,
+        "by": after.by,
+        "clock": int(after.clock),
+        "log_tail": after.log_tail,
+    }
+    values = {
+        "ended_at": after.at,
+        "kind": after.kind,
+        "reason": after.reason,
+        "retiring_at": after.since,
+        "data": {**known["data"], "end": end},
+    }
+    c.execute(t.sessions.update().where(t.sessions.c.session == after.session).values(**values))
+    if before is None or (before.kind, before.reason) != (after.kind, after.reason):
+        append_event(
+            c,
+            after.at,
+            "session",
+            "ended" if before is None else "corrected",
+            user=known["user"],
+            by=after.by,
+            server=known["server"],
+            session=after.session,
+            project=known["project"],
+            reason=after.reason,
+            kind=after.kind,
+            devices=list(known["gpu_uuids"]),
+            data={} if after.exit_code is None else {"exit_code": after.exit_code, "oom": after.oom},
+        )
+    return after
