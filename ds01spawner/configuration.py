@@ -19,7 +19,7 @@ from jupyterhub.app import JupyterHub
 from traitlets.config import Config
 
 from .core import installation, parent
-from .engines.docker.network import ensure_network
+from .engines.docker.network import BUILT_IN, ensure_network, remember, remembered
 from .errors import EngineError
 from .images.course import TEACH_SCOPE
 from .pages import template_dirs
@@ -30,7 +30,6 @@ from .settings import DEFAULT_IMAGE, Settings
 SERVICE = "ds01"
 SERVICE_PORT = 10201
 IDLE_SERVICE = "ds01-idle"
-NETWORK = "ds01"
 ENGINE_TIMEOUT_S = 20
 
 SERVICE_SCOPES = [
@@ -71,6 +70,7 @@ def configure(
     service and the ``ds01`` command. `EngineError` when the engine does not answer and nothing else
     says where the hub should listen.
     """
+    from .hub import background
     from .hub_process import answer_soon
     from .session import START_TIMEOUT_S, SessionMixin
     from .traits import SETTINGS_TRAITS, settings_from
@@ -91,7 +91,7 @@ def configure(
     settings = settings.model_copy(update={"image": image, "own_logo": _own_logo(hub)})
     settings.write()
     installation.make(settings.state_dir)
-    _network(hub, str(given.get("network_name") or NETWORK), settings)
+    _network(hub, settings.network, settings)
     _append(hub, "template_paths", template_dirs())
     _secure_cookies(hub)
     _templates(hub, settings, _service_path(hub))
@@ -101,7 +101,18 @@ def configure(
     if idle:
         _idle(c, settings, idle_arguments)
     answer_soon()
+    background.begin(settings, _told_url(given))
     return settings
+
+
+def _told_url(given: Mapping[str, Any]) -> str:
+    """The address of the hub that the admin has sessions told; empty where it is the hub's own."""
+    env = given.get("environment")
+    told = (env if isinstance(env, Mapping) else {}).get("JUPYTERHUB_API_URL")
+    if isinstance(told, str):
+        return told.removesuffix("/api").removesuffix("/hub")
+    url = given.get("hub_connect_url")
+    return url if isinstance(url, str) else ""
 
 
 def _default(section: Config, name: str, value: Any) -> None:
@@ -147,15 +158,23 @@ def _service_path(hub: Config) -> str:
 
 
 def _network(hub: Config, name: str, settings: Settings) -> None:
-    """Make the network of the sessions, and let the hub listen where sessions can reach it."""
-    if name in ("bridge", "host") or "hub_ip" in hub or "hub_bind_url" in hub or "hub_connect_ip" in hub:
+    """Make the network of the sessions, and let the hub listen where sessions can reach it.
+
+    Where the admin says where to listen, no engine is asked here: `background` sees to the network.
+    """
+    if name in BUILT_IN or "hub_ip" in hub or "hub_bind_url" in hub or "hub_connect_ip" in hub:
         return
     extra = {"base_url": settings.docker_host} if settings.docker_host else kwargs_from_env()
     try:
         client = docker.APIClient(version="auto", timeout=ENGINE_TIMEOUT_S, **extra)
     except DockerException as error:
         raise EngineError(f"the Docker engine does not answer, so the hub cannot start: {error}") from error
-    hub["hub_ip"] = ensure_network(client, name, settings.hub_id).gateway
+    # With the addresses it had before, so that sessions which run find the hub again.
+    known = remembered(settings.state_dir, name)
+    network = ensure_network(client, name, settings.hub_id, known)
+    if network != known:
+        remember(settings.state_dir, network)
+    hub["hub_ip"] = network.gateway
 
 
 def _templates(hub: Config, settings: Settings, service_url: str) -> None:

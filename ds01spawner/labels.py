@@ -32,6 +32,8 @@ GROUPS = "ds01.groups"
 """The groups its owner was in, as a JSON list: what accounting needs where history was lost."""
 FETCH = "ds01.fetch"
 """The session for whose new project a container fetches a repository; such a container is no session."""
+PROBE = "ds01.isolation"
+"""A container that tries for some seconds what sessions reach; its value is the part it plays."""
 
 INSTALLATION = "ds01.installation"
 """The installation that made a container, an image or a network."""

@@ -318,6 +318,8 @@ class SessionMixin(SiteTraits):
             limits = site.limits(person, now)
             closed = site.maintenance.refusal(now, limits.idle.lifetime_lead)
             closed = closed or refusal_of(site, person.name, options)
+            if closed is None and (ways := site.network_open()):
+                closed = messages.sessions_not_apart(ways)
             if closed is not None:
                 return closed
             usage = site.usage_of(person, site.holdings(), now, limits)

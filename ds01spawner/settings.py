@@ -67,6 +67,10 @@ class Settings(BaseModel):
     """``module:function`` that returns a ``logging.Handler`` for the site's events; see `jupyter_events`."""
     network: str = "ds01"
     """The sessions' Docker network, for what runs beside them."""
+    allow_open_network: bool = False
+    """Whether sessions start although the probe found that they can reach each other."""
+    isolation_probe: bool = True
+    """Whether the hub tries, at its start and twice a day, that sessions cannot reach each other."""
     project_templates: Path | None = None
     """Folder whose sub-folders are templates of new projects."""
     git_schemes: tuple[str, ...] = ("https",)

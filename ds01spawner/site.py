@@ -30,6 +30,7 @@ from .engines.docker.capabilities import capabilities
 from .engines.docker.cgroups import Ceiling, Parents
 from .engines.docker.client import DockerEngine
 from .engines.docker.endings import session_of_event
+from .engines.docker.isolation_record import ways_now
 from .engines.docker.ledger import Ledger, LedgerSnapshot
 from .environments import Environments
 from .errors import EngineError, Refused, StoreError
@@ -329,6 +330,12 @@ class Site:
     def attach(self, info: Mapping[str, Any], inventory: Inventory) -> Attach:
         """How devices reach a container on this engine."""
         return choose_attach(info, inventory, self.settings.attach)
+
+    def network_open(self) -> tuple[str, ...]:
+        """How sessions reach each other's ports by the last probe, where that forbids starts; else empty."""
+        if self.settings.allow_open_network:
+            return ()
+        return ways_now(self.settings, self.engine.client)
 
     def host_path(self, path: Path) -> str:
         """A workspace folder as the engine sees it."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from traitlets import Dict, Integer, List, Unicode
+from traitlets import Bool, Dict, Integer, List, Unicode
 
 from .settings import Settings
 
@@ -30,6 +30,8 @@ SETTINGS_TRAITS = {
     "identity": "identity",
     "start_timeout": "start_timeout",
     "network_name": "network",
+    "allow_open_network": "allow_open_network",
+    "isolation_probe": "isolation_probe",
     "project_templates": "project_templates",
     "git_schemes": "git_schemes",
     "git_hosts": "git_hosts",
@@ -90,6 +92,16 @@ class SiteTraits(_Spawner):  # type: ignore[misc]
         "ds01",
         help="""Docker network of the sessions. `ds01spawner.configure` makes it where it is missing, with
         traffic between containers switched off, so that sessions cannot reach each other's ports.""",
+    ).tag(config=True)
+    allow_open_network = Bool(
+        False,
+        help="""Start sessions although the hub's probe found that they reach each other's ports. For sites
+        where one person uses the machine, or where something else keeps people apart.""",
+    ).tag(config=True)
+    isolation_probe = Bool(
+        True,
+        help="""Try at the hub's start, and twice a day, that sessions cannot reach each other: two containers
+        of one of the site's images run for some seconds. ``ds01 check isolation`` tries it at any time.""",
     ).tag(config=True)
     project_templates = Unicode(
         "", help="Folder whose sub-folders are templates: what people may begin a new project with."

@@ -7,11 +7,8 @@ and the address, and deletes what it does not need.
 import os
 from pathlib import Path
 
-import docker
-
 from ds01spawner import configure
 from ds01spawner.demo import ACCOUNTS, DemoAuthenticator
-from ds01spawner.engines.docker.network import ensure_network
 
 c = get_config()  # noqa: F821
 here = Path(__file__).resolve().parent
@@ -21,13 +18,10 @@ hub_id = os.environ.get("DS01_HUB_ID", "hub")
 
 # --- where the hub listens ----------------------------------------------------------------------
 # Sessions live on a network of their own, on which they reach the hub at the gateway and never each
-# other. Only the proxy listens at an address that people open.
-engine = docker.APIClient(version="auto", **docker.utils.kwargs_from_env())
-network = ensure_network(engine, os.environ.get("DS01_NETWORK", "ds01"), hub_id)
+# other; `configure` makes it. Only the proxy listens at an address that people open.
 c.JupyterHub.bind_url = f"http://127.0.0.1:{port}"
-c.JupyterHub.hub_ip = network.gateway
 c.JupyterHub.hub_port = port + 81
-c.DockerSpawner.network_name = network.name
+c.DS01Spawner.network_name = os.environ.get("DS01_NETWORK", "ds01")
 c.ConfigurableHTTPProxy.api_url = f"http://127.0.0.1:{port + 1}"
 if token_file := os.environ.get("DS01_PROXY_TOKEN_FILE"):
     # The proxy is a service of its own: people keep their connection to a session while the hub restarts.

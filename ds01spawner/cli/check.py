@@ -6,11 +6,16 @@ from typing import Annotated, Any
 
 import typer
 
-from ..doctor import AREAS, diagnose
+from ..doctor import AREAS, ON_REQUEST, diagnose
 from ..settings import load_settings
 from .common import Json, console, emit
 
-MARKS = {"ok": ("ok", "green"), "warning": ("look", "yellow"), "error": ("wrong", "red")}
+MARKS = {
+    "ok": ("ok", "green"),
+    "site": ("site", "cyan"),
+    "warning": ("look", "yellow"),
+    "error": ("wrong", "red"),
+}
 
 
 def check(
@@ -23,7 +28,7 @@ def check(
     if unknown:
         raise typer.BadParameter(f"{unknown[0]!r} is not an area; known are {', '.join(AREAS)}")
     settings = load_settings(policy=policy or None)
-    found = diagnose(settings, area or AREAS)
+    found = diagnose(settings, area or set(AREAS) - ON_REQUEST)
     healthy = all(f["level"] != "error" for f in found)
     emit({"ok": healthy, "findings": found}, as_json, lambda _: _show(found))
     if not healthy:

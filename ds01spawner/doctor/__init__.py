@@ -1,7 +1,8 @@
-"""What is wrong with a site, why it matters and what mends it. Reads everything, changes nothing.
+"""What is wrong with a site, why it matters and what mends it. Changes nothing.
 
 Each area is a function from the settings to findings; an area that cannot be looked at is itself a
-finding, so one broken part never hides the others. Blocking.
+finding, so one broken part never hides the others. To try what sessions reach, two containers run for
+some seconds. Blocking.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from ..settings import Settings
 from .basics import check_policy, check_settings, check_store
 from .engine import check_devices, check_engine
 from .images import check_images
+from .network import check_isolation, check_network, check_outside
 from .sessions import check_sessions
 from .storage import check_disk
 
@@ -38,10 +40,16 @@ AREAS: dict[str, Callable[[Settings], Iterable[Finding]]] = {
     "settings": check_settings,
     "policy": check_policy,
     "engine": check_engine,
+    "network": check_network,
+    "isolation": check_isolation,
     "gpus": check_devices,
     "store": check_store,
     "disk": check_disk,
     "images": check_images,
     "sessions": check_sessions,
+    "outside": check_outside,
 }
 """What can be looked at, in the order it is shown."""
+
+ON_REQUEST = frozenset({"outside"})
+"""Areas that are looked at only when they are named, because they send something out of the machine."""

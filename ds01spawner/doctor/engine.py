@@ -8,7 +8,6 @@ from ..engines.docker.findings import Finding, check_gpus
 from ..policy.load import Policy
 from ..settings import Settings
 from ..site import Site
-from .network import check_networks
 
 
 def check_engine(settings: Settings) -> Iterator[Finding]:
@@ -38,7 +37,6 @@ def check_engine(settings: Settings) -> Iterator[Finding]:
             "several sessions of one person together may take what each may take",
             "run the hub as root on the machine itself, or mount /sys/fs/cgroup into its container, writable",
         )
-    yield from check_networks(site)
 
 
 def _has_ceiling(policy: Policy) -> bool:

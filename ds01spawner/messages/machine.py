@@ -43,6 +43,20 @@ def drained(device: str, reason: str, until: str) -> Refusal:
     )
 
 
+@example(ways=("TCP over IPv4", "UDP over IPv4"))
+def sessions_not_apart(ways: Sequence[str]) -> Refusal:
+    """The probe found that sessions on the network reach each other's ports."""
+    return Refusal(
+        code="network-open",
+        asked="a session was asked for",
+        limit=f"this server does not keep sessions apart: one reaches another by {words(ways)}",
+        when="until an admin has put that right",
+        do="tell an admin; `ds01 check isolation` shows what was tried",
+        status=503,
+        retry_after=RETRY_LATER,
+    )
+
+
 @example(seconds=20)
 def lock_busy(seconds: int) -> Refusal:
     """The claim lock could not be had; without it nothing is granted."""

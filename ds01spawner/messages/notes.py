@@ -32,3 +32,12 @@ def request_answered(state: str, asked: str, by: str, answer: str, until: dateti
     if state == "approved" and until is not None:
         text += f", until {until:%Y-%m-%d %H:%M} UTC; it counts for sessions you start from now on"
     return f"{text}." + (f" {answer}" if answer else "")
+
+
+def hub_moved(project: str) -> str:
+    """A session that was started when the hub had another inner address."""
+    return (
+        f"Your session on project {short(project)!r} cannot reach the hub any more, because the hub was "
+        "moved. What runs in it goes on, and so does a page that is open; opening it anew ends in an error. "
+        "Your files are safe. Retire the session and start it again."
+    )

@@ -66,6 +66,7 @@ c.DS01Spawner.prefix = {hub_id!r}
 c.DS01Spawner.devices = "simulated"
 c.DS01Spawner.inventory_file = state + "/gpus.yaml"
 c.DS01Spawner.policy_file = state + "/policy.yaml"
+c.DS01Spawner.isolation_probe = False  # tests count a hub's containers
 {extra}
 configure(c{arguments})
 {after}
@@ -116,6 +117,7 @@ class RunningHub:
         base_url: str = "/",
         users: set[str] | None = None,
         hub: str = HUB_PYTHON,
+        network: str = NETWORK,
     ) -> None:
         self.state = folder / "state"
         self.workspaces = folder / "workspaces"
@@ -133,7 +135,7 @@ class RunningHub:
             CONFIG.format(
                 state=str(self.state),
                 workspaces=str(self.workspaces),
-                network=NETWORK,
+                network=network,
                 port=self.port,
                 hub_port=self._hub_port,
                 proxy_port=self.proxy_port,
@@ -157,6 +159,13 @@ class RunningHub:
             headers={"Authorization": f"token {self.token}"},
             timeout=120,
         )
+
+    def move(self) -> None:
+        """Give the hub another inner port; counts from its next start."""
+        port = free_port()
+        text = self._config.read_text()
+        self._config.write_text(text.replace(f"hub_port = {self._hub_port}\n", f"hub_port = {port}\n"))
+        self._hub_port = port
 
     @property
     def url(self) -> str:

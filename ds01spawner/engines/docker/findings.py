@@ -17,7 +17,8 @@ from ...settings import Settings
 from .attach import REFRESH, Mode, cdi_problems, choose_attach, stale_names
 from .cdi import cdi_names
 
-Level = Literal["ok", "warning", "error"]
+Level = Literal["ok", "site", "warning", "error"]
+"""``site``: nothing is broken; how safe it is rests on what the site chose."""
 
 ACCEPT = "accept-nvidia-visible-devices-envvar-when-unprivileged"
 TOOLKIT_CONFIG = "/etc/nvidia-container-runtime/config.toml"

@@ -2,20 +2,32 @@
 
 The hub and the proxy run on the host (or in its network), so they reach every session by its address
 and sessions reach the hub at the bridge's gateway. Nothing is published on the host.
+
+What the network was is kept in the state folder: a network that is gone (``docker network prune`` takes
+one that no container uses) is made anew with the very same addresses, because the hub listens at one of
+them and running sessions know it.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import docker
 from docker.errors import APIError, DockerException
+from docker.types import IPAMConfig, IPAMPool
 
 from ...errors import EngineError
 from ...labels import HUB
 
 ICC = "com.docker.network.bridge.enable_icc"
+BUILT_IN = frozenset({"bridge", "host", "none"})
+"""Networks that every engine has; they cannot be removed, and are not ours to make."""
+FILE = "network.json"
+MAX_FILE = 4096
 
 
 @dataclass(frozen=True)
@@ -27,14 +39,16 @@ class HubNetwork:
     subnet: str
 
 
-def ensure_network(client: docker.APIClient, name: str, hub_id: str) -> HubNetwork:
-    """The network ``name``, created where it is missing.
+def ensure_network(
+    client: docker.APIClient, name: str, hub_id: str, wanted: HubNetwork | None = None
+) -> HubNetwork:
+    """The network ``name``, created where it is missing, with the addresses of ``wanted`` if they are free.
 
     An existing one is used only when it is a bridge that keeps its containers apart; otherwise
     ``EngineError`` says what is wrong and how to put it right. Safe to call at every start.
     """
     try:
-        found = _find(client, name) or _create(client, name, hub_id)
+        found = find_network(client, name) or _create(client, name, hub_id, wanted)
     except DockerException as error:
         raise EngineError(f"the network {name!r} cannot be read or made: {error}") from error
     trouble = unfit(found)
@@ -43,8 +57,13 @@ def ensure_network(client: docker.APIClient, name: str, hub_id: str) -> HubNetwo
             f"the Docker network {name!r} cannot carry sessions: {trouble}; remove it when no container "
             f"uses it (docker network rm {name}) and it is made anew, or name another one"
         )
-    ipam = found["IPAM"]["Config"][0]
-    return HubNetwork(name=name, gateway=ipam["Gateway"], subnet=ipam["Subnet"])
+    return addresses_of(found)
+
+
+def addresses_of(network: dict[str, Any]) -> HubNetwork:
+    """The addresses of an inspected network; empty where it has none."""
+    configs = (network.get("IPAM") or {}).get("Config") or [{}]
+    return HubNetwork(network["Name"], configs[0].get("Gateway") or "", configs[0].get("Subnet") or "")
 
 
 def unfit(network: dict[str, Any]) -> str:
@@ -53,25 +72,61 @@ def unfit(network: dict[str, Any]) -> str:
         return f"its driver is {network.get('Driver')!r}, not 'bridge'"
     if str((network.get("Options") or {}).get(ICC, "true")).lower() != "false":
         return f"sessions of different people could reach each other's ports ({ICC} is not false)"
-    configs = (network.get("IPAM") or {}).get("Config") or []
-    if not configs or not configs[0].get("Gateway"):
+    if not addresses_of(network).gateway:
         return "it has no gateway, so sessions could not reach the hub"
     return ""
 
 
-def _find(client: docker.APIClient, name: str) -> dict[str, Any] | None:
+def find_network(client: Any, name: str) -> dict[str, Any] | None:
+    """The network of exactly this name, as inspected; None when the engine has none."""
     exact = [n for n in client.networks(names=[name]) if n["Name"] == name]
     return dict(client.inspect_network(exact[0]["Id"])) if exact else None
 
 
-def _create(client: docker.APIClient, name: str, hub_id: str) -> dict[str, Any]:
+def remember(state_dir: Path, network: HubNetwork) -> None:
+    """Keep the network's addresses for the time when it is gone, and for ``ds01 check``."""
+    path = state_dir / FILE
+    temporary = path.with_suffix(f".{os.getpid()}.tmp")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o640)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(json.dumps(asdict(network)) + "\n")
+    temporary.replace(path)
+
+
+def remembered(state_dir: Path, name: str) -> HubNetwork | None:
+    """The addresses that the network of this name had; None where none are known."""
     try:
-        made = client.create_network(
-            name, driver="bridge", options={ICC: "false"}, labels={HUB: hub_id}, check_duplicate=True
-        )
+        with (state_dir / FILE).open() as file:
+            found = HubNetwork(**json.loads(file.read(MAX_FILE)))
+    except (OSError, ValueError, TypeError):
+        return None
+    return found if found.name == name and found.gateway and found.subnet else None
+
+
+def _create(client: docker.APIClient, name: str, hub_id: str, wanted: HubNetwork | None) -> dict[str, Any]:
+    options = {
+        "driver": "bridge",
+        "options": {ICC: "false"},
+        "labels": {HUB: hub_id},
+        "check_duplicate": True,
+    }
+    try:
+        try:
+            made = client.create_network(name, **options, ipam=_same(wanted))
+        except APIError as error:
+            # 403: the addresses overlap with another network's by now.
+            if wanted is None or error.status_code == 409:
+                raise
+            made = client.create_network(name, **options)
     except APIError as error:
-        found = _find(client, name) if error.status_code == 409 else None  # another process was faster
+        found = find_network(client, name) if error.status_code == 409 else None  # another was faster
         if found is None:
             raise
         return found
     return dict(client.inspect_network(made["Id"]))
+
+
+def _same(wanted: HubNetwork | None) -> IPAMConfig | None:
+    if wanted is None:
+        return None
+    return IPAMConfig(pool_configs=[IPAMPool(subnet=wanted.subnet, gateway=wanted.gateway)])
