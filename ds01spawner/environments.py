@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
+from . import messages
 from .errors import Refusal, Refused, StoreError
 from .images.catalogue import (
     Environment,
@@ -30,6 +31,7 @@ from .images.naming import course_repository
 from .images.preflight import Host, Preflight, check, needs_probe
 from .images.probe import ProbeCache
 from .images.resolver import Resolver
+from .images.rights import Reader
 from .images.sitebuild import hub_version
 from .policy.resolve import Limits, Person
 from .settings import Settings
@@ -198,6 +200,18 @@ class Environments:
             return check(facts, self._host())
         with self._probing:
             return check(facts, self._host(), self._probes.get(facts.id))
+
+    def resolve(self, environment: Environment, person: Person) -> Resolved:
+        """The immutable image an environment stands for; `Refused` where it is not here, or not theirs.
+
+        What the site lists was decided by its administrators. All else is asked of the image itself: a name
+        may have come to lead to another person's.
+        """
+        resolved = self.images.resolve(environment)
+        reader = Reader(person.name, frozenset(person.groups))
+        if environment.kind != "lab" and not self.resolver.readable(resolved.facts, reader):
+            raise Refused(messages.environment_unknown(environment.id))
+        return resolved
 
     def refuse_unfit(self, resolved: Resolved, wants_gpu: bool) -> None:
         """`Refused`, with reason and mend, when a session could not run from this image."""

@@ -129,7 +129,7 @@ async def make_for(
         else:
             offered = site.environments
             wanted = offered.choose(person, site.limits(person, now), environment, site.settings.image)
-            image = offered.images.resolve(wanted)
+            image = offered.resolve(wanted, person)
             spec = spec_for(site, person, project, source, staged, image, token, now, env=os.environ)
             await fetch(site, spec, staged.path, tell, environment=wanted.name)
         return staging.adopt(places, person.name, token, project)

@@ -293,7 +293,7 @@ class DS01Spawner(SessionEndings, SessionMixin, DockerSpawner):  # type: ignore[
         """The environment's image on this machine, pulled with progress where it may be."""
         images = self.site.environments.images
         try:
-            return await images.run(images.resolve, environment)
+            return await images.run(self.site.environments.resolve, environment, self.person)
         except Refused:
             if environment.pinned or environment.kind in ("mine", "shared") or self.pull_policy == "never":
                 raise
@@ -314,7 +314,7 @@ class DS01Spawner(SessionEndings, SessionMixin, DockerSpawner):  # type: ignore[
             await self.site.engine.run(lambda _: images.pull(environment.image, tell), pool="pull")
         except (EngineError, ImageMissing) as error:
             raise Refused(messages.environment_gone(f"{environment.name} ({error})")) from error
-        return await images.run(images.resolve, environment)
+        return await images.run(self.site.environments.resolve, environment, self.person)
 
     async def pull_image(self, image: str) -> None:
         """Nothing to do: `prepare_image` made sure of it, and an id cannot be pulled."""

@@ -24,7 +24,7 @@ from ..images.yamlfile import FileProblems
 from ..settings import Settings, load_settings
 from ..store import Store
 from .common import Json, console, emit, refuse, table
-from .image import run_build, start_of
+from .image import resolver_of, run_build, start_of
 from .times import utcnow
 
 course = typer.Typer(help="Courses: images prepared ahead, published to a roster.", no_args_is_help=True)
@@ -35,6 +35,11 @@ By = Annotated[str, typer.Option(help="Who does it; you, where not given.")]
 def _open() -> tuple[Settings, Store, Images]:
     settings = load_settings()
     return settings, Store.open(settings.store), Images(settings.docker_host)
+
+
+def _admin(by: str) -> Reader:
+    """Whoever may run this command administers the engine."""
+    return Reader(by or getpass.getuser(), admin=True)
 
 
 @course.command("apply")
@@ -49,7 +54,7 @@ def apply(
         wanted = load_course(file)
     except FileProblems as problems:
         refuse(str(problems), as_json, problems=[p.as_dict() for p in problems.problems])
-    settings, store, _ = _open()
+    settings, store, images = _open()
     starter = None
     if wanted.file.starter and not dry_run:
         beside = file.resolve().parent
@@ -64,6 +69,7 @@ def apply(
         dry_run=dry_run,
         data_roots=settings.data_roots,
         starter=starter,
+        check=lambda name: resolver_of(settings, images, store).check(name, _admin(by)),
     )
     data = {
         "ok": True,
@@ -163,12 +169,16 @@ def publish(
     as_json: Json = False,
 ) -> None:
     """Give students an image from their next start on. Running sessions keep theirs."""
-    _, store, images = _open()
+    settings, store, images = _open()
     who, now = by or getpass.getuser(), utcnow()
+
+    def resolve(wanted: str) -> ImageFacts:
+        return resolver_of(settings, images, store).resolve(wanted, _admin(who))
+
     if back:
-        image_id = courses.step_back(store, images, name, who, now)
+        image_id = courses.step_back(store, images, name, who, now, resolve=resolve)
     else:
-        image_id = courses.publish(store, images, name, who, now, image=image)
+        image_id = courses.publish(store, images, name, who, now, image=image, resolve=resolve)
     data = {"ok": True, "course": name, "image": image_id}
     emit(data, as_json, lambda _: print(f"The course {name} gives {image_id[7:19]} from the next start on."))
 

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from ..errors import Refusal, Refused
 from ..policy.environments import allows
-from . import yamlfile
+from . import reference, yamlfile
 from .facts import ImageFacts
 from .naming import owns, parse_user_image
 
@@ -89,6 +89,12 @@ class CatalogueEntry(BaseModel):
     cuda: str = Field(default="", pattern=r"^([0-9]{1,2}(\.[0-9]{1,2})?)?$")
     groups: tuple[str, ...] = ()
     default: bool = False
+
+    @field_validator("image")
+    @classmethod
+    def _image(cls, value: str) -> str:
+        reference.parse(value)
+        return value
 
     @field_validator("cuda", mode="before")
     @classmethod

@@ -6,7 +6,7 @@ an immutable id; it changes the next start and no running session, and the relea
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -15,7 +15,9 @@ from ..store.store import Store
 from .catalogue import Environment, course_environment
 from .coursespec import Change, Course, diff
 from .engine import ImageMissing, Images
-from .naming import course_repository, image_reason
+from .facts import ImageFacts
+from .naming import course_repository
+from .resolver import NotReadable
 
 
 def may_manage(
@@ -42,11 +44,6 @@ def data_may(course: Course, data_roots: Iterable[object]) -> str:
     return ""
 
 
-def image_may(course: Course, by: str) -> str:
-    """Why an instructor may not hand out the course's image, or nothing: it is another person's. Pure."""
-    return image_reason(by, course.file.image) if course.file.image else ""
-
-
 TEACH_SCOPE = "custom:ds01:course:teach"
 """The hub's scope that lets a person manage courses; ``!group=…`` limits it to those of a roster."""
 
@@ -70,18 +67,25 @@ def apply(
     dry_run: bool = False,
     data_roots: Iterable[object] = (),
     starter: Mapping[str, Any] | None = None,
+    check: Callable[[str], None],
 ) -> list[Change]:
     """Bring the stored course to what the file says; returns what changed. Nothing is published by this.
 
     Without ``admin``, who is not on a course's staff needs the hub's scope for its roster (``scopes``);
     so does a course that is new. ``starter`` are starter files that were kept for it, where there are any.
+    ``check`` raises `NotReadable` for an image that whoever applies the file may not hand out.
     """
     known = store.get_course(course.id)
     allowed = teaches(scopes, course.file.roster) if known is None else may_manage(known, by, admin, scopes)
     if not admin and not allowed:
         raise Refused(_not_staff(course.id))
-    if why := data_may(course, data_roots) or ("" if admin else image_may(course, by)):
+    if why := data_may(course, data_roots):
         raise Refused(_not_theirs(course.id, why))
+    try:
+        if course.file.image:
+            check(course.file.image)
+    except NotReadable as error:
+        raise Refused(_not_theirs(course.id, str(error))) from None
     wanted = course.as_data()
     if starter is not None or not course.file.starter:
         wanted["starter_files"] = dict(starter) if starter else None
@@ -106,16 +110,21 @@ def publish(
     image: str = "",
     admin: bool = True,
     scopes: Iterable[str] = (),
+    resolve: Callable[[str], ImageFacts],
 ) -> str:
-    """Give students ``image`` (default: what was built last) from the next start on; returns its id."""
+    """Give students ``image`` (default: what was built last) from the next start on; returns its id.
+
+    ``resolve`` finds an image that the course did not build itself, with the rights of whoever publishes.
+    """
     known = _course(store, course_id)
     if not may_manage(known, by, admin, scopes):
         raise Refused(_not_staff(course_id))
     data = known["data"]
     wanted = image or data.get("image") or f"{course_repository(course_id)}:candidate"
+    own = wanted in (f"{course_repository(course_id)}:candidate", data.get("former"))
     try:
-        facts = images.inspect(wanted)
-    except ImageMissing:
+        facts = images.inspect(wanted) if own else resolve(wanted)
+    except (ImageMissing, NotReadable):
         raise Refused(_nothing_built(course_id, wanted)) from None
     if facts.id == data.get("pinned"):
         return facts.id
@@ -142,12 +151,15 @@ def step_back(
     *,
     admin: bool = True,
     scopes: Iterable[str] = (),
+    resolve: Callable[[str], ImageFacts],
 ) -> str:
     """Publish the release before again."""
     former = _course(store, course_id)["data"].get("former", "")
     if not former:
         raise Refused(_nothing_built(course_id, "an earlier release"))
-    return publish(store, images, course_id, by, now, image=former, admin=admin, scopes=scopes)
+    return publish(
+        store, images, course_id, by, now, image=former, admin=admin, scopes=scopes, resolve=resolve
+    )
 
 
 def close(

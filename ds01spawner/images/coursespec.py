@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from . import yamlfile
+from . import reference, yamlfile
 from .naming import course_repository
 from .recipe import Recipe, from_document, inside_path
 
@@ -77,6 +77,13 @@ class CourseFile(BaseModel):
     data: tuple[DataMount, ...] = ()
     starter: str = ""
     """Folder, beside this file, that is copied once into each student's project."""
+
+    @field_validator("image")
+    @classmethod
+    def _image(cls, value: str) -> str:
+        if value:
+            reference.parse(value)
+        return value
 
     @field_validator("staff", "roster", mode="before")
     @classmethod

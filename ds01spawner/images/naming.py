@@ -96,19 +96,3 @@ def parse_user_image(reference: str) -> UserImage | None:
 def owns(user: str, image: UserImage, uid: int | None = None) -> bool:
     """Whether the image is ``user``'s: by name, or by the uid the command line names images with."""
     return image.owner == owner_component(user) or (uid is not None and image.owner == str(uid))
-
-
-def image_reason(person: str, reference: str, uid: int | None = None) -> str:
-    """Why ``person`` may not build from ``reference``, or nothing. Pure.
-
-    Everything outside ``ds01-…/`` is the site's or public. Inside, only one's own: an image on the same
-    engine is not shared by being there.
-    """
-    name = reference.removeprefix("index.").removeprefix("docker.io/")
-    name = name.partition("@")[0]
-    if not name.startswith("ds01-"):
-        return ""
-    image = parse_user_image(name if ":" in name else f"{name}:latest")
-    if image is not None and owns(person, image, uid):
-        return ""
-    return f"{reference[:80]!r} belongs to others; build from the site's images or your own"

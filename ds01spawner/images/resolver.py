@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from ..errors import DS01Error, EngineError
+from ..errors import DS01Error, EngineError, StoreError
 from . import reference
 from .catalogue import OWNER_LABEL, Environment
 from .engine import ImageMissing, Images
@@ -80,18 +80,20 @@ class Resolver:
         return may_read(self.known(facts), reader)
 
     def known(self, facts: ImageFacts) -> Known:
-        """Everything known of an image; `StoreError` where the records cannot be read."""
-        store = self._store()
-        rows = store.environments()
-        names = frozenset(str(r) for r in reference.parsed(facts.tags))
+        """Everything known of an image. Without the store's records nobody gets a right out of them."""
+        try:
+            store = self._store()
+            rows, courses, shares = store.environments(kind="mine"), store.courses(), store.shares()
+        except StoreError:
+            rows, courses, shares = [], [], []
         return Known(
             id=facts.id,
             names=(*facts.tags, *facts.digests),
-            owners=frozenset(r["owner"] for r in rows if r["kind"] == "mine" and _made(r["data"], facts.id)),
+            owners=frozenset(row["owner"] for row in rows if _made(row["data"], facts.id)),
             labelled=facts.labels.get(OWNER_LABEL, ""),
-            courses=tuple(u for row in store.courses() for u in _uses(row, facts)),
-            shared_with=frozenset(s["group"] for s in store.shares() if s["environment"] in facts.tags),
-            listed_for=_listed_for(self._listed(), names, facts.id),
+            courses=tuple(use for row in courses for use in _uses(row, facts)),
+            shared_with=frozenset(s["group"] for s in shares if s["environment"] in facts.tags),
+            listed_for=_listed_for(self._listed(), facts),
         )
 
 
@@ -122,22 +124,24 @@ def _made(data: Mapping[str, Any], image_id: str) -> bool:
 def _uses(row: Mapping[str, Any], facts: ImageFacts) -> Iterable[CourseUse]:
     data = row["data"]
     pinned = data.get("pinned", "")
-    candidate = f"{course_repository(row['id'])}:candidate" in facts.tags
-    published = bool(pinned) and pinned == facts.id and row["state"] == "published"
+    # What its file names was checked when the file was applied; its staff try it before they publish it.
+    candidate = named(facts, f"{course_repository(row['id'])}:candidate", data.get("image") or "")
+    published = bool(pinned) and pinned == facts.id and row["state"] != "closed"
     if published or candidate or facts.id in (pinned, data.get("former")):
         staff = frozenset((row.get("owner") or "", *data.get("staff", ()))) - {""}
         yield CourseUse(row["id"], staff, frozenset(data.get("roster", ())), published)
 
 
-def _listed_for(listed: Iterable[Environment], names: frozenset[str], image_id: str) -> frozenset[str] | None:
-    groups: set[str] = set()
-    found = False
-    for environment in listed:
-        wanted = _parsed(environment.pinned or environment.image)
-        if wanted is None or not (str(wanted) in names or wanted.id == image_id):
-            continue
-        if not environment.groups:
-            return frozenset()
-        found = True
-        groups |= environment.groups
-    return frozenset(groups) if found else None
+def named(facts: ImageFacts, *names: str) -> bool:
+    """Whether an image has one of these names, or is one of these ids."""
+    wanted = [r for r in map(_parsed, names) if r is not None]
+    return any(reference.carries(w, facts.id, facts.tags, facts.digests) for w in wanted)
+
+
+def _listed_for(listed: Iterable[Environment], facts: ImageFacts) -> frozenset[str] | None:
+    offers = [e for e in listed if named(facts, e.pinned or e.image)]
+    if not offers:
+        return None
+    if any(not e.groups for e in offers):
+        return frozenset()
+    return frozenset().union(*(e.groups for e in offers))

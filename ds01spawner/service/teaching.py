@@ -15,6 +15,8 @@ from ..images.coursespec import Change, Course, parse_course
 from ..images.engine import ImageMissing
 from ..images.naming import course_repository
 from ..images.pulling import Pulled
+from ..images.resolver import NotReadable
+from ..images.rights import Reader
 from ..options import is_project_name
 from ..pages import text
 from ..policy.resolve import Person
@@ -39,6 +41,12 @@ class Teacher:
     def may_begin(self) -> bool:
         """Whether the person may apply a course that is new, for some roster at least."""
         return self.person.admin or any(s.partition("!")[0] == courses.TEACH_SCOPE for s in self.scopes)
+
+    @property
+    def reader(self) -> Reader:
+        """The rights on images that they hand out with: their own, an administrator's all."""
+        person = self.person
+        return Reader(person.name, frozenset(person.groups), admin=person.admin)
 
     def manages(self, row: Mapping[str, Any]) -> bool:
         """Whether a stored course is theirs to change."""
@@ -78,6 +86,7 @@ async def apply(
             "admin": teacher.person.admin,
             "scopes": teacher.scopes,
             "data_roots": settings.data_roots,
+            "check": lambda name: context.site.environments.resolver.check(name, teacher.reader),
         }
         by = teacher.person.name
         # Asked first without a change, so that nobody's files are kept for a course that is not theirs.
@@ -102,15 +111,22 @@ async def publish(context: Context, teacher: Teacher, course: str, back: bool = 
     """
     row = await context.store(lambda s: own_course(s, teacher, course))
     images, now = context.site.environments.images, context.clock()
+    resolver = context.site.environments.resolver
     wanted = row["data"].get("image") or f"{course_repository(course)}:candidate"
 
     def work(store: Store) -> str:
-        rights: dict[str, Any] = {"admin": teacher.person.admin, "scopes": teacher.scopes}
+        rights: dict[str, Any] = {
+            "admin": teacher.person.admin,
+            "scopes": teacher.scopes,
+            "resolve": lambda name: resolver.resolve(name, teacher.reader),
+        }
         if back:
             return courses.step_back(store, images, course, teacher.person.name, now, **rights)
         try:
-            facts = images.inspect(wanted)
-        except ImageMissing:
+            # An image that is not theirs to hand out is not looked at either.
+            own = not row["data"].get("image")
+            facts = images.inspect(wanted) if own else resolver.resolve(wanted, teacher.reader)
+        except (ImageMissing, NotReadable):
             facts = None  # said by `publish` in its own words
         if facts and not (found := context.site.environments.preflight(facts)).ok:
             raise Refused(_unfit(course, found.reason))
@@ -137,7 +153,7 @@ async def prepull(context: Context, teacher: Teacher, course: str) -> dict[str, 
     """Fetch the image of a course without a recipe; says how far it is. Asking again asks how far."""
     row = await context.store(lambda s: own_course(s, teacher, course))
     reference = row["data"].get("image", "")
-    images = context.site.environments.images
+    environments = context.site.environments
     pulls: dict[str, dict[str, Any]] = context.extra.setdefault("courses.pulls", {})
     if not reference:
         raise Refused(_has_recipe(course))
@@ -145,10 +161,10 @@ async def prepull(context: Context, teacher: Teacher, course: str) -> dict[str, 
     if pull is not None and pull["state"] == "pulling":
         return pull
     try:
-        facts = await images.run(images.inspect, reference)
-    except ImageMissing:
+        facts = await environments.images.run(environments.resolver.resolve, reference, teacher.reader)
+    except NotReadable:
         pull = pulls[course] = {"state": "pulling", "image": reference, "reason": "", **_far(Pulled())}
-        task = asyncio.create_task(_pull(context, pull, reference))
+        task = asyncio.create_task(_pull(context, pull, reference, teacher.reader))
         context.extra.setdefault("courses.tasks", set()).add(task)
         task.add_done_callback(context.extra["courses.tasks"].discard)
         return pull
@@ -166,15 +182,15 @@ def _far(pulled: Pulled) -> dict[str, Any]:
     }
 
 
-async def _pull(context: Context, pull: dict[str, Any], reference: str) -> None:
-    images = context.site.environments.images
+async def _pull(context: Context, pull: dict[str, Any], reference: str, reader: Reader) -> None:
+    resolver = context.site.environments.resolver
 
     def tell(pulled: Pulled) -> None:
         pull.update(_far(pulled))
 
     try:
-        facts = await asyncio.to_thread(images.pull, reference, tell)
-    except (EngineError, ImageMissing) as error:
+        facts = await asyncio.to_thread(resolver.fetch, reference, reader, tell)
+    except (EngineError, NotReadable) as error:
         pull |= {"state": "failed", "reason": str(error)[:300]}
     else:
         pull |= {"state": "ready", "image_id": facts.id}

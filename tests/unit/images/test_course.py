@@ -10,6 +10,7 @@ from ds01spawner.images.catalogue import visible
 from ds01spawner.images.coursespec import load_course, needs_build
 from ds01spawner.images.engine import ImageMissing
 from ds01spawner.images.facts import ImageFacts
+from ds01spawner.images.resolver import NotReadable
 from ds01spawner.images.yamlfile import FileProblems
 from ds01spawner.store import Store
 
@@ -41,6 +42,18 @@ class FakeImages:
         self.known[reference] = image
 
 
+def apply(store, course, by, now, check=lambda name: None, **options):
+    return courses.apply(store, course, by, now, check=check, **options)
+
+
+def publish(store, images, *args, **options):
+    return courses.publish(store, images, *args, **{"resolve": images.inspect, **options})
+
+
+def step_back(store, images, *args, **options):
+    return courses.step_back(store, images, *args, resolve=images.inspect, **options)
+
+
 @pytest.fixture
 def store(tmp_path):
     store = Store.open(f"sqlite:///{tmp_path / 'x.sqlite'}")
@@ -56,55 +69,55 @@ def load(tmp_path, text=FILE):
 
 def test_apply_is_idempotent_and_shows_the_difference(tmp_path, store):
     wanted = load(tmp_path)
-    assert [c.key for c in courses.apply(store, wanted, "root", NOW, dry_run=True)]
+    assert [c.key for c in apply(store, wanted, "root", NOW, dry_run=True)]
     assert store.get_course("nlp") is None
-    first = courses.apply(store, wanted, "root", NOW)
+    first = apply(store, wanted, "root", NOW)
     assert needs_build(first)
-    assert courses.apply(store, wanted, "root", NOW) == []
+    assert apply(store, wanted, "root", NOW) == []
     changed = load(tmp_path, FILE.replace("title: Language", "title: NLP"))
-    assert [str(c) for c in courses.apply(store, changed, "root", NOW)] == ["~ title: Language → NLP"]
+    assert [str(c) for c in apply(store, changed, "root", NOW)] == ["~ title: Language → NLP"]
 
 
 def test_publish_and_step_back(tmp_path, store):
-    courses.apply(store, load(tmp_path), "root", NOW)
+    apply(store, load(tmp_path), "root", NOW)
     images = FakeImages()
     with pytest.raises(Refused, match="candidate is not on this machine"):
-        courses.publish(store, images, "nlp", "root", NOW)
+        publish(store, images, "nlp", "root", NOW)
     images.known["ds01-course/nlp:candidate"] = "sha256:aaaa"
-    assert courses.publish(store, images, "nlp", "prof", NOW, admin=False) == "sha256:aaaa"
+    assert publish(store, images, "nlp", "prof", NOW, admin=False) == "sha256:aaaa"
     images.known["ds01-course/nlp:candidate"] = "sha256:bbbb"
     assert store.get_course("nlp")["data"]["pinned"] == "sha256:aaaa"
-    assert courses.publish(store, images, "nlp", "prof", NOW, admin=False) == "sha256:bbbb"
-    assert courses.step_back(store, images, "nlp", "prof", NOW, admin=False) == "sha256:aaaa"
+    assert publish(store, images, "nlp", "prof", NOW, admin=False) == "sha256:bbbb"
+    assert step_back(store, images, "nlp", "prof", NOW, admin=False) == "sha256:aaaa"
     assert [p["image"] for p in store.publications("nlp")] == ["sha256:aaaa", "sha256:bbbb", "sha256:aaaa"]
     # Applying the file again neither publishes nor forgets what is published.
-    assert courses.apply(store, load(tmp_path), "root", NOW) == []
+    assert apply(store, load(tmp_path), "root", NOW) == []
     assert store.get_course("nlp")["data"]["pinned"] == "sha256:aaaa"
 
 
 def test_who_sees_the_card(tmp_path, store):
-    courses.apply(store, load(tmp_path), "root", NOW)
+    apply(store, load(tmp_path), "root", NOW)
 
     def sees(person, *groups):
         return bool(visible(courses.course_environments(store.courses()), person, groups))
 
     assert [sees("prof"), sees("alice", "nlp-s26"), sees("eve", "other")] == [True, False, False]
-    courses.publish(store, FakeImages(**{"ds01-course/nlp__candidate": "sha256:a"}), "nlp", "prof", NOW)
+    publish(store, FakeImages(**{"ds01-course/nlp__candidate": "sha256:a"}), "nlp", "prof", NOW)
     assert [sees("prof"), sees("alice", "nlp-s26"), sees("eve", "other")] == [True, True, False]
     courses.close(store, "nlp", "prof", NOW, admin=False)
     assert [sees("prof"), sees("alice", "nlp-s26"), sees("eve", "other")] == [False, False, False]
 
 
 @pytest.mark.parametrize("act", [
-    lambda s, c: courses.apply(s, c, "eve", NOW, admin=False),
-    lambda s, c: courses.publish(s, FakeImages(), "nlp", "eve", NOW, admin=False),
-    lambda s, c: courses.step_back(s, FakeImages(), "nlp", "eve", NOW, admin=False),
+    lambda s, c: apply(s, c, "eve", NOW, admin=False),
+    lambda s, c: publish(s, FakeImages(), "nlp", "eve", NOW, admin=False),
+    lambda s, c: step_back(s, FakeImages(), "nlp", "eve", NOW, admin=False),
     lambda s, c: courses.close(s, "nlp", "eve", NOW, admin=False),
 ])  # fmt: skip
 def test_others_change_nothing(tmp_path, store, act):
     wanted = load(tmp_path)
-    courses.apply(store, wanted, "root", NOW)
-    courses.publish(store, FakeImages(**{"ds01-course/nlp__candidate": "sha256:a"}), "nlp", "root", NOW)
+    apply(store, wanted, "root", NOW)
+    publish(store, FakeImages(**{"ds01-course/nlp__candidate": "sha256:a"}), "nlp", "root", NOW)
     before = store.get_course("nlp")
     with pytest.raises(Refused):
         act(store, wanted)
@@ -120,13 +133,13 @@ def test_others_change_nothing(tmp_path, store, act):
     ],
 )
 def test_staff_hand_out_only_what_is_theirs(tmp_path, store, change, words):
-    courses.apply(store, load(tmp_path), "root", NOW)
+    apply(store, load(tmp_path), "root", NOW)
     wanted = load(tmp_path, FILE + change)
     if not words:
-        assert courses.apply(store, wanted, "prof", NOW, admin=False, data_roots=["/srv/data"])
+        assert apply(store, wanted, "prof", NOW, admin=False, data_roots=["/srv/data"])
         return
     with pytest.raises(Refused, match=words):
-        courses.apply(store, wanted, "prof", NOW, admin=False, data_roots=["/srv/data"])
+        apply(store, wanted, "prof", NOW, admin=False, data_roots=["/srv/data"])
 
 
 @pytest.mark.parametrize(
@@ -158,4 +171,34 @@ def test_wrong_files(tmp_path, text, line, words):
 
 def test_no_such_course(store):
     with pytest.raises(Refused, match="There is no course"):
-        courses.publish(store, FakeImages(), "none", "root", NOW)
+        publish(store, FakeImages(), "none", "root", NOW)
+
+
+IMAGE = FILE.partition("recipe:")[0]
+
+
+def no_right(name):
+    raise NotReadable(f"there is no image {name!r} that you may use: it does not exist, or belongs to others")
+
+
+def test_an_image_that_is_not_theirs_is_neither_applied_nor_published(tmp_path, store):
+    wanted = load(tmp_path, IMAGE + "image: site/nlp:1\n")
+    with pytest.raises(Refused, match="belongs to others"):
+        apply(store, wanted, "prof", NOW, check=no_right)
+    assert store.get_course("nlp") is None
+    apply(store, wanted, "root", NOW)
+    images = FakeImages(**{"site/nlp__1": "sha256:a"})
+    with pytest.raises(Refused, match="not on this machine"):
+        publish(store, images, "nlp", "prof", NOW, resolve=no_right)
+    assert publish(store, images, "nlp", "root", NOW) == "sha256:a"
+    assert pinned_of(store) == "sha256:a"
+
+
+def pinned_of(store):
+    return store.get_course("nlp")["data"]["pinned"]
+
+
+@pytest.mark.parametrize("name", ["49 3", "'x'", "Site/NLP", "x:y:z", "0" * 64, "a@sha256:00"])
+def test_an_image_is_named_plainly(tmp_path, name):
+    with pytest.raises(FileProblems):
+        load(tmp_path, IMAGE + f"image: {name!r}\n")
