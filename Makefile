@@ -9,8 +9,8 @@ PY := .venv/bin/python
 # Tools that were installed for this checkout come first.
 RUN := . scripts/lib.sh &&
 
-.PHONY: help hub test test-hub5 mutants unit lint format types check screenshots bench images venv engine proxy browser \
-	compose-up compose-down clean clean-sessions
+.PHONY: help hub test test-hub5 faults nightly mutants unit lint format types check screenshots bench images venv engine proxy \
+	browser compose-up compose-down clean clean-sessions
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -33,6 +33,10 @@ nightly: engine proxy browser images ## The long runs: 100,000 random steps of t
 	@$(RUN) DS01_STEPS=100000 python -m pytest tests/unit/placement/test_machine.py
 	@$(RUN) python -m pytest tests -m nightly
 	@$(RUN) python scripts/mutants.py
+	@$(RUN) python -m tests.faults --seed $$(date +%j) --minutes 60 --quiet
+
+faults: engine proxy ## Kill, stop and fill up everything for five minutes, and check that every promise holds
+	@$(RUN) python -m pytest tests/faults -m "faults or not faults" $(PYTEST_ARGS)
 
 mutants: venv ## Change the decisions one thing at a time and see which change no test notices
 	@$(RUN) python scripts/mutants.py

@@ -36,7 +36,7 @@ from ds01spawner.engines.docker.network import ensure_network
 
 c = get_config()
 state = {state!r}
-network = ensure_network(docker.APIClient(version="auto"), {network!r}, "test-network")
+network = ensure_network(docker.from_env(version="auto").api, {network!r}, "test-network")
 c.JupyterHub.bind_url = "http://127.0.0.1:{port}{base_url}"
 c.JupyterHub.hub_ip = network.gateway
 c.JupyterHub.hub_port = {hub_port}
@@ -130,6 +130,7 @@ class RunningHub:
         (self.state / "policy.yaml").write_text(policy)
         self._hub_port = free_port()
         self.proxy_port, self.proxy_token = free_port(), secrets.token_hex(16)
+        self.service_port = free_port()
         self._config = folder / "jupyterhub_config.py"
         self._config.write_text(
             CONFIG.format(
@@ -174,8 +175,14 @@ class RunningHub:
 
     def start(self) -> RunningHub:
         """Start and wait until the API answers."""
+        self.begin()
+        self.wait_for(self._answers, 60, "the hub to answer")
+        return self
+
+    def begin(self) -> None:
+        """Start the process, and do not wait."""
         env = {k: v for k, v in os.environ.items() if not k.startswith(("DS01_", "JUPYTERHUB_"))}
-        env["DS01_SERVICE_PORT"] = str(free_port())
+        env["DS01_SERVICE_PORT"] = str(self.service_port)
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [self._python, "-m", "jupyterhub", "-f", str(self._config)],
@@ -185,8 +192,6 @@ class RunningHub:
                 cwd=self.state,
                 start_new_session=True,
             )
-        self.wait_for(self._answers, 60, "the hub to answer")
-        return self
 
     def _answers(self) -> bool:
         if self.process is not None and self.process.poll() is not None:

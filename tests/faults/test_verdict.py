@@ -1,0 +1,87 @@
+"""The campaign's checks bite: each planted lie is found, and what is true passes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from faults.history import Row
+from faults.observe import Seen
+from faults.session import written
+from faults.verdict import (
+    DeviceSaid,
+    accounting_is_right,
+    devices_are_free_or_held,
+    ends_are_true,
+    untouched_are_not_lost,
+    workspaces_are_whole,
+)
+
+BEGAN, ENDED, NOW = 1000.0, 1010.0, 2000.0
+
+
+def seen(*causes: str, **changes) -> Seen:
+    base = Seen("s1", "ann", "", "p", ("GPU-1",), "c1", BEGAN, began=BEGAN, ended=ENDED, gone=ENDED, code=0)
+    marks = [(BEGAN + 1, "ready"), *((ENDED - 1, c) for c in causes)]
+    return replace(base, causes=marks, **changes)
+
+
+ROW = Row("s1", "ann", "", BEGAN, ENDED, "stopped", "it was retired by its owner", 0.14)
+
+
+def rules(found) -> set[str]:
+    return {v.rule for v in found}
+
+
+def test_a_true_end_passes():
+    assert ends_are_true([seen("owner")], {"s1": ROW}, NOW, set()) == []
+
+
+@pytest.mark.parametrize(
+    ("session", "row", "rule"),
+    [
+        (seen("owner"), None, "every session is in history"),
+        (seen("owner"), replace(ROW, ended=None), "history ends what ended"),
+        (seen("owner"), replace(ROW, ended=ENDED - 2.5), "ends are exact"),
+        (seen("exit", code=7), ROW, "reasons are true"),
+        (seen("exit", code=7), replace(ROW, reason="ended with exit code 8"), "reasons are true"),
+        (seen("memory", code=137), replace(ROW, reason="the container was gone"), "reasons are true"),
+        (seen("admin"), ROW, "reasons are true"),
+    ],
+)
+def test_a_planted_lie_about_an_end_is_found(session, row, rule):
+    told = {"s1": row} if row else {}
+    assert rule in rules(ends_are_true([session], told, NOW, set()))
+
+
+def test_a_record_that_was_taken_away_is_no_lie():
+    assert ends_are_true([seen("owner")], {}, NOW, {"s1"}) == []
+
+
+def test_a_session_that_ends_for_nothing_is_found():
+    assert rules(untouched_are_not_lost([seen()])) == {"nothing untouched is lost"}
+    assert untouched_are_not_lost([seen("owner"), seen(ended=None, gone=None)]) == []
+
+
+def test_accounting_is_compared_to_one_per_cent():
+    assert accounting_is_right([seen("owner")], {"s1": ROW}, set())[2] == []
+    assert accounting_is_right([seen("owner")], {"s1": replace(ROW, ended=ENDED - 0.2)}, set())[2]
+    assert accounting_is_right([seen("owner")], {}, set())[2]
+
+
+def test_a_workspace_must_be_whole():
+    key, expected = ("ann", "p", "s1"), written()
+    assert workspaces_are_whole([seen("owner")], {key: expected}, expected) == []
+    assert workspaces_are_whole([seen("owner")], {key: expected[:-1]}, expected)
+    assert workspaces_are_whole([seen("owner")], {}, expected)
+    assert workspaces_are_whole([seen("workspace full")], {}, expected) == []
+
+
+@pytest.mark.parametrize(
+    ("state", "there", "wrong"),
+    [("held", True, False), ("free", False, False), ("free", True, True), ("held", False, True)],
+)
+def test_a_device_is_what_the_engine_says(state, there, wrong):
+    found = devices_are_free_or_held([DeviceSaid("GPU-1", state, "ann")], [seen()] if there else [])
+    assert bool(found) is wrong
