@@ -22,6 +22,7 @@ from pathlib import Path
 from signal import SIGKILL, SIGTERM
 from typing import IO
 
+from .installation import load
 from .parent import hub_process
 from .process import Process
 
@@ -43,9 +44,15 @@ class Holder:
     installation: str
 
     @classmethod
-    def this(cls, installation: str) -> Holder:
-        """The calling process."""
-        return cls(Process.this(), hub_process(os.environ), installation)
+    def this(cls, state_dir: Path) -> Holder:
+        """The calling process, for the installation with this state folder."""
+        installation = load(state_dir)
+        # Before the hub's set-up made one, the folder itself says which it is.
+        return cls(
+            Process.this(),
+            hub_process(os.environ),
+            installation.id if installation else str(state_dir.resolve()),
+        )
 
     def dump(self) -> str:
         """As it is written into the file."""

@@ -21,7 +21,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         url, token = hub_environment()
         settings = load_settings()
-        lock = only_one(settings.state_dir / "idle.lock", Holder.this(settings.hub_id))
+        lock = only_one(settings.state_dir / "idle.lock", Holder.this(settings.state_dir))
         with lock if not args.dry_run else nullcontext():
             asyncio.run(_run(args, settings, url, token))
     except DS01Error as error:

@@ -165,7 +165,7 @@ def main() -> None:
             f"The hub starts this service and tells it {', '.join(missing)}; see ds01spawner.configure."
         )
     settings = load_settings()
-    with suppress(KeyboardInterrupt), only_one(settings.state_dir / LOCK, Holder.this(settings.hub_id)):
+    with suppress(KeyboardInterrupt), only_one(settings.state_dir / LOCK, Holder.this(settings.state_dir)):
         asyncio.run(serve(settings, dict(os.environ)))
 
 
