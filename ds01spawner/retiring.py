@@ -7,19 +7,21 @@ repeated, and verifies afterwards: a device is free only when its holder is gone
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import docker.errors
 import requests.exceptions
 
 from . import fetching, logtail, messages
-from .core.ending import Ended, merged
+from .core.ending import merged
 from .engines.docker import endings as engine_endings
 from .engines.docker import launch
 from .errors import DS01Error, EngineError, Refusal
 from .hub_errors import SessionRefused
+from .intents.model import Intent, IntentError, intend
 from .labels import SessionLabels
 from .messages import ends
 from .policy.plan import SessionUse
@@ -70,8 +72,40 @@ class SessionEndings(_Spawner):  # type: ignore[misc]
             return 0
         if found["State"]["Running"]:
             self.seen_running = self.clock()
+            await self._go_on_retiring()
             return None
         return await self._bury(found)
+
+    async def _go_on_retiring(self) -> None:
+        """A hub that was restarted goes on with what it or others had decided."""
+        if self.session_id:
+            intent = await asyncio.to_thread(self.site.intents.get, self.session_id)
+            if intent is not None and not intent.waits(self.clock()):
+                self.site.carrier.kick()
+
+    # --- what the hub keeps ---------------------------------------------------------------------
+
+    def get_state(self) -> dict[str, Any]:
+        """The session's id too, by which it can be retired while the engine does not answer."""
+        state = dict(super().get_state())
+        if self.session_id and self.object_id:
+            state["ds01"] = {"v": 1, "session": self.session_id}
+        return state
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Read it back; labels win where the engine answers."""
+        super().load_state(state)
+        kept = state.get("ds01")
+        if isinstance(kept, dict) and isinstance(kept.get("session"), str):
+            self.session_id = kept["session"]
+
+    def _labels(self) -> SessionLabels:
+        """This session as the hub knows it, for what is written while the engine does not answer."""
+        if self.session_labels is not None and self.session_labels.session == self.session_id:
+            return self.session_labels
+        stored = self.user_options if isinstance(self.user_options, dict) else {}
+        project = self.options.project if self.options else str(stored.get("project") or "")
+        return SessionLabels(self.user.name, self.name, project, self.hub_id, self.session_id)
 
     async def get_url(self) -> str:
         """Where it answers. The hub asks after a restart: a start that it did not see to the end left no
@@ -106,8 +140,9 @@ class SessionEndings(_Spawner):  # type: ignore[misc]
             await self._report_end(labels, state, found["Id"])
         try:
             await self._remove(found["Id"])
-        except ENGINE_FAILURES as error:
-            self.log.error("Leftover of %s stays for the reconciler: %s", self._log_name, error)
+        except (*ENGINE_FAILURES, DS01Error) as error:
+            if labels is not None:
+                await self._leave_behind(labels.session, found["Id"], "ended", error)
         return f"ExitCode={state.get('ExitCode')}"
 
     async def _report_end(self, labels: SessionLabels, state: dict[str, Any], container: str = "") -> None:
@@ -153,32 +188,87 @@ class SessionEndings(_Spawner):  # type: ignore[misc]
     # --- retire ---------------------------------------------------------------------------------
 
     async def stop(self, now: bool = False) -> None:
-        """Retire: ask the processes to end, remove the container, make sure that it is gone."""
+        """Retire: write the intent down, ask the processes to end, remove the container, see it gone.
+
+        While the engine does not answer this waits, and the hub says that the server is being stopped.
+        After ``retire_patience`` it raises: the hub then drops the server, and the intent goes on without it.
+        """
         # The hub polls before it stops, which found the id by name and checked its labels.
         if not self.object_id and await self.get_object() is None:
             self.clear_state()
             return
-        container, labels, asked = self.object_id, self.session_labels, self.clock()
-        if labels is not None:
-            self.site.endings.noted(labels.session, asked, ends.THROUGH_HUB, "stopped")
-        asking = asyncio.ensure_future(self._ask_to_end(container, 1 if now else self.retire_grace))
-        # What it said so far is read while it ends, so that nobody waits for it afterwards.
-        tail = await self.log_tail()
-        await asking
-        found = await self._inspected(container)
-        await self._remove(container)
-        labels = labels or (self.site.session_in(found) if found else None)
-        if labels is not None:
-            self._stopped(labels, asked, found["State"] if found else {}, tail)
+        container, grace = self.object_id, 1 if now else self.retire_grace
+        intent, durable = await self._intend(container, grace)
+        try:
+            state, tail = await self._end(container, intent)
+        except (*ENGINE_FAILURES, DS01Error) as error:
+            what = "not retired yet, but will be" if durable else "not retired, and may run on"
+            self.log.error("%s is %s: %s", self._log_name, what, error)
+            self.site.carrier.kick()
+            raise
+        if intent is not None:
+            await asyncio.to_thread(self._over, intent, state, tail)
         self.object_id = ""
         self.clear_state()
 
-    def _stopped(self, labels: SessionLabels, asked: datetime, state: dict[str, Any], tail: str) -> None:
-        """Report an end that the hub asked for; whoever had it asked for has noted why."""
-        by_hub = Ended(labels.session, self.clock(), "stopped", ends.THROUGH_HUB, since=asked, log_tail=tail)
-        itself = engine_endings.explain(labels.session, engine_endings.of_state(state), tail=tail)
-        self.site.endings.ended(merged(itself, by_hub), labels)
+    async def _intend(self, container: str, grace: int) -> tuple[Intent | None, bool]:
+        """The decision to retire this session, with the reason of whoever asked first, and whether it is
+        durable. Where it cannot be written it is tried all the same; what stays is found without a server."""
+        labels = self._labels() if self.session_id else None
+        if labels is None and (found := await self._inspected(container)):
+            labels = self.site.session_in(found)
+        if labels is None:
+            return None, False
+        wanted = intend(
+            labels,
+            self.clock(),
+            reason=ends.THROUGH_HUB,
+            kind="stopped",
+            by="hub",
+            container=container,
+            grace=grace,
+        )
+        durable = await self._ask(wanted)
+        intent = durable or wanted
+        self.site.endings.noted(labels.session, intent.asked_at, intent.reason, intent.kind, intent.by)
+        return intent, durable is not None
+
+    async def _ask(self, wanted: Intent) -> Intent | None:
+        try:
+            return await asyncio.to_thread(self.site.intents.ask, wanted)
+        except IntentError as error:
+            self.log.error("A crash now would forget that %s is being retired: %s", self._log_name, error)
+            return None
+
+    async def _end(self, container: str, intent: Intent | None) -> tuple[dict[str, Any], str]:
+        """End the container, as often as it takes within ``retire_patience``; its last state and lines."""
+        clock = asyncio.get_running_loop().time
+        deadline, pause = clock() + self.retire_patience, 0.5
+        while True:
+            asking = asyncio.ensure_future(
+                self._ask_to_end(container, intent.grace if intent else self.retire_grace)
+            )
+            # What it said so far is read while it ends, so that nobody waits for it afterwards.
+            tail = await self.log_tail()
+            await asking
+            found = await self._inspected(container)
+            try:
+                await self._remove(container)
+                return (found["State"] if found else {}), tail
+            except (*ENGINE_FAILURES, DS01Error) as error:
+                if intent is not None:
+                    await asyncio.to_thread(self.site.intents.failed, intent, f"the engine failed: {error}")
+                if clock() + pause > deadline:
+                    raise
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, 5.0)
+
+    def _over(self, intent: Intent, state: dict[str, Any], tail: str) -> None:
+        """The engine says that the container is gone: report its end. Blocking."""
+        itself = engine_endings.explain(intent.session, engine_endings.of_state(state), tail=tail)
+        self.site.endings.ended(merged(itself, intent.ended(self.clock(), tail)), intent.labels())
         self.session_labels = None
+        self.site.intents.done(intent.session)
 
     async def _ask_to_end(self, container: str, grace: int) -> None:
         try:
@@ -218,16 +308,38 @@ class SessionEndings(_Spawner):  # type: ignore[misc]
     async def discard(self) -> None:
         """Remove whatever this start made; queued behind any call that is still in flight."""
         session, staged = self.session_id, self.staged
-        steps: list[Any] = [partial(launch.discard, site=self.site, name=self.object_name, session=session)]
+        try:
+            step = partial(launch.discard, site=self.site, name=self.object_name, session=session)
+            await self.site.engine.run(step, pool="stop", key=self.object_name)
+        except (*ENGINE_FAILURES, DS01Error) as error:
+            await self._leave_behind(session, "", "failed", error)
         if staged:
-            steps.append(partial(fetching.clear, site=self.site, user=self.user.name, token=staged))
-        for step in steps:
+            clear = partial(fetching.clear, site=self.site, user=self.user.name, token=staged)
             try:
-                await self.site.engine.run(step, pool="stop", key=self.object_name)
+                await self.site.engine.run(clear, pool="stop", key=self.object_name)
             except (*ENGINE_FAILURES, DS01Error) as error:
-                self.log.error("Leftover of %s stays for the reconciler: %s", self._log_name, error)
+                self.log.error("Files of a new project of %s stay: %s", self._log_name, error)
         self.object_id = ""
         self.staged = ""
+
+    async def _leave_behind(
+        self, session: str, container: str, kind: Literal["failed", "ended"], error: Exception
+    ) -> None:
+        """What could not be removed now is removed as soon as the engine lets us."""
+        self.log.error("Something of %s stays until the engine answers: %s", self._log_name, error)
+        wanted = intend(
+            replace(self._labels(), session=session),
+            self.clock(),
+            reason="it was left behind by a start" if kind == "failed" else "it had ended by itself",
+            kind=kind,
+            by="hub",
+            container=container,
+            name=self.object_name,
+            grace=1,
+            alone=True,
+        )
+        if await self._ask(wanted) is not None:
+            self.site.carrier.kick()
 
     async def delete_forever(self) -> None:
         """The server or its user is deleted: nothing of it may stay on the engine."""

@@ -55,6 +55,8 @@ class Settings(BaseModel):
     """Folders of the server below which courses may mount data, read-only."""
     start_timeout: int = 900
     """Seconds a start may take; a container that never came up is removed when it is older."""
+    orphan_limit: int = 24 * 3600
+    """Seconds a running session that the hub does not know (any more) is kept for its owner to come back."""
     hub_url: str = ""
     """Public address of the hub, for links in mails and messages."""
     identity: str = "range"

@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, timezone
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
@@ -36,6 +36,8 @@ from .environments import Environments
 from .errors import EngineError, Refused, StoreError
 from .gpu import GpuReading, read_gpu
 from .images.engine import Images
+from .intents.carry import Carrier
+from .intents.files import Intents
 from .labels import SessionLabels
 from .maintenance import Maintenance, longest_lead
 from .names import folder_name
@@ -80,6 +82,8 @@ class Site:
         self.workspaces = Workspaces(settings.workspace_root, settings.identity)
         self.endings = Endings(self.store, settings.state_dir)
         self.maintenance = Maintenance(self.store)
+        self.intents = Intents(settings.state_dir / "intents")
+        self.carrier = Carrier(self, lambda: datetime.now(timezone.utc))
         self._lock = threading.RLock()
         self._gpu_lock = threading.Lock()
         self._reading: tuple[float, GpuReading] | None = None

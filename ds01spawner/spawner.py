@@ -20,6 +20,7 @@ from tornado.httpclient import AsyncHTTPClient, HTTPClientError
 from traitlets import Float, Integer, default
 
 from . import messages
+from .adopting import SessionAdoption
 from .engines.docker import launch
 from .engines.docker.create import WORKSPACE
 from .errors import DS01Error, EngineError, Refused
@@ -48,11 +49,17 @@ ENDED_LOOK_S = 0.5
 """Seconds between looks whether a session that boots has ended instead."""
 
 
-class DS01Spawner(SessionEndings, SessionMixin, DockerSpawner):  # type: ignore[misc]
+class DS01Spawner(SessionAdoption, SessionEndings, SessionMixin, DockerSpawner):  # type: ignore[misc]
     """Starts each server as a session: a claim, a container and a workspace mount."""
 
     retire_grace = Integer(
         30, min=1, max=60, help="Seconds a session's processes get to save their work when it is retired."
+    ).tag(config=True)
+    retire_patience = Integer(
+        120,
+        min=0,
+        help="""Seconds that a retire goes on in the hub while the container engine does not answer. After
+        that the server leaves the hub's list, and the session is retired as soon as the engine answers.""",
     ).tag(config=True)
     answer_interval = Float(0.05, help="Seconds between looks whether a new session answers yet.").tag(
         config=True
@@ -319,32 +326,6 @@ class DS01Spawner(SessionEndings, SessionMixin, DockerSpawner):  # type: ignore[
     async def pull_image(self, image: str) -> None:
         """Nothing to do: `prepare_image` made sure of it, and an id cannot be pulled."""
 
-    async def join_running(self) -> Any:
-        """This very session where it still runs; else clear a leftover of ours, or refuse the name."""
-        await self.site.engine.ready()
-        self._avoid = set()
-        try:
-            found = await self.docker("inspect_container", self.object_name)
-        except docker.errors.NotFound:
-            return None
-        except ENGINE_FAILURES as error:
-            raise EngineError(str(error)) from error
-        if not self.is_mine(found):
-            raise Refused(messages.name_taken(self.object_name))
-        if not found["State"]["Running"]:
-            await self._bury(found)
-            return None
-        # The hub had lost it (its database went back in time, say). Work goes on where it was:
-        # removing it would destroy work, and a second one cannot have the name.
-        labels = self.site.session_in(found)
-        self.object_id = found["Id"]
-        self.session_id = labels.session if labels else ""
-        if token := _variable(found, "JUPYTERHUB_API_TOKEN"):
-            self.api_token = token
-        project = labels.project if labels else ""
-        self.progress_log.step("started", f"Your session on {project} was still running: you are back in it")
-        return await self.get_ip_and_port()
-
     async def wait_until_answering(self, address: Any) -> None:
         """Poll the server's API until it answers; a container that ends meanwhile is a failed start."""
         ip, port = address
@@ -376,8 +357,3 @@ class DS01Spawner(SessionEndings, SessionMixin, DockerSpawner):  # type: ignore[
         except asyncio.TimeoutError as error:
             raise OSError("no answer") from error
         writer.close()
-
-
-def _variable(inspected: dict[str, Any], name: str) -> str:
-    lines = inspected["Config"].get("Env") or []
-    return next((line.partition("=")[2] for line in lines if line.startswith(f"{name}=")), "")

@@ -29,6 +29,7 @@ SETTINGS_TRAITS = {
     "hub_id": "hub_id",
     "identity": "identity",
     "start_timeout": "start_timeout",
+    "orphan_limit": "orphan_limit",
     "network_name": "network",
     "allow_open_network": "allow_open_network",
     "isolation_probe": "isolation_probe",
@@ -88,6 +89,12 @@ class SiteTraits(_Spawner):  # type: ignore[misc]
         see them. They are mounted read-only, and nothing outside them ever is.""",
     ).tag(config=True)
     hub_id = Unicode("hub", help="Name of this hub, unique among the hubs of one engine.").tag(config=True)
+    orphan_limit = Integer(
+        24 * 3600,
+        min=600,
+        help="""Seconds that a running session is kept which the hub does not know any more (its database was
+        lost, say), so that its owner can come back to it. It ends with its lifetime where that is sooner.""",
+    ).tag(config=True)
     network_name = Unicode(
         "ds01",
         help="""Docker network of the sessions. `ds01spawner.configure` makes it where it is missing, with

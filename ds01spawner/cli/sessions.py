@@ -8,9 +8,10 @@ from typing import Annotated, Any
 
 import typer
 
-from ..core.ending import Ended, merged
+from .. import messages
 from ..engines.docker.ledger import SessionRecord
-from ..engines.docker.retire import retire as retire_now
+from ..intents.carry import carry
+from ..intents.model import IntentError, intend
 from ..pages import text
 from ..settings import load_settings
 from ..site import Site
@@ -41,16 +42,30 @@ def retire(
     site, now = Site(load_settings()), utcnow()
     record = find(site, session, as_json)
     by = getpass.getuser()
-    labels, said = record.labels, f"{reason.strip()} (retired by {by})"
-    site.endings.started(HistoryRecord.from_labels(labels, now))
-    site.endings.noted(labels.session, now, said, "admin", by)
-    done = retire_now(site.engine.client, record, grace)
-    ended = Ended(labels.session, utcnow(), "admin", said, by=by, since=now, log_tail=done.log_tail)
-    written = site.endings.ended(merged(done.ended, ended), labels).result()
-    if written is None:
+    said = f"{reason.strip()} (retired by {by})"
+    site.endings.started(HistoryRecord.from_labels(record.labels, now))
+    site.endings.noted(record.labels.session, now, said, "admin", by)
+    wanted = intend(
+        record.labels, now, reason=said, kind="admin", by=by, container=record.container, grace=grace
+    )
+    durable = True
+    try:
+        wanted = site.intents.ask(wanted)
+    except IntentError as error:
+        durable = False
+        problems.print(f"A crash now would forget this retire: {error}", style="yellow", markup=False)
+    done = carry(site, wanted, utcnow())
+    site.endings.flush()
+    if site.endings.spool.waiting():
         problems.print("The store is down: history has this later.", style="yellow", markup=False)
-    data = {"ok": True, **as_dict(record), "reason": reason.strip(), "log_tail": done.log_tail}
-    emit(data, as_json, lambda _: print(_retired(record)))
+    data = {"ok": done.gone, **as_dict(record), "reason": reason.strip(), "log_tail": done.log_tail}
+    if not done.gone:
+        sentence = messages.retiring(done.problem) if durable else messages.NOT_RETIRED
+        data |= {"state": "retiring" if durable else "running"}
+        text_ = f"{record.labels.address}: {sentence} ({done.problem})"
+        emit({**data, "message": text_}, as_json, lambda _: problems.print(text_, style="red", markup=False))
+        raise typer.Exit(1)
+    emit({**data, "state": "retired"}, as_json, lambda _: print(_retired(record)))
 
 
 def find(site: Site, address: str, as_json: bool) -> SessionRecord:

@@ -18,7 +18,7 @@ RANKS: tuple[tuple[str, ...], ...] = (
     ("crashed", "oom"),
     ("failed", "refused", "cancelled", "leftover"),
     ("stopped",),
-    ("retired", "idle", "lifetime", "admin", "preempted"),
+    ("retired", "idle", "lifetime", "admin", "preempted", "orphan"),
 )
 """Kinds of ends by how much whoever reports them knows, least first.
 
@@ -27,7 +27,7 @@ engine's own record says: ``removed`` and ``killed`` from outside, ended with th
 ``shutdown`` from inside, ``crashed``, ``oom``. A start that never came up was ``failed``, ``refused`` or
 ``cancelled``; what one left behind is a ``leftover``. ``stopped`` is a stop through the hub whose author
 is not known. Last the decisions, whose authors say why: ``retired`` by its owner, ``idle``, ``lifetime``,
-``admin``, ``preempted``.
+``admin``, ``preempted``, ``orphan`` (the hub had lost it, and nobody came back to it).
 """
 KNOWLEDGE: Mapping[str, int] = {kind: rank for rank, kinds in enumerate(RANKS) for kind in kinds}
 SKEW = timedelta(seconds=1)

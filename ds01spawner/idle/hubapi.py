@@ -39,6 +39,8 @@ class HubServer:
     started: datetime | None = None
     ready: bool = False
     pending: str = ""
+    lost: bool = False
+    """The hub does not know it (any more), though its session runs."""
 
 
 class HubClient:

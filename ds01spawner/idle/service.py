@@ -22,6 +22,7 @@ from functools import partial
 from typing import Any, Protocol
 
 from ..errors import DS01Error, Refusal
+from ..intents.model import Intent, IntentError
 from . import keepalive
 from .book import Book, Facts
 from .decide import decide, mark_visible
@@ -30,6 +31,7 @@ from .hubapi import HubServer, Stopped
 from .model import Decision, IdleRules, Memory, Pressure, Session, Warned
 from .notices import Kind, Notice, Notifier
 from .observe import Look
+from .retirements import Retirements, lost_servers, ours, rules_of
 from .state import IdleFiles
 
 log = logging.getLogger(__name__)
@@ -73,8 +75,11 @@ class Parts:
     notifier: Notifier
     files: IdleFiles
     clock: Callable[[], datetime]
+    retirements: Retirements
     share: Callable[[Collection[Running]], float] = field(default=lambda _: 0.0)
     """Share of the machine's devices in use, 0 to 1."""
+    base_url: str = "/"
+    """The deployment's, below which sessions have their paths."""
 
 
 @dataclass(frozen=True)
@@ -101,6 +106,7 @@ class IdleService:
         """What the last look took."""
         self._stops = asyncio.Semaphore(self.settled.parallel)
         self._stopping: dict[str, asyncio.Task[None]] = {}
+        self._untold: dict[str, Notice] = {}
 
     async def run(self) -> None:
         """Pass after pass, for ever. A pass that fails is logged and the next one comes in its time."""
@@ -119,6 +125,8 @@ class IdleService:
 
     async def one_pass(self) -> list[Case]:
         """Look, decide, warn; begin the retires that are due and return all cases."""
+        if not self.settled.dry_run:
+            await asyncio.to_thread(self.parts.retirements.go_on, self.parts.clock())
         cases = await self.observe()
         self._begin_retires(cases)
         self.passes += 1
@@ -128,13 +136,16 @@ class IdleService:
         """Look at every session, decide, and deliver warnings. Nothing is stopped."""
         parts, began = self.parts, time.monotonic()
         running, servers = await asyncio.gather(asyncio.to_thread(parts.running), parts.hub.servers())
-        ours = [r for r in running if _ours(r, servers)]
-        ids = [r.labels.session for r in ours]
+        open_ = await asyncio.to_thread(parts.retirements.open)
+        await self._tell_late(open_)
+        servers = {**servers, **lost_servers(running, servers, open_, parts.base_url)}
+        looked_at = [r for r in running if ours(r, servers, open_, parts.clock())]
+        ids = [r.labels.session for r in looked_at]
         facts = await asyncio.to_thread(parts.book.facts, ids, parts.clock())
-        looks = await parts.eyes.look(ours, servers)
+        looks = await parts.eyes.look(looked_at, servers)
         pressure = Pressure(await asyncio.to_thread(parts.share, running), facts.waiting)
         now = parts.clock()
-        cases = [c for r in ours if (c := await self._case(r, servers, facts, looks, pressure, now))]
+        cases = [c for r in looked_at if (c := await self._case(r, servers, facts, looks, pressure, now))]
         before = self.memory
         self.memory = {c.session.id: c.decision.memory for c in cases}
         await asyncio.gather(*(self._tell(c, before.get(c.session.id)) for c in cases))
@@ -166,6 +177,7 @@ class IdleService:
         except DS01Error as error:
             log.warning("%s is kept: its limits cannot be told: %s", labels.address, error)
             return None
+        rules = rules_of(rules, server, labels)
         look, memory = looks[labels.session], self.memory.get(labels.session)
         session = _session(running, server, facts)
         session, memory = await self._keep_file(session, rules, look, memory, now)
@@ -286,29 +298,56 @@ class IdleService:
         return decision
 
     async def _retire(self, case: Case) -> None:
-        """Confirm, stop, tell. A failure leaves the session to the next pass."""
+        """Confirm, decide for good, stop, tell. What does not succeed now is finished by whoever can."""
         session, parts = case.session, self.parts
         async with self._stops:
             try:
                 decision = await self.confirm(case)
                 if decision is None:
                     return
-                outcome = await parts.hub.stop(session.user, session.server)
+                gone = await self._stop(case, decision)
             except (DS01Error, OSError) as error:
                 log.warning("%s is not retired now: %s", session.address, error)
                 return
             except Exception:
                 log.exception("%s is not retired now", session.address)
                 return
-        if outcome != "gone":
-            self.retired[decision.cause or "idle"] += 1
+        self.retired[decision.cause or "idle"] += 1
         notice = _notice("retired", f"{session.id}:retired", session, decision.reason, parts.clock())
-        await parts.notifier.send(notice)
+        if gone:
+            await parts.notifier.send(notice)
+        else:
+            self._untold[session.id] = notice
+
+    async def _stop(self, case: Case, decision: Decision) -> bool:
+        """Make the decision durable, then have the hub or the engine end the session; whether it is gone."""
+        session, retirements, now = case.session, self.parts.retirements, self.parts.clock()
+        try:
+            await asyncio.to_thread(retirements.ask, case.running, decision, now)
+        except IntentError as error:
+            log.error("A crash now would forget that %s is being retired: %s", session.address, error)
+        outcome: Stopped = "gone"
+        try:
+            if not case.server.lost:
+                outcome = await self.parts.hub.stop(session.user, session.server)
+        except (DS01Error, OSError) as error:
+            log.warning("The hub does not retire %s, so the engine is asked: %s", session.address, error)
+        if outcome == "pending":
+            return False
+        # The engine says whether it is gone, and ends what the hub does not know (any more).
+        return await asyncio.to_thread(retirements.end, case.running, decision, now)
+
+    async def _tell_late(self, open_: Mapping[str, Intent]) -> None:
+        """A retirement is told of when its session is gone, however long that took."""
+        for session in [s for s in self._untold if s not in open_]:
+            await self.parts.notifier.send(self._untold.pop(session))
 
     async def _look_again(self, case: Case) -> Decision | None:
         """The decision right before the stop, or None when the session is to be kept after all."""
         session = case.session
-        server = await self.parts.hub.server(session.user, session.server)
+        server: HubServer | None = case.server
+        if not case.server.lost:
+            server = await self.parts.hub.server(session.user, session.server)
         if server is None or server.pending or server.started != case.server.started:
             return None  # stopped, stopping, or somebody started anew meanwhile
         now = self.parts.clock()
@@ -324,12 +363,6 @@ class IdleService:
             log.info("%s is kept after all: %s", session.address, decision.reason)
             return None
         return decision
-
-
-def _ours(running: Running, servers: Mapping[tuple[str, str], HubServer]) -> bool:
-    """Whether the hub says this session is up: what starts or stops is left alone."""
-    server = servers.get((running.labels.user, running.labels.server))
-    return server is not None and server.ready and not server.pending
 
 
 def _session(running: Running, server: HubServer, facts: Facts) -> Session:

@@ -26,6 +26,7 @@ from .model import IdleRules
 from .notices import BannerChannel, Channel, FileChannel, HookChannel, LabChannel, Notifier
 from .observe import Observer, Sensors
 from .procs import HostSampler
+from .retirements import EngineRetirements
 from .rules import from_policy
 from .service import IdleService, Parts, Settled
 from .state import IdleFiles
@@ -75,6 +76,8 @@ def build(
         notifier=Notifier(channels),
         files=IdleFiles(settings.state_dir),
         clock=utcnow,
+        retirements=EngineRetirements(site),
+        base_url=os.environ.get("JUPYTERHUB_BASE_URL") or "/",
         share=lambda running: share_in_use(site, running),
     )
     return IdleService(parts, Settled(poll=poll, parallel=parallel, dry_run=dry_run))

@@ -53,12 +53,20 @@ from .projects import (
     scheme_not_allowed,
     template_unknown,
 )
+from .retirement import (
+    NOT_RETIRED,
+    being_retired,
+    retiring,
+    user_not_deleted,
+)
 
 __all__ = [
     "EXAMPLES",
+    "NOT_RETIRED",
     "aggregate_memory",
     "bad_project",
     "bad_request",
+    "being_retired",
     "crashed",
     "crashed_at_start",
     "drained",
@@ -91,6 +99,7 @@ __all__ = [
     "profile_not_allowed",
     "quota_not_set",
     "rename_while_running",
+    "retiring",
     "scheme_not_allowed",
     "sessions_not_apart",
     "start_failed",
@@ -101,6 +110,7 @@ __all__ = [
     "too_many_sessions",
     "too_many_tickets",
     "turn_never_came",
+    "user_not_deleted",
     "workspace_full",
     "workspace_unusable",
 ]

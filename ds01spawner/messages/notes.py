@@ -41,3 +41,12 @@ def hub_moved(project: str) -> str:
         "moved. What runs in it goes on, and so does a page that is open; opening it anew ends in an error. "
         "Your files are safe. Retire the session and start it again."
     )
+
+
+def unknown_to_hub(project: str, end: datetime) -> str:
+    """A session runs on though the hub does not know its server (any more)."""
+    return (
+        f"Your session on project {short(project)!r} still runs, but the hub has lost it. Start it again "
+        "under the same name to be back in it, as it is, or retire it. Otherwise it ends at "
+        f"{end:%Y-%m-%d %H:%M} UTC. Save your work; your project folder stays."
+    )

@@ -14,9 +14,11 @@ from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta, timezone
 from typing import Any, Protocol
 
+from ..engines.docker.ledger import SessionRecord
 from ..errors import DS01Error
 from ..policy.resolve import Person
 from ..service.hubapi import HubError
+from ..service.retiring import retire_session
 from ..site import Site
 from . import book, eviction, tickets
 from .model import LIVE, Rules
@@ -52,8 +54,8 @@ class Hub(Protocol):
     async def start(self, user: str, server: str, options: dict[str, Any]) -> None:
         """Start a server."""
 
-    async def stop(self, user: str, server: str) -> None:
-        """Retire a server."""
+    async def stop(self, user: str, server: str) -> bool:
+        """Retire a server; whether the hub is still at it."""
 
 
 class Runner:
@@ -186,14 +188,22 @@ class Runner:
 
         async def stop() -> None:
             try:
-                await self.hub.stop(session.user, session.server)
+                record = await asyncio.to_thread(self._record, session.session)
+                if record is None:
+                    return
+                reason = f"Retired: {eviction.REASON}."
+                await retire_session(self.site, self.hub, record, self.clock, reason, "preempted", "queue")
                 self.on_change()
-            except HubError as error:
+            except DS01Error as error:
                 log.warning("%s could not be retired, tried again: %s", session.session, error)
 
         task = asyncio.ensure_future(stop())
         self._retiring[session.session] = task
         task.add_done_callback(lambda _: self._retiring.pop(session.session, None))
+
+    def _record(self, session: str) -> SessionRecord | None:
+        found = self.site.holdings().sessions
+        return next((r for r in found if r.labels.session == session), None)
 
     def _learned(self, now: datetime) -> Experience:
         if self._experience is None or time.monotonic() - self._experience[0] > EXPERIENCE_S:

@@ -18,8 +18,6 @@ from .context import Context
 from .snapshot import Snapshot
 from .views import POLL_S
 
-MAX_REASON = 300
-
 
 def find(snapshot: Snapshot, *, session: str = "", user: str = "", server: str = "") -> SessionRecord:
     """A session by its id, or by user and server; `Refused` (404) when there is none."""
@@ -52,14 +50,8 @@ def allow(person: Person, owner: str) -> None:
         )
 
 
-async def retire(context: Context, by: Person, user: str, server: str, session: str, reason: str) -> None:
-    """Note the reason, then have the hub stop the server, which removes its container."""
-    now = context.clock()
-    own = by.name == user
-    said = reason.strip()[:MAX_REASON] or ("you retired it" if own else f"{by.name} retired it")
-    kind = "retired" if own else "admin"
-    if session:  # kept for later where the store is down
-        await asyncio.to_thread(context.site.endings.note, session, now, said, kind, by.name)
+async def cancel(context: Context, user: str, server: str) -> None:
+    """Have the hub stop a server that has no session yet, because it is still starting."""
     await context.hub.stop(user, server)
     context.snapshots.forget()
 

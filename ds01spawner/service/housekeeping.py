@@ -12,17 +12,20 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterable
-from datetime import datetime, timedelta, timezone
+from contextlib import suppress
+from datetime import datetime, timedelta
 from typing import Any
 
 from .. import fetching
-from ..core.ending import Ended
 from ..engines.docker.ledger import SessionRecord as EngineRecord
 from ..engines.docker.lock import claim_lock
 from ..engines.docker.memory import MemoryWatch
-from ..engines.docker.retire import leftovers, retire
+from ..engines.docker.retire import leftovers
 from ..errors import DS01Error, StoreError
-from ..messages import ends, notes
+from ..intents.carry import carry
+from ..intents.model import IntentError
+from ..intents.plan import Present, leftover
+from ..messages import notes
 from ..policy.plan import SessionUse
 from ..policy.units import say_size
 from ..site import Site
@@ -47,12 +50,12 @@ def tidy(site: Site, now: datetime) -> list[str]:
     older = timedelta(seconds=site.settings.start_timeout)
     removed = []
     for record in leftovers(mine, now, older):
-        try:
-            done = retire(site.engine.client, record)
-            ended = Ended(record.labels.session, datetime.now(timezone.utc), "leftover", ends.LEFTOVER)
-            site.endings.write_end(done.ended or ended, record.labels)
-        except DS01Error as error:
-            log.error("A leftover stays: %s", error)
+        intent = leftover(Present(record.labels, record.container, record.state), now)
+        with suppress(IntentError):  # it is found again
+            intent = site.intents.ask(intent)
+        done = carry(site, intent, now)
+        if not done.gone:
+            log.error("A leftover stays: %s", done.problem)
             continue
         log.warning("Removed what a start of %s left behind: %s", record.labels.address, done.log_tail[-500:])
         removed.append(record.labels.session)

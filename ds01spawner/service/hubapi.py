@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 from urllib.parse import quote, urlencode
 
-from tornado.httpclient import AsyncHTTPClient, HTTPClientError
+from tornado.httpclient import AsyncHTTPClient, HTTPClientError, HTTPResponse
 
 from ..errors import DS01Error
 from ..policy.resolve import Person
@@ -16,6 +16,7 @@ from ..policy.resolve import Person
 PEOPLE_TTL_S = 30.0
 PEOPLE_KEPT = 5000
 PAGE = 200
+ACCEPTED = 202
 
 
 class HubError(DS01Error):
@@ -36,9 +37,13 @@ class HubApi:
 
     async def request(self, method: str, path: str, body: Any = None, timeout: float = 20) -> Any:
         """One call; returns the decoded JSON (None for an empty answer), or raises `HubError`."""
+        answer = await self._fetch(method, path, body, timeout)
+        return json.loads(answer.body) if answer.body else None
+
+    async def _fetch(self, method: str, path: str, body: Any, timeout: float) -> HTTPResponse:
         data = json.dumps(body) if body is not None else None
         try:
-            answer = await AsyncHTTPClient().fetch(
+            return await AsyncHTTPClient().fetch(
                 f"{self._url}/{path}",
                 method=method,
                 body=data,
@@ -50,7 +55,6 @@ class HubApi:
             raise HubError(error.code, _message(error)) from error
         except OSError as error:
             raise HubError(0, f"the hub did not answer: {error}") from error
-        return json.loads(answer.body) if answer.body else None
 
     async def model(self, name: str, max_age: float = PEOPLE_TTL_S) -> dict[str, Any]:
         """The hub's model of a user, at most ``max_age`` seconds old."""
@@ -72,14 +76,20 @@ class HubApi:
                 return
             offset += PAGE
 
-    async def stop(self, user: str, server: str) -> None:
-        """Retire a server. One that does not run any more is no error."""
+    async def stop(self, user: str, server: str) -> bool:
+        """Retire a server. One that does not run any more is no error.
+
+        Whether the hub is still at it; if not, it has ended the server or does not know it.
+        """
+        under_way = False
         try:
-            await self.request("DELETE", self._server_path(user, server), timeout=90)
+            answer = await self._fetch("DELETE", self._server_path(user, server), None, timeout=90)
+            under_way = answer.code == ACCEPTED
         except HubError as error:
             if error.status not in (400, 404):
                 raise
         self._people.pop(user, None)
+        return under_way
 
     async def start(self, user: str, server: str, options: dict[str, Any]) -> None:
         """Start a server with options; they are checked by the spawner like any other's."""

@@ -6,12 +6,14 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
+from .. import messages
 from ..engines.docker.ledger import SessionRecord
 from ..environments import Environments
 from ..idle import keepalive
 from ..idle.model import Decision
 from ..idle.rules import from_policy
 from ..images.catalogue import update_available
+from ..intents.model import Intent
 from ..pages import text
 from ..pages.cards import SessionCard, session_card
 from ..pages.inputs import KeepAlive, Runs, Series, SessionInfo
@@ -127,14 +129,28 @@ def cards(
     ]
 
 
+def state_told(state: str, intent: Intent | None, now: datetime) -> str:
+    """A session's state for people: that it is being retired, or unknown to the hub, where it is. Pure."""
+    if intent is None:
+        return state
+    if intent.waits(now):
+        return f"unknown to the hub, ends {text.moment(intent.due)} unless its owner comes back to it"
+    return messages.retiring(intent.problem).removeprefix("it is ")
+
+
 def session_json(
-    record: SessionRecord, snapshot: Snapshot, decision: Decision | None, urls: Urls
+    record: SessionRecord,
+    snapshot: Snapshot,
+    decision: Decision | None,
+    urls: Urls,
+    intent: Intent | None = None,
 ) -> dict[str, Any]:
     """A session for the API."""
     labels = record.labels
     return {
         **labels.identity(),
         "state": record.state,
+        **({"retiring": _intent_json(intent)} if intent else {}),
         "created_at": labels.created_at,
         "expires_at": labels.expires_at or None,
         "preemptible": labels.preemptible,
@@ -146,6 +162,10 @@ def session_json(
         "url": urls.server(labels.user, labels.server),
         "idle": decision.as_dict() if decision else None,
     }
+
+
+def _intent_json(intent: Intent) -> dict[str, Any]:
+    return {"at": intent.due.isoformat(), "reason": intent.reason, "problem": intent.problem or None}
 
 
 def project_rows(

@@ -43,6 +43,7 @@ from ds01spawner.service.hubapi import HubError
 from ds01spawner.service.snapshot import Snapshots
 from ds01spawner.settings import Settings
 from ds01spawner.site import Site
+from support.played_engine import PlayedEngine
 
 NOW = datetime(2026, 3, 3, 14, 0, tzinfo=timezone.utc)
 PREFIX = "/x/services/ds01/"
@@ -87,9 +88,10 @@ class PlayedHub:
         for person in self.people.values() if state == "active" else ():
             yield {"name": person.name, "groups": sorted(person.groups), "servers": {}}
 
-    async def stop(self, user: str, server: str) -> None:
+    async def stop(self, user: str, server: str) -> bool:
         self.stopped.append((user, server))
         self.servers.get(user, {}).pop(server, None)
+        return False
 
 
 class PlayedLedger:
@@ -214,6 +216,7 @@ def make_world(folder: Path, monkeypatch: pytest.MonkeyPatch, policy: str = POLI
     site = Site.for_settings(made.model_dump())
     ledger, hub, images = PlayedLedger(), PlayedHub(), PlayedImages()
     site.__dict__["ledger"] = ledger
+    site.__dict__["engine"] = PlayedEngine()
     site.__dict__["environments"] = Environments(made, images, site.store)  # type: ignore[arg-type]
     context = Context(
         site=site,

@@ -98,6 +98,14 @@ class DockerEngine:
             self._local.quick = self._connect(timeout=QUICK_S)
         return self._local.quick
 
+    def answers(self) -> docker.APIClient:
+        """The calling thread's client; `EngineError` when the engine does not answer soon. Blocking."""
+        try:
+            self.quick.ping()
+            return self.client
+        except (docker.errors.DockerException, requests.RequestException, OSError) as error:
+            raise EngineError(f"the container engine does not answer: {error}") from error
+
     def _connect(self, **options: Any) -> docker.APIClient:
         client = docker.APIClient(version=self._version, **{**self._kwargs, **options})
         if client.base_url.startswith("http+docker://"):

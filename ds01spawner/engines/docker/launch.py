@@ -31,6 +31,7 @@ from .attach import Attach, attach_kwargs, gpu_env
 from .claim import claim
 from .create import ContainerSpec, Resources, finalise
 from .ledger import LedgerSnapshot
+from .retire import verify_gone
 
 if TYPE_CHECKING:
     from ...images.engine import Resolved
@@ -280,4 +281,5 @@ def discard(client: Any, site: Site, name: str, session: str) -> bool:
     except docker.errors.APIError as error:
         if error.status_code != 409:  # a removal is under way already
             raise
+    verify_gone(client, found["Id"])
     return True

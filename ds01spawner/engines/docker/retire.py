@@ -5,8 +5,9 @@ For the command line and the reconciler, which work with or without a hub. Block
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import Any
@@ -19,66 +20,97 @@ from ... import logtail
 from ...core.ending import Ended
 from ...core.installation import Standing
 from ...errors import EngineError
-from ...labels import SessionLabels
+from ...labels import SESSION, SessionLabels
 from . import endings
 from .bounded import log_tail
 from .ledger import SessionRecord
 
 VERIFY_S = 10.0
+SessionIn = Callable[[Mapping[str, Any]], SessionLabels | None]
+"""The session of this installation that an inspected container is, or None; see `Site.session_in`."""
+log = logging.getLogger(__name__)
 EVENTS_BACK = timedelta(hours=1)
+
+
+class NotThatSession(EngineError):
+    """A container that was to be retired is another one; nothing was done to it."""
 
 
 @dataclass(frozen=True)
 class Retired:
-    """What a retire did. ``log_tail`` are the session's last lines."""
+    """What a retire did. ``log_tail`` are the session's last lines; ``labels`` None where it was gone."""
 
-    record: SessionRecord
+    labels: SessionLabels | None
     log_tail: str = ""
     ended: Ended | None = None
     """How it ended, where it had ended by itself or the engine told the time; see `endings.explain`."""
 
 
-def retire(client: Any, record: SessionRecord, grace: int = 30) -> Retired:
-    """Stop and remove a session's container; `EngineError` when it is not gone afterwards.
+def end(client: Any, container: str, session: str, ours: SessionIn, grace: int = 30) -> Retired:
+    """Stop and remove a session's container, by its id or name; may be repeated, also side by side.
 
-    Its labels are read again first, so that an id that now means something else is never touched, and a
-    session of another installation, or a forged one, never is.
+    Its labels are read again first, so that an id or name that now means something else is never touched,
+    and a session of another installation, or a forged one, never is. Returns only when the engine says that
+    it is gone, `EngineError` otherwise.
     """
     try:
-        found = client.inspect_container(record.container)
-        labels = SessionLabels.from_labels(found["Config"].get("Labels") or {})
-        ours = record.standing is Standing.OURS
-        if not ours or labels is None or labels.session != record.labels.session:
-            raise EngineError(
-                f"the container of {record.labels.address} is not that session's; nothing was done"
-            )
+        found = client.inspect_container(container)
+        labels = ours(found)
+        if labels is None or labels.session != session:
+            raise _not_that(found, container, session)
         if found["State"]["Running"]:
-            client.stop(record.container, timeout=grace)
-        tail = _tail(client, record.container)
+            _stop(client, found["Id"], grace)
+        tail = _tail(client, found["Id"])
         now = datetime.now(timezone.utc)
-        evidence = endings.read(client, record.container, now - EVENTS_BACK, now)
+        evidence = endings.read(client, found["Id"], now - EVENTS_BACK, now)
         ended = endings.of_session(labels, evidence, tail)
-        client.remove_container(record.container, force=True, v=True)
+        _remove(client, found["Id"])
     except docker.errors.NotFound:
-        return Retired(record)
+        return Retired(None)
+    except docker.errors.APIError as error:
+        raise EngineError(f"the engine could not retire {container[:63]}: {error.explanation}") from error
+    except (docker.errors.DockerException, requests.RequestException, OSError) as error:
+        raise EngineError(f"the engine did not answer while retiring: {error}") from error
+    verify_gone(client, found["Id"])
+    return Retired(labels, tail, ended)
+
+
+def _not_that(found: Mapping[str, Any], container: str, session: str) -> EngineError:
+    said = (found["Config"].get("Labels") or {}).get(SESSION)
+    if said == session:
+        return EngineError(
+            f"the labels of {container[:63]} are not of this installation, so nothing was done to it"
+        )
+    return NotThatSession(f"the container {container[:63]} is not that session's; nothing was done")
+
+
+def _stop(client: Any, container: str, grace: int) -> None:
+    try:
+        client.stop(container, timeout=grace)
+    except docker.errors.NotFound:
+        raise
+    except docker.errors.APIError as error:
+        log.warning("%s did not stop, so it is removed by force: %s", container[:12], error.explanation)
+
+
+def _remove(client: Any, container: str) -> None:
+    try:
+        client.remove_container(container, force=True, v=True)
     except docker.errors.APIError as error:
         if error.status_code != 409:  # a removal is under way already
-            raise EngineError(f"{record.labels.address} could not be retired: {error.explanation}") from error
-        tail, ended = "", None
-    except (docker.errors.DockerException, requests.RequestException) as error:
-        raise EngineError(f"the engine did not answer while retiring: {error}") from error
-    verify_gone(client, record.container)
-    return Retired(record, tail, ended)
+            raise
 
 
-def verify_gone(client: Any, container: str, patience: float = VERIFY_S) -> None:
+def verify_gone(client: Any, container: str) -> None:
     """Return when the engine says there is no such container; `EngineError` when it stays."""
-    deadline = time.monotonic() + patience
+    deadline = time.monotonic() + VERIFY_S
     while True:
         try:
             client.inspect_container(container)
         except docker.errors.NotFound:
             return
+        except (docker.errors.DockerException, requests.RequestException, OSError) as error:
+            raise EngineError(f"the engine does not say whether it is gone: {error}") from error
         if time.monotonic() > deadline:
             raise EngineError(f"the container {container[:12]} is still there after its removal")
         time.sleep(0.1)

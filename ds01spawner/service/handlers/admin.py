@@ -9,7 +9,7 @@ from tornado import web
 
 from ...errors import StoreError
 from ...pages import text
-from .. import actions, mine, views
+from .. import actions, mine, retiring, views
 from ..base import PageHandler
 
 NAV_ADMIN = (("admin", "Admin"),)
@@ -36,11 +36,12 @@ class Admin(PageHandler):
         except StoreError as error:
             problem = str(error)
         policy_problem = await asyncio.to_thread(lambda: context.site.policy.problem)
+        intents = {i.session: i for i in await asyncio.to_thread(context.site.intents.open)}
         rows = [
             {
                 "info": views.session_info(r, snapshot),
                 "labels": r.labels,
-                "state": r.state,
+                "state": views.state_told(r.state, intents.get(r.labels.session), now),
                 "why": found[r.labels.session].reason if r.labels.session in found else text.UNKNOWN,
                 "standing": r.standing.value,
             }
@@ -66,9 +67,7 @@ class AdminRetire(PageHandler):
         reason = _reason(self)
         snapshot = await self.ctx.snapshots.get(max_age=0)
         record = actions.find(snapshot, session=self.get_body_argument("session"))
-        labels = record.labels
-        said = f"{reason} ({self.person.name})"
-        await actions.retire(self.ctx, self.person, labels.user, labels.server, labels.session, said)
+        await retiring.retire(self.ctx, self.person, record, f"{reason} ({self.person.name})")
         self.redirect(f"{self.ctx.urls.service}admin")
 
 
@@ -96,7 +95,7 @@ def _reason(handler: PageHandler) -> str:
     reason = handler.get_body_argument("reason", "").strip()
     if not reason:
         raise web.HTTPError(400, "say why: the person concerned will read it")
-    return reason[: actions.MAX_REASON]
+    return reason[: retiring.MAX_REASON]
 
 
 def routes() -> list[tuple[str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import asdict
 from datetime import timedelta
 from typing import Any, ClassVar
@@ -10,7 +11,7 @@ from tornado import web
 
 from ...placement import availability
 from ...store.events import as_json
-from .. import actions, mine, views
+from .. import actions, mine, retiring, views
 from ..base import ApiHandler
 from ..openapi import operation
 
@@ -78,7 +79,11 @@ class SessionsApi(ApiHandler):
         found = await mine.decisions(self.ctx, [r.labels.session for r in snapshot.ledger.sessions])
         records = [r for r in snapshot.ledger.sessions if everybody or r.labels.user == self.person.name]
         urls = self.ctx.urls
-        rows = [views.session_json(r, snapshot, found.get(r.labels.session), urls) for r in records]
+        intents = {i.session: i for i in await asyncio.to_thread(self.ctx.site.intents.open)}
+        rows = [
+            views.session_json(r, snapshot, found.get(s := r.labels.session), urls, intents.get(s))
+            for r in records
+        ]
         self.json({"updated": snapshot.updated, "sessions": rows})
 
 
@@ -88,9 +93,10 @@ class SessionApi(ApiHandler):
     openapi: ClassVar[dict[str, Any]] = {
         "get": operation("One session", "Session"),
         "delete": operation(
-            "Retire it; the workspace is kept. Admins give a reason that its owner sees",
+            "Retire it; the workspace is kept. Admins give a reason that its owner sees. 202 while it is not"
+            " gone yet: it is being retired, also when the container engine does not answer",
             "Done",
-            body={"reason": {"type": "string", "maxLength": actions.MAX_REASON}},
+            body={"reason": {"type": "string", "maxLength": retiring.MAX_REASON}},
         ),
     }
 
@@ -100,7 +106,8 @@ class SessionApi(ApiHandler):
         record = actions.find(snapshot, session=session)
         actions.allow(self.person, record.labels.user)
         found = await mine.decisions(self.ctx, [session])
-        self.json(views.session_json(record, snapshot, found.get(session), self.ctx.urls))
+        intent = await asyncio.to_thread(self.ctx.site.intents.get, session)
+        self.json(views.session_json(record, snapshot, found.get(session), self.ctx.urls, intent))
 
     async def delete(self, session: str) -> None:
         """Retire."""
@@ -113,8 +120,12 @@ class SessionApi(ApiHandler):
             raise web.HTTPError(400, "reason is a text")
         if labels.user != self.person.name and not reason.strip():
             raise web.HTTPError(400, "say why in `reason`: the session's owner will read it")
-        await actions.retire(self.ctx, self.person, labels.user, labels.server, session, reason)
-        self.json({"ok": True, "session": session})
+        outcome = await retiring.retire(self.ctx, self.person, record, reason)
+        if outcome.gone:
+            self.json({"ok": True, "session": session, "state": "retired"})
+            return
+        self.set_status(202)
+        self.json({"session": session, "state": "retiring", "message": outcome.sentence})
 
 
 class KeepAliveApi(ApiHandler):

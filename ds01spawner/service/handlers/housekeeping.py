@@ -9,6 +9,7 @@ from typing import Any
 from .. import ends
 from ..context import Context
 from ..housekeeping import keep_tidy, keep_watch
+from ..reconciler import Reconciler
 
 _tasks: list[asyncio.Task[None]] = []
 _over = threading.Event()
@@ -20,11 +21,13 @@ def routes() -> list[Any]:
 
 
 async def start(context: Context) -> None:
-    """Begin to tidy."""
+    """Begin to tidy, to finish retirements and to find sessions that nobody owns."""
     _tasks.append(asyncio.create_task(keep_tidy(context.site, context.clock)))
     _tasks.append(asyncio.create_task(keep_watch(context.site, context.clock)))
     _over.clear()
     threading.Thread(target=ends.run, args=(context.site, _over), name="ds01-ends", daemon=True).start()
+    reconciler = Reconciler(context.site, context.hub, context.clock, context.snapshots.forget)
+    _tasks.append(asyncio.create_task(reconciler.run()))
 
 
 async def stop(context: Context) -> None:

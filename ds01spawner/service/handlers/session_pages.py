@@ -10,7 +10,7 @@ from tornado import web
 from ...errors import Refused, StoreError
 from ...idle.notices import banner
 from ...pages import text
-from .. import actions, keeping, views
+from .. import actions, keeping, retiring, views
 from ..base import PageHandler
 
 DEFAULT_KEEP_S = 3600
@@ -47,13 +47,19 @@ class Retire(PageHandler):
         snapshot = await self.ctx.snapshots.get(max_age=0)
         own = views.own_sessions(snapshot, name)
         record = next((r for r in own if r.labels.server == server), None)
-        session = record.labels.session if record else ""
         keep = self.get_body_argument("keep", "")
         if record and keep == "packages":
             await keeping.keep(self.ctx, self.person, record)
         elif record and keep == "image":
             await keeping.save(self.ctx, self.person, record)
-        await actions.retire(self.ctx, self.person, name, server, session, "")
+        if record:
+            await retiring.retire(self.ctx, self.person, record, "")
+            outcome = await retiring.wait_gone(self.ctx, record.labels.session)
+            if not outcome.gone:  # Home shows it until it is gone
+                self.redirect(f"{self.ctx.urls.hub}home")
+                return
+        else:
+            await actions.cancel(self.ctx, name, server)
         await actions.wait_gone(self.ctx, name, server)
         if self.get_body_argument("then", "") == "cpu":
             kept = {k: options[k] for k in ("project", "environment") if options.get(k)}

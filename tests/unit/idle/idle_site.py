@@ -13,9 +13,12 @@ from ds01spawner.idle.engine import Running
 from ds01spawner.idle.hubapi import HubError, HubServer
 from ds01spawner.idle.notices import BannerChannel, FileChannel, Notifier
 from ds01spawner.idle.observe import Look
+from ds01spawner.idle.retirements import KINDS
 from ds01spawner.idle.service import IdleService, Parts, Settled
 from ds01spawner.idle.state import IdleFiles
 from ds01spawner.idle.workspace import ProjectFolder
+from ds01spawner.intents.files import Intents
+from ds01spawner.intents.model import intend
 from ds01spawner.labels import SessionLabels
 from ds01spawner.store import SessionRecord, Store
 
@@ -55,8 +58,44 @@ class Hub:
         if self.answer == "error":
             raise HubError("the hub answered 500")
         self.site.log.append(f"stop {user}")
+        self.site.steps.append(f"stop {user}")
         self.site.up.discard(user)
         return self.answer
+
+
+class PlayedRetirements:
+    """Intents in a folder, and an engine that ends what it is told to end."""
+
+    def __init__(self, site) -> None:
+        self.site, self.intents, self.engine_down = site, Intents(site.folder / "intents"), False
+
+    def open(self):
+        return {i.session: i for i in self.intents.open()}
+
+    def ask(self, running, decision, now):
+        self.site.steps.append(f"ask {running.labels.user}")
+        kind = KINDS[decision.cause or "idle"]
+        self.intents.ask(
+            intend(
+                running.labels,
+                now,
+                reason=decision.reason,
+                kind=kind,
+                by="idle service",
+                container=running.container,
+            )
+        )
+
+    def end(self, running, decision, now):
+        if self.engine_down:
+            return False
+        self.site.steps.append(f"end {running.labels.user}")
+        self.site.lost.discard(running.labels.user)
+        self.intents.done(running.labels.session)
+        return True
+
+    def go_on(self, now):
+        self.site.steps.append("go on")
 
 
 class Eyes:
@@ -94,7 +133,8 @@ class Site:
 
     def __init__(self, folder, users=("alice",), rules=STUDENT, dry_run=False, parallel=16) -> None:
         self.folder, self.rules, self.parallel = folder, rules, parallel
-        self.clock, self.log = Clock(), []
+        self.clock, self.log, self.steps = Clock(), [], []
+        self.lost: set[str] = set()  # sessions that run though the hub does not list them
         self.up = set(users)
         self.started = dict.fromkeys(users, TEN - timedelta(hours=2))
         self.ids = {u: f"s-{u}" for u in users}
@@ -107,6 +147,7 @@ class Site:
         for r in self.running():
             self.store.session_started(SessionRecord.from_labels(r.labels, TEN))
         self.dry_run = dry_run
+        self.retirements = PlayedRetirements(self)
         self.restart()
 
     def restart(self) -> None:
@@ -122,6 +163,7 @@ class Site:
             files=IdleFiles(self.folder),
             clock=self.clock,
             share=lambda running: self.share,
+            retirements=self.retirements,
         )
         self.service = IdleService(parts, Settled(poll=60, parallel=self.parallel, dry_run=self.dry_run))
 
@@ -143,7 +185,7 @@ class Site:
                 gpu_uuids=self.uuids.get(u, ()),
                 created_at=self.started[u].isoformat(),
             )
-            for u in sorted(self.up)
+            for u in sorted(self.up | self.lost)
         ]
         return [Running(f"c-{x.session}", x) for x in labels]
 
