@@ -82,6 +82,11 @@ class PlayedEngine:
         self._called("ping")
         return True
 
+    def info(self) -> dict[str, Any]:
+        """What it says about itself."""
+        self._called("info")
+        return {"ServerVersion": "28.0", "NCPU": 4, "CgroupVersion": "2", "CgroupDriver": "systemd"}
+
     def inspect_container(self, name: str) -> dict[str, Any]:
         """By id or name."""
         self._called("inspect_container")

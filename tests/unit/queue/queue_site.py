@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import tempfile
 from datetime import datetime, timedelta, timezone
+from pathlib import Path
 from types import SimpleNamespace
+
+from support.played_engine import PlayedEngine
 
 from ds01spawner.engines.docker.ledger import LedgerSnapshot, SessionRecord
 from ds01spawner.errors import EngineError
 from ds01spawner.idle.notices import Notifier
+from ds01spawner.intents.files import Intents
 from ds01spawner.labels import SessionLabels
 from ds01spawner.maintenance import Maintenance
 from ds01spawner.options import parse_options
@@ -59,6 +64,19 @@ class FakeSite:
         self.policy = PolicyWatcher(None)
         self.maintenance = Maintenance(self.store)
         self.ledger = self
+        self.engine = PlayedEngine()
+        self.intents = Intents(Path(tempfile.mkdtemp()) / "intents")
+        self.ends: list[tuple[str, str, str]] = []
+        self.endings = SimpleNamespace(ended=self._ended)
+
+    def holdings(self):
+        return self.read()
+
+    def session_in(self, inspected):
+        return None
+
+    def _ended(self, labels, at, reason, kind, log_tail=""):
+        self.ends.append((labels.user, reason, kind))
 
     def store(self):
         return self._store

@@ -13,6 +13,7 @@ from ds01spawner.placement.model import GpuRequest, Holding
 from ds01spawner.policy.load import parse_policy
 from ds01spawner.policy.resolve import Person
 from ds01spawner.queue import api
+from ds01spawner.queue.eviction import REASON
 from ds01spawner.queue.model import Ticket
 from ds01spawner.queue.preempt import Preemptible, victims
 from ds01spawner.service.hubapi import HubError
@@ -109,6 +110,8 @@ class TestOnTheStore:
         world.clock.pass_seconds(61)
         await self.settle(world)
         assert ("guest", "") not in world.hub.servers
+        assert world.site.ends == [("guest", f"Retired: {REASON}.", "preempted")]
+        assert world.site.intents.open() == []
         await world.runner.tick()
         await asyncio.gather(*world.runner._starts.values())
         assert world.site.held["M0"] == ("ann", "")
