@@ -75,8 +75,8 @@ class FakeSite:
     def session_in(self, inspected):
         return None
 
-    def _ended(self, labels, at, reason, kind, log_tail=""):
-        self.ends.append((labels.user, reason, kind))
+    def _ended(self, ended, labels):
+        self.ends.append((labels.user, ended.reason, ended.kind))
 
     def store(self):
         return self._store
