@@ -1,7 +1,6 @@
 """The launch form of one person: gather what the page shows, off the event loop, and render it.
 
-The page asks the very functions that answer at the start: `verdict` is ``plan`` and ``place`` over one
-reading of the machine.
+The page asks the very function that answers at the start: `admission.check` over one reading of the machine.
 """
 
 from __future__ import annotations
@@ -13,23 +12,20 @@ from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
 from . import attempts
+from .admission import Situation, check
+from .admission.situation import read
 from .asking import ask_about, ask_url
-from .engines.docker.ledger import LedgerSnapshot
 from .environments import Shown
 from .errors import DS01Error, Refusal, Refused, StoreError
-from .gpu import GpuReading
 from .options import MAX_GPU_COUNT, LaunchOptions, from_form, parse_options, salvage
 from .pages import text
 from .pages.inputs import Banner, EnvironmentInfo, ProjectInfo, QueueHint, Quota, Rules
 from .pages.launch import LaunchInputs, launch_view
 from .pages.projects import Offers
 from .pages.render import render
-from .placement.model import Block
-from .placement.place import place, refusal
 from .placement.status import status
-from .policy.plan import LaunchPlan, plan
-from .policy.resolve import Limits, Person
-from .queue.course import keys_for
+from .policy.plan import Usage
+from .policy.resolve import Limits
 from .site import Site
 from .workspace.templates import templates
 
@@ -44,46 +40,15 @@ PREFILLED = Banner(
 
 @dataclass(frozen=True)
 class Standing:
-    """How things stand for one person at one moment, from one reading of everything."""
+    """What a page about one person's next start rests on."""
 
     site: Site
-    person: Person
-    limits: Limits
-    reading: GpuReading
-    snapshot: LedgerSnapshot
-    blocks: Mapping[str, Block]
-    now: datetime
-
-    @property
-    def keys(self) -> frozenset[str]:
-        """What lifts blocks for this person."""
-        return frozenset({f"user:{self.person.name}", *(f"group:{g}" for g in self.person.groups)})
+    situation: Situation
 
     def verdict(self, options: LaunchOptions) -> Refusal | None:
         """Why these options would be refused now, or None when they would start."""
-        usage = self.site.usage_of(self.person, self.snapshot, self.now, self.limits)
-        answer = plan(self.person, self.limits, options, usage, self.now)
-        if not isinstance(answer, LaunchPlan):
-            return answer
-        if not answer.gpu.wants_gpu:
-            return None
-        chosen = place(
-            answer.gpu,
-            self.reading.inventory,
-            self.snapshot.holdings,
-            self.blocks,
-            strategy=self.site.settings.strategy,
-            keys=keys_for(self.site.store, self.person, options.environment),
-        )
-        return None if chosen.ok else refusal(answer.gpu, chosen)
-
-
-def stand(site: Site, person: Person, now: datetime) -> Standing:
-    """Read everything once. Blocking."""
-    reading = site.gpu()
-    snapshot = site.ledger.read(reading.inventory, reading.processes, reading.former)
-    blocks = site.obstacles(reading.inventory, now)
-    return Standing(site, person, site.limits(person, now), reading, snapshot, blocks, now)
+        answer = check(self.situation, options)
+        return answer if isinstance(answer, Refusal) else None
 
 
 async def launch_form(spawner: DS01Spawner) -> str:
@@ -98,12 +63,15 @@ async def launch_form(spawner: DS01Spawner) -> str:
 
     def build() -> str:
         try:
-            standing = stand(site, person, now)
+            limits = site.limits(person, now)
+            standing = Standing(site, read(site, person, now))
             judge = spawner.judges_images
-            environments = site.environments.shown(person, standing.limits, fallback, judge=judge)
+            environments = site.environments.shown(person, limits, fallback, judge=judge)
             if chosen and chosen.environment not in {"", *(e.environment.id for e in environments)}:
                 site.environments.forget()  # a link to what was built a moment ago
-                environments = site.environments.shown(person, standing.limits, fallback, judge=judge)
+                environments = site.environments.shown(
+                    person, standing.situation.limits, fallback, judge=judge
+                )
             projects = site.workspaces.projects(person.name)
         except DS01Error as error:
             return render("ds01/form_unavailable.html", reason=str(error))
@@ -189,21 +157,24 @@ def gather(
     offers: Offers | None = None,
 ) -> LaunchInputs:
     """Everything the page's view model is built from. ``told`` is why a start was refused just now."""
-    site, limits, inventory = standing.site, standing.limits, standing.reading.inventory
-    statuses = status(inventory, standing.snapshot.holdings, standing.blocks, keys=standing.keys)
+    site, situation = standing.site, standing.situation
+    limits, inventory = situation.limits, situation.inventory
+    preselected = (chosen or last or LaunchOptions()).environment
+    keys = situation.keys(preselected)
+    statuses = status(inventory, situation.holdings, situation.blocks, keys=keys)
     banners = [PREFILLED] if linked else []
-    if site.policy.problem and standing.person.admin:
+    if site.policy.problem and situation.person.admin:
         banners.append(Banner(site.policy.problem, kind="danger", title="The policy file on disk is broken"))
     if limits.aggregate.for_the_kernel and (why := site.unenforced_ceiling()):
         banners.append(Banner(f"The ceiling over all your sessions is not enforced on this machine: {why}."))
     return LaunchInputs(
-        person=standing.person.name,
-        now=standing.now,
+        person=situation.person.name,
+        now=situation.now,
         refuse=standing.verdict,
         statuses=statuses,
         inventory_problem=inventory.reason if inventory.state != "ok" else "",
         simulated=inventory.mode == "simulated",
-        quotas=quotas(standing),
+        quotas=quotas(limits, situation.usage),
         projects=[
             ProjectInfo(p.name, used_at=datetime.fromtimestamp(p.changed, timezone.utc)) for p in projects
         ],
@@ -219,8 +190,8 @@ def gather(
         can_wait=limits.queue.max_tickets != 0,
         queue=queue_hints(standing),
         max_gpu_count=min(limits.gpu.max_devices_per_session or 4, MAX_GPU_COUNT),
-        show_holders=site.settings.show_holders or standing.person.admin,
-        updated=standing.now.isoformat(timespec="seconds"),
+        show_holders=site.settings.show_holders or situation.person.admin,
+        updated=situation.now.isoformat(timespec="seconds"),
         service_url=service,
         fragment_key=key,
     )
@@ -262,8 +233,8 @@ def queue_hints(standing: Standing) -> dict[str, QueueHint]:
         line = standing.site.store().tickets()
     except StoreError:
         return {}
-    waiting = [t for t in line if t["state"] == "waiting" and t["user"] != standing.person.name]
-    hints = {d.profile: QueueHint(0) for d in standing.reading.inventory.devices} | {"auto": QueueHint(0)}
+    waiting = [t for t in line if t["state"] == "waiting" and t["user"] != standing.situation.person.name]
+    hints = {d.profile: QueueHint(0) for d in standing.situation.inventory.devices} | {"auto": QueueHint(0)}
     for profile in hints:
         same = [t for t in waiting if t["profile"] in (profile, "auto") or profile == "auto"]
         last = max((e["p50_s"] for t in same if (e := (t["shown"] or {}).get("estimate"))), default=None)
@@ -284,10 +255,8 @@ def rules(limits: Limits) -> Rules:
     )
 
 
-def quotas(standing: Standing) -> list[Quota]:
+def quotas(limits: Limits, usage: Usage) -> list[Quota]:
     """The person's own numbers: GPU, sessions, GPU-hours, space."""
-    limits = standing.limits
-    usage = standing.site.usage_of(standing.person, standing.snapshot, standing.now, limits)
     found = [
         Quota(
             "GPU",

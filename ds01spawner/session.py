@@ -16,16 +16,18 @@ from typing import Any
 from traitlets import Callable, Instance, Integer, Unicode, default
 
 from . import attempts, messages
+from .admission import entitle
+from .admission.situation import read
 from .asking import ask_url
 from .core.ending import Ended
 from .errors import EngineError, LockError, Refusal, Refused
 from .hub_errors import SessionRefused, open_form
 from .labels import SessionLabels
 from .messages import ends
-from .newproject import make_project, refusal_of
+from .newproject import make_project
 from .options import LaunchOptions, from_form, parse_options
 from .pages.keys import load_secret, sign
-from .policy.plan import LaunchPlan, plan
+from .policy.plan import LaunchPlan
 from .policy.resolve import Person
 from .progress import Progress
 from .queue.api import addresses, instead_of
@@ -314,19 +316,11 @@ class SessionMixin(SiteTraits):
         """Refuse early what the policy does not allow; the claim checks again, under its lock."""
         person, now, site = self.person, self.clock(), self.site
 
-        def check() -> LaunchPlan | Refusal:
-            limits = site.limits(person, now)
-            closed = site.maintenance.refusal(now, limits.idle.lifetime_lead)
-            closed = closed or refusal_of(site, person.name, options)
-            if closed is None and (ways := site.network_open()):
-                closed = messages.sessions_not_apart(ways)
-            if closed is not None:
-                return closed
-            usage = site.usage_of(person, site.holdings(), now, limits)
-            return plan(person, limits, options, usage, now, server=self.name)
+        def ask() -> LaunchPlan | Refusal:
+            return entitle(read(site, person, now, placing=False), options, self.name)
 
-        answer = await asyncio.to_thread(check)
-        if not isinstance(answer, LaunchPlan):
+        answer = await asyncio.to_thread(ask)
+        if isinstance(answer, Refusal):
             raise Refused(answer)
 
     async def progress(self) -> Any:

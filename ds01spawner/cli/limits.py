@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,13 +13,15 @@ from .. import messages
 from ..asking import ask_command
 from ..errors import DS01Error, Refusal, Refused, StoreError
 from ..options import LaunchOptions, parse_options
-from ..placement.model import Device
 from ..policy.importer import Imported, import_ds01
 from ..policy.load import Override, Policy, load_policy
-from ..policy.plan import LaunchPlan, Usage, plan
+from ..policy.plan import LaunchPlan, Usage
 from ..policy.resolve import Limits, Person, resolve
 from ..settings import Settings, load_settings
 from .common import REFUSED, Json, console, emit, refuse, table
+
+if TYPE_CHECKING:
+    from ..admission import Situation
 
 User = Annotated[str, typer.Argument(help="The person's name in JupyterHub.")]
 Groups = Annotated[
@@ -165,6 +167,7 @@ def _has_store(settings: Settings) -> bool:
 
 def _why(settings: Settings, found: Limits, options: LaunchOptions, now: datetime) -> dict[str, Any]:
     """The decision of a start made now: policy with present use, then devices."""
+    from ..admission.situation import Situation, read
     from ..site import Site
 
     class Asking(Site):
@@ -175,48 +178,36 @@ def _why(settings: Settings, found: Limits, options: LaunchOptions, now: datetim
 
     site = Asking(settings)
     try:
-        snapshot, engine = site.holdings(0), ""
-        site.engine_info(site.engine.client)
-        usage = site.usage_of(found.person, snapshot, now, found)
+        situation, engine = read(site, found.person, now), ""
     except DS01Error as error:
-        snapshot, usage, engine = None, Usage(gpu_hours=None), str(error)
-    answer = plan(found.person, found, options, usage, now)
+        situation, engine = Situation(found.person, found, now, Usage(gpu_hours=None)), str(error)
+    # The command answers by the policy it was given, which need not be the one in force.
+    return answer_of(replace(situation, limits=found), options, engine)
+
+
+def answer_of(situation: Situation, options: LaunchOptions, engine: str = "") -> dict[str, Any]:
+    """What ``ds01 why`` says of a situation; ``engine`` is why present use is not known, if so."""
+    from ..admission import check, entitle
+
+    person = situation.person
+    answer = entitle(situation, options)
     if isinstance(answer, Refusal):
-        return _refused(answer, found.person, engine)
+        return _refused(answer, person, engine)
     notes = list(answer.notes)
-    if snapshot is None:
+    if engine:
         refusal = messages.engine_down(engine)
         return {
-            **_refused(refusal, found.person),
+            **_refused(refusal, person),
             "plan": _plan(answer),
             "notes": ["the policy allows it", *notes],
         }
-    placed = _place(site, answer, snapshot, found.person, options.environment, now)
-    if isinstance(placed, Refusal):
-        return {**_refused(placed, found.person), "plan": _plan(answer)}
-    where = ", ".join(f"{d.profile} {d.uuid}" for d in placed) or "no device"
-    devices = [{"uuid": d.uuid, "profile": d.profile, "name": d.name} for d in placed]
+    admitted = check(situation, options)
+    if isinstance(admitted, Refusal):
+        return {**_refused(admitted, person), "plan": _plan(answer)}
+    where = ", ".join(f"{d.profile} {d.uuid}" for d in admitted.devices) or "no device"
+    devices = [{"uuid": d.uuid, "profile": d.profile, "name": d.name} for d in admitted.devices]
     text = f"it would start now, with {where}"
     return {"ok": True, "message": text, "devices": devices, "plan": _plan(answer), "notes": notes}
-
-
-def _place(
-    site: Any, ready: LaunchPlan, snapshot: Any, person: Person, environment: str, now: datetime
-) -> tuple[Device, ...] | Refusal:
-    from ..placement.place import place, refusal
-    from ..queue.course import keys_for
-
-    keys = keys_for(site.store, person, environment)
-    inventory = site.gpu().inventory
-    placed = place(
-        ready.gpu,
-        inventory,
-        snapshot.holdings,
-        site.obstacles(inventory, now),
-        strategy=site.settings.strategy,
-        keys=keys,
-    )
-    return placed.devices if placed.ok else refusal(ready.gpu, placed)
 
 
 def _refused(answer: Refusal, person: Person, engine: str = "") -> dict[str, Any]:

@@ -11,13 +11,14 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
+from ..admission import entitle
+from ..admission.situation import of
 from ..engines.docker.ledger import LedgerSnapshot
 from ..errors import DS01Error, Refusal, Refused
 from ..maintenance import longest_lead
 from ..options import parse_options
 from ..placement import merge_blocks
 from ..placement.model import Block, GpuRequest, Inventory
-from ..policy.plan import plan
 from ..policy.resolve import Person
 from ..site import Site
 from ..store import Store
@@ -276,9 +277,8 @@ def _prepare(
     }
     try:
         options = parse_options(row["options"])
-        usage = site.usage_of(person, reading.ledger, reading.now, limits)
-        closed = site.maintenance.refusal(reading.now, limits.idle.lifetime_lead)
-        answer = closed or plan(person, limits, options, usage, reading.now, server=row["server"])
+        situation = of(site, person, reading.now, reading.inventory, reading.ledger, courses=tuple(courses))
+        answer = entitle(situation, options, row["server"])
     except Refused as refused:
         answer = refused.refusal
     except DS01Error as error:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ..errors import StoreError
 from ..images.catalogue import visible
 from ..images.course import candidate_environment, course_environments
 from ..policy.resolve import Person
-from ..store import Store
 
 
 def course_of(environment: str, person: Person, courses: Iterable[Mapping[str, Any]]) -> str:
@@ -36,12 +33,3 @@ def claim_keys(person: Person, course: str = "") -> frozenset[str]:
     """What lifts blocks on devices for a start of this person, in the environment of this course. Pure."""
     who = {f"user:{person.name}", *(f"group:{g}" for g in person.groups)}
     return frozenset(who | {f"course:{course}"} if course else who)
-
-
-def keys_for(store: Callable[[], Store], person: Person, environment: str) -> frozenset[str]:
-    """`claim_keys` of a start that would be made now; without a store there are no courses. Blocking."""
-    course = ""
-    if environment.startswith("course/"):
-        with suppress(StoreError):
-            course = course_of(environment, person, store().courses())
-    return claim_keys(person, course)

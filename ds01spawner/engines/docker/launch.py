@@ -16,13 +16,15 @@ from typing import TYPE_CHECKING, Any
 import docker.errors
 
 from ... import messages
-from ...errors import EngineError, Refused
+from ...admission import entitle
+from ...admission.situation import of
+from ...errors import EngineError, Refusal, Refused
 from ...labels import SessionLabels
 from ...names import dns_label
 from ...options import LaunchOptions
 from ...placement import merge_blocks
-from ...placement.model import Block, Device, GpuRequest, Placement
-from ...policy.plan import LaunchPlan, plan
+from ...placement.model import Block, Device, GpuRequest, Inventory, Placement
+from ...policy.plan import LaunchPlan
 from ...policy.resolve import Person
 from ...workspace.projects import Workspace
 from . import inforce
@@ -114,7 +116,7 @@ def launch(client: Any, request: LaunchRequest) -> Claimed:
     specs: list[ContainerSpec] = []
 
     def wanted(snapshot: LedgerSnapshot) -> GpuRequest:
-        plans.append(fit(_replan(request, snapshot), info))
+        plans.append(fit(_replan(request, reading.inventory, snapshot), info))
         return plans[-1].gpu
 
     def create(placement: Placement) -> str:
@@ -151,13 +153,12 @@ def fit(launch_plan: LaunchPlan, info: Mapping[str, Any]) -> LaunchPlan:
     return replace(launch_plan, cpus=float(count))
 
 
-def _replan(request: LaunchRequest, snapshot: LedgerSnapshot) -> LaunchPlan:
+def _replan(request: LaunchRequest, inventory: Inventory, snapshot: LedgerSnapshot) -> LaunchPlan:
     """The plan again, with what is held at this moment: two starts at once cannot both use one quota."""
     site, person, now = request.site, request.person, request.clock()
-    limits = site.limits(person, now)
-    usage = site.usage_of(person, snapshot, now, limits)
-    answer = plan(person, limits, request.options, usage, now, server=request.server)
-    if not isinstance(answer, LaunchPlan):
+    situation = of(site, person, now, inventory, snapshot)
+    answer = entitle(situation, request.options, request.server)
+    if isinstance(answer, Refusal):
         raise Refused(answer)
     return answer
 

@@ -31,16 +31,10 @@ class Overview(PageHandler):
         context = self.ctx
         snapshot = await context.snapshots.get()
         limits = await self.limits()
-        standing = form.Standing(
-            context.site,
-            self.person,
-            limits,
-            snapshot.reading,
-            snapshot.ledger,
-            snapshot.blocks,
-            context.clock(),
+        usage = await asyncio.to_thread(
+            context.site.usage_of, self.person, snapshot.ledger, context.clock(), limits
         )
-        quotas = await asyncio.to_thread(form.quotas, standing)
+        quotas = form.quotas(limits, usage)
         found = await mine.decisions(context, [r.labels.session for r in snapshot.ledger.sessions])
         self.page(
             "overview.html",

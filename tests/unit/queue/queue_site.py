@@ -81,6 +81,9 @@ class FakeSite:
     def store(self):
         return self._store
 
+    def network_open(self):
+        return ()
+
     def gpu(self):
         return SimpleNamespace(inventory=self.inventory, processes=(), former=())
 

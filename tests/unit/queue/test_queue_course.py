@@ -7,11 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from queue_site import START
 
-from ds01spawner.errors import StoreError
 from ds01spawner.placement.model import GpuRequest
 from ds01spawner.policy.resolve import Person
 from ds01spawner.queue import booking
-from ds01spawner.queue.course import claim_keys, course_named, course_of, keys_for
+from ds01spawner.queue.course import claim_keys, course_named, course_of
 from ds01spawner.queue.model import Rules, Ticket, Usage
 from ds01spawner.queue.order import line_up
 
@@ -57,13 +56,6 @@ def test_what_lifts_blocks():
     assert claim_keys(STUDENT, "nlp") == who | {"course:nlp"}
     ticket = Ticket("7", "stu", START, groups=("ml",), course="nlp")
     assert ticket.keys == {"user:stu", "group:ml", "course:nlp", "ticket:7", "queue"}
-
-
-def test_without_the_store_there_are_no_courses():
-    def down():
-        raise StoreError("down")
-
-    assert keys_for(down, STUDENT, "course/nlp") == claim_keys(STUDENT)
 
 
 @settings(max_examples=50)
