@@ -24,6 +24,8 @@ from .store import Store
 
 MAX_OPEN = 5
 """Open requests of one person."""
+ASKED_A_DAY = 50
+"""Requests of one person within 24 hours, withdrawn ones among them: each is kept, and an event."""
 MAX_REASON = 1000
 MAX_VALUE = 200
 NOTICE_DAYS = 14
@@ -72,13 +74,18 @@ def ask(
     """Keep a request of the person the limits are of; returns its id. `Refused` says what to mend."""
     user = limits.person.name
     checked = check_request(wanted, reason[:MAX_REASON], until, limits, now)
-    if len(store.requests(user, "asked")) >= MAX_OPEN:
+    return store.add_request(user, checked, reason.strip()[:MAX_REASON], now, until, _admit)
+
+
+def _admit(waiting: int, day: int) -> None:
+    if waiting >= MAX_OPEN:
         raise Refused(
             messages.bad_request(
                 f"{MAX_OPEN} requests of yours are open already", "wait for the answers, or withdraw one"
             )
         )
-    return store.add_request(user, checked, reason.strip()[:MAX_REASON], now, until)
+    if day >= ASKED_A_DAY:
+        raise Refused(messages.too_many_a_day("requests for more", ASKED_A_DAY))
 
 
 def withdraw(store: Store, number: str, user: str, now: datetime) -> None:

@@ -13,6 +13,8 @@ import re
 MAX_DNS_LABEL = 63
 _SAFE = re.compile(r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?")
 _UNIX = re.compile(r"[a-z_][a-z0-9_.-]{0,31}")
+_SERVER = re.compile(r"[a-z](?:-?[a-z0-9])*")
+MAX_SERVER = 30
 _FOLDER = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._@+-]{0,62}[A-Za-z0-9])?")
 
 
@@ -54,9 +56,15 @@ def unix_name(text: str) -> str:
     return plain if _UNIX.fullmatch(plain) else f"u_{plain}"[:32]
 
 
+def is_server_name(text: str) -> bool:
+    """Whether the hub makes a server of this name: 1 to 30 lower-case letters, digits and single dashes that
+    begin with a letter. Its default server has no name."""
+    return text == "" or (len(text) <= MAX_SERVER and bool(_SERVER.fullmatch(text)))
+
+
 def server_name_for(project: str, taken: frozenset[str] = frozenset()) -> str:
-    """A valid server name (1 to 30 of ``a-z0-9-``) for a project, not among ``taken``."""
-    base = _slug(project)[:26].strip("-") or "session"
+    """A valid server name (see `is_server_name`) for a project, not among ``taken``."""
+    base = re.sub(r"^[^a-z]+", "", _slug(project))[:26].strip("-") or "session"
     if base not in taken:
         return base
     return next(n for i in range(2, len(taken) + 3) if (n := f"{base}-{i}") not in taken)

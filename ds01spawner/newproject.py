@@ -18,6 +18,7 @@ from .errors import DS01Error, Refusal, Refused
 from .fetching import FetchFailed, Tell, clear, fetch, spec_for, turn
 from .options import LaunchOptions
 from .policy.resolve import Person
+from .policy.storage import project_room
 from .site import Site
 from .sources import GitSource, Rules, Source, TemplateSource
 from .workspace import staging
@@ -55,7 +56,8 @@ async def make_project(session: SessionMixin, options: LaunchOptions) -> str:
             async with turn(user):
                 note = await _fill(session, project, source)
             forget_source(session)
-        session.workspace = await asyncio.to_thread(site.workspaces.prepare, user, project)
+        room = project_room(await asyncio.to_thread(site.limits, session.person, session.clock()))
+        session.workspace = await asyncio.to_thread(site.workspaces.prepare, user, project, room)
     except WorkspaceError as error:
         refusal = messages.workspace_unusable(project, str(error))
         raise Refused(replace(refusal, status=error.status)) from error
@@ -82,6 +84,7 @@ async def _fill(session: SessionMixin, project: str, source: Source) -> str:
     if refusal is not None:
         raise Refused(refusal)
     session.staged = token  # from here on, `discard` throws away what is there
+    room = project_room(await asyncio.to_thread(site.limits, session.person, session.clock()))
     staged = await asyncio.to_thread(staging.begin, places, user, token)
     await asyncio.to_thread(site.give_quota, session.person, staged, session.clock())
     if isinstance(source, TemplateSource):
@@ -89,7 +92,7 @@ async def _fill(session: SessionMixin, project: str, source: Source) -> str:
         await asyncio.to_thread(fill_from_template, site, folder, source, staged)
     else:
         await session.fetch_repository(source, staged)
-    made = await asyncio.to_thread(staging.adopt, places, user, token, project)
+    made = await asyncio.to_thread(staging.adopt, places, user, token, project, room)
     if not made:
         await asyncio.to_thread(staging.abandon, places, user, token)
     session.staged = ""
@@ -132,7 +135,7 @@ async def make_for(
             image = offered.resolve(wanted, person)
             spec = spec_for(site, person, project, source, staged, image, token, now, env=os.environ)
             await fetch(site, spec, staged.path, tell, environment=wanted.name)
-        return staging.adopt(places, person.name, token, project)
+        return staging.adopt(places, person.name, token, project, project_room(site.limits(person, now)))
     finally:
         if isinstance(source, GitSource):
             clear(site.engine.client, site, person.name, token)

@@ -12,10 +12,12 @@ import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import DS01Error, EngineError, Refusal, Refused
+from ..store.catalogue import ACTIVE
 from ..store.store import Store
 from .catalogue import Environment
 from .dockerfile import SiteBuild
@@ -26,11 +28,11 @@ from .projectfiles import ProjectFiles
 from .recipe import Recipe
 from .resolver import Resolver
 from .rights import Reader
+from .room import Room, admit_build
 
 if TYPE_CHECKING:
     from .buildjob import Job
 
-ACTIVE = ("queued", "building", "checking")
 FINAL = ("ready", "failed", "cancelled")
 RESTARTED = "the service was restarted while this build was under way; build again"
 
@@ -40,6 +42,8 @@ class BuildLimits:
     """What one person's builds may use; the fields of the policy's ``images.builds``."""
 
     parallel: int = 1
+    queued: int = 5
+    """Waiting or under way, of one person."""
     cpus: float | None = 2.0
     memory: int | None = 4 * 2**30
     """Bytes."""
@@ -149,8 +153,12 @@ class BuildRunner:
                     drop(self.images, tag)
         return stale
 
-    def submit(self, request: BuildRequest) -> str:
-        """Queue a build and return its id. `Refused` when the environment is being built already."""
+    def submit(self, request: BuildRequest, room: Room | None = None) -> str:
+        """Queue a build and return its id.
+
+        `Refused` when the environment is being built already, or there is no room for one more build or
+        environment (``room``; None is for whoever may do everything).
+        """
         with self._lock:
             if self._closed:
                 raise DS01Error("the service is stopping; build again in a moment")
@@ -166,7 +174,14 @@ class BuildRunner:
                 "course": request.course,
                 "by": request.by or request.owner,
             }
-            self.store.put_build(build, request.owner, request.environment, "queued", data, self.clock())
+            self.store.claim_build(
+                build,
+                request.owner,
+                request.environment,
+                data,
+                self.clock(),
+                partial(admit_build, request, room),
+            )
             self._queue[build] = request
         self._dispatch()
         return build

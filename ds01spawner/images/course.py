@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
+from .. import messages
 from ..errors import Refusal, Refused
 from ..store.store import Store
 from .catalogue import Environment, course_environment
@@ -44,6 +45,8 @@ def data_may(course: Course, data_roots: Iterable[object]) -> str:
     return ""
 
 
+MAX_COURSES = 50
+"""Courses that one person without administration may own."""
 TEACH_SCOPE = "custom:ds01:course:teach"
 """The hub's scope that lets a person manage courses; ``!group=…`` limits it to those of a roster."""
 
@@ -54,6 +57,35 @@ def teaches(scopes: Iterable[str], roster: Iterable[str]) -> bool:
     if TEACH_SCOPE in given:
         return True
     return bool(groups) and all(f"{TEACH_SCOPE}!group={group}" in given for group in groups)
+
+
+def may_apply(
+    known: Mapping[str, Any] | None, course: Course, by: str, admin: bool, scopes: Iterable[str] = ()
+) -> Refusal | None:
+    """Why ``by`` may not make of the stored course what the file says, or None. Pure.
+
+    What is stored and what the file says both have to lie within their rights: with a scope for some groups
+    a course can neither be taken from others nor be moved to them. Staff without a scope may narrow the
+    roster, and leave the staff as it is or take people from it.
+    """
+    given = frozenset(scopes)
+    if admin:
+        return None
+    if not (teaches(given, course.file.roster) if known is None else may_manage(known, by, admin, given)):
+        return _not_staff(course.id)
+    if TEACH_SCOPE in given:
+        return None
+    data = known["data"] if known else {}
+    mine = known is not None and (by == known.get("owner") or by in data.get("staff", ()))
+    there = frozenset(data.get("roster", ())) if mine else frozenset()
+    outside = [g for g in course.file.roster if g not in there and f"{TEACH_SCOPE}!group={g}" not in given]
+    if outside:
+        return messages.roster_outside(course.id, outside, TEACH_SCOPE)
+    added = [p for p in course.file.staff if known is not None and p not in data.get("staff", ())]
+    owner = known is not None and by == known.get("owner")
+    if added and not owner and not teaches(given, course.file.roster):
+        return messages.staff_outside(course.id, added, TEACH_SCOPE)
+    return None
 
 
 def apply(
@@ -75,10 +107,9 @@ def apply(
     so does a course that is new. ``starter`` are starter files that were kept for it, where there are any.
     ``check`` raises `NotReadable` for an image that whoever applies the file may not hand out.
     """
-    known = store.get_course(course.id)
-    allowed = teaches(scopes, course.file.roster) if known is None else may_manage(known, by, admin, scopes)
-    if not admin and not allowed:
-        raise Refused(_not_staff(course.id))
+    # Asked here for whoever has no rights at all, and again where it is written.
+    if no := may_apply(store.get_course(course.id), course, by, admin, scopes):
+        raise Refused(no)
     if why := data_may(course, data_roots):
         raise Refused(_not_theirs(course.id, why))
     try:
@@ -89,14 +120,23 @@ def apply(
     wanted = course.as_data()
     if starter is not None or not course.file.starter:
         wanted["starter_files"] = dict(starter) if starter else None
-    changes = diff(known["data"] if known else None, wanted)
-    if dry_run or not changes:
-        return changes
-    if known is None:
-        store.put_course(course.id, by, "draft", wanted, now)
-    else:
+    changes: list[Change] = []
+
+    def change(known: dict[str, Any] | None, owned: Mapping[str, int]) -> dict[str, Any] | None:
+        """Rights, the number of courses and what changes, asked where it is written."""
+        if no := may_apply(known, course, by, admin, scopes):
+            raise Refused(no)
+        if known is None and not admin and owned.get(by, 0) >= MAX_COURSES:
+            raise Refused(messages.too_many_courses(MAX_COURSES))
+        changes.extend(diff(known["data"] if known else None, wanted))
+        if dry_run or not changes:
+            return None
+        if known is None:
+            return {"owner": by, "state": "draft", "data": wanted}
         state = "draft" if known["state"] == "closed" else known["state"]
-        store.update_course(course.id, now, lambda row: {"state": state, "data": {**row["data"], **wanted}})
+        return {"state": state, "data": {**known["data"], **wanted}}
+
+    store.apply_course(course.id, now, change)
     return changes
 
 

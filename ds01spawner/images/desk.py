@@ -6,7 +6,8 @@ thread.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 from ..errors import Refusal, Refused
 from ..options import is_project_name
 from ..policy.resolve import Limits, Person
+from ..policy.storage import project_room
+from ..workspace.projects import Workspace
 from . import course as courses
 from . import environments, logtext, sharing, snapshot
 from .builds import BuildRequest, BuildRunner, limits_from
@@ -24,6 +27,7 @@ from .naming import checked_tag, course_repository, owns, parse_user_image, user
 from .projectfiles import ProjectFileError, ProjectFiles
 from .recipe import FILE_NAME, Recipe, load_recipe, parse_recipe
 from .rights import Reader
+from .room import Room, admit_share
 from .sitebuild import base_for
 
 if TYPE_CHECKING:
@@ -47,27 +51,36 @@ class Desk:
 
     # ------------------------------------------------------------ recipes and builds
 
-    def files(self, person: Person, project: str) -> ProjectFiles:
-        """The files of a person's project; made when it is not there yet."""
+    def files(self, person: Person, limits: Limits, project: str) -> ProjectFiles:
+        """The files of a person's project; made when it is not there yet. Only for what writes into it."""
         if not is_project_name(project):
             raise Refused(_wrong(f"{project[:60]!r} is not the name of a project"))
-        workspace = self.site.workspaces.prepare(person.name, project)
+        return self._files(self.site.workspaces.prepare(person.name, project, project_room(limits)))
+
+    def found(self, person: Person, project: str) -> ProjectFiles | None:
+        """The files of a project that is there; looking makes nothing."""
+        if not is_project_name(project):
+            raise Refused(_wrong(f"{project[:60]!r} is not the name of a project"))
+        workspace = self.site.workspaces.find(person.name, project)
+        return self._files(workspace) if workspace else None
+
+    def _files(self, workspace: Workspace) -> ProjectFiles:
         parts = workspace.path.relative_to(self.site.workspaces.root).parts
         return ProjectFiles(self.site.workspaces.root, parts, workspace.identity.uid, workspace.identity.gid)
 
     def recipe(self, person: Person, project: str) -> Recipe | None:
         """The recipe a project keeps; a Dockerfile alone counts as one. `FileProblems` when it is wrong.
 
-        A Dockerfile in the place where the DS01 command line once kept them is brought into the project.
+        A Dockerfile in the place where the DS01 command line once kept them counts too; the first build
+        brings it into the project.
         """
-        files = self.files(person, project)
+        files = self.found(person, project)
+        if files is None:
+            return None
         if (text := files.read_text(FILE_NAME)) is not None:
             return load_recipe(text)
-        if files.read_text("Dockerfile") is None and (legacy := self._legacy(files, project)) is not None:
-            files.write_text("Dockerfile", legacy)
-        return (
-            parse_recipe({"dockerfile": "Dockerfile"}) if files.read_text("Dockerfile") is not None else None
-        )
+        known = files.read_text("Dockerfile") is not None or self._legacy(files, project) is not None
+        return parse_recipe({"dockerfile": "Dockerfile"}) if known else None
 
     def _legacy(self, files: ProjectFiles, project: str) -> str | None:
         place = replace(files, parts=(*files.parts[:-1], LEGACY_FOLDER))
@@ -95,10 +108,13 @@ class Desk:
             reference = user_image(person.name, project, checked_tag(tag))
         except ValueError as error:
             raise Refused(_wrong(str(error))) from None
-        self._may_build(person, limits, reference)
+        self._may_build(limits)
         reader = reader_of(person)
         base = base_for(recipe, listed, lambda name: self.runner.resolver.check(name, reader))
-        files = self.files(person, project)
+        files = self.files(person, limits, project)
+        missing = recipe.dockerfile == "Dockerfile" and files.read_text("Dockerfile") is None
+        if missing and (legacy := self._legacy(files, project)) is not None:
+            files.write_text("Dockerfile", legacy)
         known = self.store.get_environment(reference)
         lock = known["data"].get("lock", {}) if known and hold_versions else {}
         note = self._keep_recipe(person, files, recipe)
@@ -114,7 +130,8 @@ class Desk:
                 constraints=tuple(lock.get("pip", ())),
                 reader=reader,
                 notes=(note,) if note else (),
-            )
+            ),
+            self._room(person, limits),
         )
 
     def build_course(
@@ -144,7 +161,8 @@ class Desk:
                 kind="course",
                 course=course,
                 groups=tuple(row["data"].get("roster", ())),
-            )
+            ),
+            self._room(person, limits),
         )
 
     def builds(self, person: Person, environment: str | None = None) -> list[dict[str, Any]]:
@@ -188,11 +206,15 @@ class Desk:
         environments.delete(self.store, self.images, environment, row["data"])
         return self.store.unshare(environment, person.name, self.clock())
 
-    def tag(self, person: Person, environment: str, tag: str) -> str:
-        """Keep an own environment as it is under a further tag."""
-        self._own(person, environment)
+    def tag(self, person: Person, limits: Limits, environment: str, tag: str) -> str:
+        """Keep an own environment as it is under a further tag, which counts as one more environment."""
+        row = self._own(person, environment)
         try:
-            return snapshot.tag(self.images, environment, tag)
+            reference = snapshot.tagged(environment, tag)
+            data = {"reference": reference, "current": row["data"]["current"], "previous": []}
+            data |= {k: row["data"][k] for k in ("size", "recipe", "lock") if k in row["data"]}
+            with self._claimed(person, limits, reference, data):
+                return snapshot.tag(self.images, environment, tag)
         except ValueError as error:
             raise Refused(_wrong(str(error))) from None
 
@@ -201,7 +223,7 @@ class Desk:
         self._own(person, environment)
         if no := sharing.refusal(person, limits, environment, group):
             raise Refused(no)
-        self.store.share(environment, group, person.name, person.name, self.clock())
+        self.store.share(environment, group, person.name, person.name, self.clock(), admit_share)
         return self.shared_with(environment)
 
     def unshare(self, person: Person, environment: str, group: str) -> list[str]:
@@ -227,14 +249,14 @@ class Desk:
         return snapshot.package_diff(snapshot.session_packages(self.images, container), before)
 
     def keep_packages(
-        self, person: Person, project: str, environment: str, diff: snapshot.PackageDiff
+        self, person: Person, limits: Limits, project: str, environment: str, diff: snapshot.PackageDiff
     ) -> Recipe:
         """Write a session's new packages into its project's recipe, which is made if there is none."""
         known = self.recipe(person, project)
         if known is not None and known.dockerfile:
             raise Refused(_dockerfile(diff))
         recipe = snapshot.kept(known or parse_recipe({"base": environment}), diff)
-        self._keep_recipe(person, self.files(person, project), recipe)
+        self._keep_recipe(person, self.files(person, limits, project), recipe)
         return recipe
 
     def _keep_recipe(self, person: Person, files: ProjectFiles, recipe: Recipe) -> str:
@@ -254,22 +276,42 @@ class Desk:
             raise Refused(_may_not_save(limits))
         tag = f"saved-{self.clock().strftime('%Y%m%d-%H%M%S')}"
         reference = user_image(person.name, project, tag)
-        self._may_build(person, limits, reference)
+        self._may_build(limits)
         labels = {OWNER_LABEL: person.name, REPRODUCIBLE_LABEL: "false"}
-        snapshot.commit(self.images, container, reference, labels)
-        current = self.images.inspect(reference)
-        data: dict[str, Any] = {
-            "reference": reference,
-            "current": current.id,
-            "previous": [],
-            "size": current.size,
-        }
-        self.store.put_environment(reference, person.name, "mine", "ready", data, self.clock())
+        data: dict[str, Any] = {"reference": reference, "current": "", "previous": []}
+        with self._claimed(person, limits, reference, data):
+            snapshot.commit(self.images, container, reference, labels)
+            current = self.images.inspect(reference)
+            data |= {"current": current.id, "size": current.size}
+            self.store.put_environment(reference, person.name, "mine", "ready", data, self.clock())
         return reference
 
     # ------------------------------------------------------------ rights
 
-    def _may_build(self, person: Person, limits: Limits, reference: str) -> None:
+    def _room(self, person: Person, limits: Limits) -> Room:
+        """How many environments the person may have. What the engine has beyond the store's rows counts."""
+        found = (parse_user_image(tag) for facts in self.images.list() for tag in facts.tags)
+        also = frozenset(i.reference for i in found if i is not None and owns(person.name, i))
+        sources = limits.source("images.max"), limits.source("images.builds.queued")
+        return Room(limits.images.max, *sources, also)
+
+    @contextmanager
+    def _claimed(
+        self, person: Person, limits: Limits, reference: str, data: dict[str, Any]
+    ) -> Iterator[None]:
+        """Count a new environment before it is made; what cannot be made after all is counted no more."""
+        room, now = self._room(person, limits), self.clock()
+        new = self.store.claim_environment(
+            reference, person.name, data, now, lambda own: room.admit(reference, own)
+        )
+        try:
+            yield
+        except BaseException:
+            if new:
+                self.store.delete_environment(reference)
+            raise
+
+    def _may_build(self, limits: Limits) -> None:
         if not limits.images.build:
             raise Refused(
                 Refusal(
@@ -278,18 +320,6 @@ class Desk:
                     limit="your limits do not let you build environments",
                     rule=limits.source("images.build"),
                     do="choose an environment of the site, or ask an administrator",
-                )
-            )
-        own = {row["id"] for row in self.store.environments(owner=person.name, kind="mine")}
-        if limits.images.max is not None and reference not in own and len(own) >= limits.images.max:
-            raise Refused(
-                Refusal(
-                    code="too-many-environments",
-                    asked="this environment is not built",
-                    used=f"you have {len(own)} environments",
-                    limit=f"you may have {limits.images.max}",
-                    rule=limits.source("images.max"),
-                    do="delete one you no longer need, or build it under the name of one you have",
                 )
             )
 

@@ -159,15 +159,20 @@ def parse_packages(output: bytes, code: int | None) -> dict[str, str]:
         raise EngineError("the session's Python answered something else than its packages") from error
 
 
+def tagged(environment_image: str, tag_name: str) -> str:
+    """The reference of an own environment under a further tag; ``ValueError`` says why not. Pure."""
+    parsed = parse_user_image(environment_image)
+    if parsed is None:
+        raise ValueError(f"{environment_image!r} is not an own environment (ds01-<user>/<project>:<tag>)")
+    return f"ds01-{parsed.owner}/{parsed.name}:{checked_tag(tag_name)}"
+
+
 def tag(images: Images, environment_image: str, tag_name: str) -> str:
     """Give an own environment a second name, ``experiment-42``; returns the new reference.
 
     A tag that is taken by another image is not moved: an experiment's name means one image.
     """
-    parsed = parse_user_image(environment_image)
-    if parsed is None:
-        raise ValueError(f"{environment_image!r} is not an own environment (ds01-<user>/<project>:<tag>)")
-    reference = f"ds01-{parsed.owner}/{parsed.name}:{checked_tag(tag_name)}"
+    reference = tagged(environment_image, tag_name)
     source = images.inspect(environment_image).id
     try:
         there = images.inspect(reference).id

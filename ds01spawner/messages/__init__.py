@@ -5,11 +5,22 @@ The example beside each function makes ``docs/admins/refusals.md`` (``python -m 
 and is what the tests read. Nothing here ever carries log text: a log's tail travels on its own.
 """
 
-from .asking import bad_project, bad_request, foreign_workspace, link_start, quota_not_set, workspace_unusable
+from .asking import (
+    bad_project,
+    bad_request,
+    bad_server,
+    foreign_workspace,
+    link_start,
+    quota_not_set,
+    too_many_a_day,
+    too_many_at_once,
+    workspace_unusable,
+)
 from .base import EXAMPLES
 from .installations import hub_id_taken, no_installation
 from .limits import (
     aggregate_memory,
+    builder_full,
     environment_not_allowed,
     environment_unknown,
     full_gpu_not_allowed,
@@ -19,8 +30,13 @@ from .limits import (
     host_full,
     preemptible_not_allowed,
     profile_not_allowed,
+    too_many_builds,
+    too_many_courses,
     too_many_devices,
+    too_many_environments,
+    too_many_projects,
     too_many_sessions,
+    too_many_shares,
     workspace_full,
 )
 from .machine import (
@@ -59,6 +75,7 @@ from .retirement import (
     retiring,
     user_not_deleted,
 )
+from .teaching import roster_outside, staff_outside
 
 __all__ = [
     "EXAMPLES",
@@ -66,7 +83,9 @@ __all__ = [
     "aggregate_memory",
     "bad_project",
     "bad_request",
+    "bad_server",
     "being_retired",
+    "builder_full",
     "crashed",
     "crashed_at_start",
     "drained",
@@ -100,14 +119,23 @@ __all__ = [
     "quota_not_set",
     "rename_while_running",
     "retiring",
+    "roster_outside",
     "scheme_not_allowed",
     "sessions_not_apart",
+    "staff_outside",
     "start_failed",
     "start_timeout",
     "still_running",
     "template_unknown",
+    "too_many_a_day",
+    "too_many_at_once",
+    "too_many_builds",
+    "too_many_courses",
     "too_many_devices",
+    "too_many_environments",
+    "too_many_projects",
     "too_many_sessions",
+    "too_many_shares",
     "too_many_tickets",
     "turn_never_came",
     "user_not_deleted",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..errors import Refusal
-from .base import example, short
+from .base import RETRY_LATER, RETRY_SOON, example, short
 
 
 @example()
@@ -63,6 +63,45 @@ def quota_not_set(why: str) -> Refusal:
         when="your files are untouched",
         do="tell an admin what stands here; then start again",
         status=503,
+    )
+
+
+@example(server="My server")
+def bad_server(server: str) -> Refusal:
+    """A server name that the hub would refuse when it starts."""
+    return Refusal(
+        code="bad-server",
+        asked=f"a place in the queue for the server {short(server)!r} was asked for",
+        limit="the hub makes no server of that name: it has 1 to 30 lower-case letters, digits and single "
+        "dashes and begins with a letter",
+        do="choose another name, or leave it empty for your default server",
+        status=400,
+    )
+
+
+@example(what="places in the queue", most=200)
+def too_many_a_day(what: str, most: int) -> Refusal:
+    """More of something within a day than any person needs, whatever became of it."""
+    return Refusal(
+        code="too-many-a-day",
+        asked=f"one more of your {what} was asked for",
+        limit=f"you have asked for {most} within the last 24 hours",
+        do="wait a while; if a program of yours asks again and again, stop it",
+        status=429,
+        retry_after=RETRY_LATER,
+    )
+
+
+@example()
+def too_many_at_once() -> Refusal:
+    """More requests of one person in progress than the service keeps waiting."""
+    return Refusal(
+        code="too-many-at-once",
+        asked="one more request was sent to the service",
+        limit="many of yours are still being answered",
+        do="wait for their answers, then try again",
+        status=429,
+        retry_after=RETRY_SOON,
     )
 
 

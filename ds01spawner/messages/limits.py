@@ -24,6 +24,86 @@ def too_many_sessions(names: Sequence[str], limit: int, source: str) -> Refusal:
     )
 
 
+@example(count=200, limit=200, source="the built-in default")
+def too_many_projects(count: int, limit: int, source: str) -> Refusal:
+    """A new project beyond the number a person may have."""
+    return Refusal(
+        code="projects-max",
+        asked="a new project was asked for",
+        used=f"you have {count} projects",
+        limit=f"you may have {limit}",
+        rule=rule_text(source),
+        do="work in one that you have, or delete the folder of one you no longer need",
+        status=409,
+    )
+
+
+@example(count=10, limit=10, source="the built-in default")
+def too_many_environments(count: int, limit: int, source: str) -> Refusal:
+    """An own environment beyond the number a person may have; builds that are under way count."""
+    return Refusal(
+        code="too-many-environments",
+        asked="this environment is not made",
+        used=f"you have {count} environments, those being built among them",
+        limit=f"you may have {limit}",
+        rule=rule_text(source),
+        do="delete one you no longer need, or build it under the name of one you have",
+    )
+
+
+@example(limit=5, source="the built-in default")
+def too_many_builds(limit: int, source: str) -> Refusal:
+    """A build beyond those that one person may have waiting or under way."""
+    return Refusal(
+        code="builds-max",
+        asked="one more build was asked for",
+        limit=f"you may have {limit} waiting or under way",
+        rule=rule_text(source),
+        when="it changes as soon as one of yours has ended",
+        do="wait for it, or cancel one",
+        status=409,
+        retry_after=RETRY_LATER,
+    )
+
+
+@example(most=100)
+def builder_full(most: int) -> Refusal:
+    """A build beyond those that the whole site may have waiting or under way."""
+    return Refusal(
+        code="builder-full",
+        asked="one more build was asked for",
+        limit=f"{most} builds of all people are waiting or under way already",
+        when="it changes as soon as one of them has ended",
+        do="try again in a while",
+        status=503,
+        retry_after=RETRY_LATER,
+    )
+
+
+@example(limit=50)
+def too_many_courses(limit: int) -> Refusal:
+    """A course beyond those that one person may own."""
+    return Refusal(
+        code="courses-max",
+        asked="a new course was to be applied",
+        limit=f"you own {limit} courses already",
+        do="apply one of them anew under its own name, or ask an administrator to apply it",
+        status=409,
+    )
+
+
+@example(limit=100)
+def too_many_shares(limit: int) -> Refusal:
+    """A share of one environment beyond the number of groups it may have."""
+    return Refusal(
+        code="shares-max",
+        asked="the environment was to be shared with one more group",
+        limit=f"it is shared with {limit} already",
+        do="end the sharing with one of them first",
+        status=409,
+    )
+
+
 @example(profile="3g.40gb", allowed=["1g.10gb", "2g.20gb"], source="group students (policy.yaml:9)")
 def profile_not_allowed(profile: str, allowed: Sequence[str], source: str) -> Refusal:
     """A slice profile outside the person's list."""

@@ -257,6 +257,8 @@ class Builds(Section):
 
     parallel: Annotated[Positive, Key("Builds at a time")] = 1
     """Builds of one person at a time."""
+    queued: Annotated[Positive, Key("Builds waiting or under way", askable=True, mends=("builds-max",))] = 5
+    """Builds of one person that may wait or be under way."""
     cpus: Annotated[Cpus | None, Key("CPUs of a build")] = 2.0
     """CPUs of one build."""
     memory: Annotated[Memory | None, Key("Memory of a build")] = 4 * 2**30
@@ -286,7 +288,7 @@ class Images(Section):
     """Whether a session may be kept as an image (not reproducible)."""
     share: Annotated[Switch, Key("Sharing environments", askable=True)] = True
     """Whether own environments may be shared with the groups one is in."""
-    max: Annotated[Count | None, Key("Own environments", askable=True)] = 10
+    max: Annotated[Count | None, Key("Own environments", askable=True, mends=("too-many-environments",))] = 10
     """Own environments."""
     builds: Builds = Builds()
     """Limits of builds."""
@@ -319,6 +321,8 @@ class Rescue(Section):
 class Storage(Section):
     """Disk space."""
 
+    projects: Annotated[Count | None, Key("Projects", askable=True, mends=("projects-max",))] = 200
+    """Projects of one person; a new one beyond them is not made, those that are there open as ever."""
     quota: Annotated[Size | None, Key("Size of the workspace", askable=True, mends=("workspace-full",))] = (
         None
     )

@@ -1,8 +1,23 @@
-"""The site's own quota command, filled in for one person. Pure; nothing is run here."""
+"""Workspaces by the policy: how many projects, and the site's own quota command. Pure; runs nothing."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+from .. import messages
+from ..errors import Refused
 from .resolve import Limits
+
+
+def project_room(limits: Limits) -> Callable[[int], None]:
+    """Raises `Refused` where a person who has so many projects may have no further one."""
+    most = limits.storage.projects
+
+    def admit(count: int) -> None:
+        if most is not None and count >= most:
+            raise Refused(messages.too_many_projects(count, most, limits.source("storage.projects")))
+
+    return admit
 
 
 def quota_command(limits: Limits, user: str, uid: int, path: str) -> list[str] | None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 from uuid import uuid4
 
 from .. import messages
 from ..errors import Refusal, Refused, StoreError
+from ..names import is_server_name
 from ..options import LaunchOptions
 from ..placement.place import sevenths
 from ..policy.plan import equivalents_of
@@ -17,23 +19,27 @@ from ..policy.resolve import Limits, Person
 from ..site import Site
 from ..store import Store
 from . import tickets
-from .model import LIVE
+
+JOINS_A_DAY = 200
+"""Places that one person may take within 24 hours: each is kept in the history, whatever became of it."""
 
 
 def join(
-    store: Store, person: Person, limits: Limits, options: LaunchOptions, server: str, now: datetime
+    store: Store,
+    person: Person,
+    limits: Limits,
+    options: LaunchOptions,
+    server: str,
+    now: datetime,
+    known: Iterable[str] = (),
 ) -> dict[str, Any]:
     """A place in the queue for these options, or the one the same server has already.
 
-    Raises `Refused` when the policy gives no (more) places. Quota is checked when its turn comes.
+    ``known`` are servers that the hub has already, whatever their names. Raises `Refused` when the hub
+    cannot have such a server, or the policy gives no (more) places. Quota is checked when its turn comes.
     """
-    mine = store.tickets(LIVE, user=person.name)
-    same = [t for t in mine if t["server"] == server]
-    if same:
-        return same[0]
-    most = limits.queue.max_tickets
-    if most is not None and len(mine) >= most:
-        raise Refused(messages.too_many_tickets(most, limits.source("queue.max_tickets")))
+    if not is_server_name(server) and server not in known:
+        raise Refused(messages.bad_server(server))
     wait = limits.queue.max_wait
     stored = options.stored()
     values = {
@@ -48,7 +54,15 @@ def join(
         "options": {k: v for k, v in stored.items() if k not in ("wait", "profile")},
         "expires_at": None if wait is None else now + timedelta(seconds=wait),
     }
-    return store.add_ticket(values, now)
+    return store.add_ticket(values, now, partial(_admit, limits))
+
+
+def _admit(limits: Limits, live: int, day: int) -> None:
+    most = limits.queue.max_tickets
+    if most is not None and live >= most:
+        raise Refused(messages.too_many_tickets(most, limits.source("queue.max_tickets")))
+    if day >= JOINS_A_DAY:
+        raise Refused(messages.too_many_a_day("places in the queue", JOINS_A_DAY))
 
 
 def queued(row: Mapping[str, Any], url: str = "") -> Refusal:
@@ -100,7 +114,7 @@ def instead_of(
     if most is not None and round(equivalents_of(options.gpu) * options.gpu_count * 7) > sevenths(most):
         return refusal  # more than the whole quota: no waiting mends that
     try:
-        row = join(site.store(), person, limits, options, server, now)
+        row = join(site.store(), person, limits, options, server, now, known=(server,))
     except Refused as refused:
         return replace(refused.refusal, asked=f"{refusal.asked}; {refusal.limit}")
     except StoreError:

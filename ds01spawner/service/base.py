@@ -18,12 +18,13 @@ from ..pages import keys
 from ..policy.resolve import Limits, Person
 from ..settings import Settings
 from ..workspace.projects import WorkspaceError
+from . import bodies
 from .context import Context
 from .hubapi import HubError
 
 log = logging.getLogger(__name__)
 SAFE = ("GET", "HEAD", "OPTIONS")
-MAX_BODY = 64 * 1024
+METHODS = ("GET", "HEAD", "POST", "DELETE", "PATCH", "PUT", "OPTIONS")
 
 
 class Handler(web.RequestHandler):
@@ -45,6 +46,35 @@ class Handler(web.RequestHandler):
         self.set_header("Content-Security-Policy", "frame-ancestors 'none'")
         self.set_header("X-Content-Type-Options", "nosniff")
         self.set_header("Cache-Control", "no-store")
+
+    def write_error(self, status_code: int, **kwargs: Any) -> None:
+        """Show a refusal or failure as what it is."""
+        error = kwargs.get("exc_info", (None, None, None))[1]
+        status, body = explain(error, status_code)
+        if isinstance(error, Refused) and (url := ask_url(self.ctx.urls.service, error.refusal)):
+            body["ask_url"] = url
+        self.set_status(status)
+        if status == HTTPStatus.METHOD_NOT_ALLOWED:
+            self.set_header("Allow", ", ".join(self.allowed()))
+        self.show_error(status, body)
+
+    def log_exception(self, *exc_info: Any) -> None:
+        """An answer of no is one line of the log, not a traceback."""
+        error = exc_info[1]
+        if isinstance(error, DS01Error):
+            log.info("%s %s: %s", self.request.method, self.request.path, error)
+        else:
+            super().log_exception(*exc_info)
+
+    def show_error(self, status: int, body: dict[str, Any]) -> None:
+        """Write the error in this handler's form."""
+        self.set_header("Content-Type", "text/plain; charset=utf-8")
+        self.finish(body["message"])
+
+    def allowed(self) -> list[str]:
+        """The methods that this handler answers."""
+        missing = web.RequestHandler._unimplemented_method
+        return [m for m in METHODS if getattr(type(self), m.lower(), missing) is not missing]
 
     def fragment(self, template: str, **context: Any) -> None:
         """Finish with ``ds01/<template>``, marked as ours so that a page may swap it in."""
@@ -86,27 +116,6 @@ class PersonHandler(HubOAuthenticated, Handler):  # type: ignore[misc]
         """Refuse everybody whom the hub does not call an admin."""
         if not self.person.admin:
             raise web.HTTPError(403, "this is for admins of the hub")
-
-    def write_error(self, status_code: int, **kwargs: Any) -> None:
-        """Show a refusal or failure as what it is."""
-        error = kwargs.get("exc_info", (None, None, None))[1]
-        status, body = explain(error, status_code)
-        if isinstance(error, Refused) and (url := ask_url(self.ctx.urls.service, error.refusal)):
-            body["ask_url"] = url
-        self.set_status(status)
-        self.show_error(status, body)
-
-    def log_exception(self, *exc_info: Any) -> None:
-        """An answer of no is one line of the log, not a traceback."""
-        error = exc_info[1]
-        if isinstance(error, DS01Error):
-            log.info("%s %s: %s", self.request.method, self.request.path, error)
-        else:
-            super().log_exception(*exc_info)
-
-    def show_error(self, status: int, body: dict[str, Any]) -> None:
-        """Write the error in this handler's form."""
-        raise NotImplementedError
 
 
 class PageHandler(PersonHandler):
@@ -166,15 +175,10 @@ class ApiHandler(PersonHandler):
 
     def body(self) -> dict[str, Any]:
         """The request's JSON object; an empty body is an empty object."""
-        if len(self.request.body) > MAX_BODY:
-            raise web.HTTPError(413, "the request is too large")
         try:
-            data = json.loads(self.request.body or b"{}")
-        except ValueError:
-            raise web.HTTPError(400, "the request is not JSON") from None
-        if not isinstance(data, dict):
-            raise web.HTTPError(400, "the request is not a JSON object")
-        return data
+            return bodies.parse(self.request.body)
+        except bodies.BadBody as bad:
+            raise web.HTTPError(bad.status, str(bad)) from None
 
     def number(self, name: str, default: int, low: int, high: int) -> int:
         """An integer query argument within bounds."""
@@ -214,7 +218,8 @@ def explain(error: BaseException | None, status: int) -> tuple[int, dict[str, An
     if isinstance(error, Refused):
         return error.refusal.status, {"status": error.refusal.status, **error.refusal.as_dict()}
     if isinstance(error, web.HTTPError):
-        message = error.log_message or HTTPStatus(error.status_code).phrase
+        # Tornado doubles each % in what it is given without arguments.
+        message = (error.log_message or HTTPStatus(error.status_code).phrase).replace("%%", "%")
         return error.status_code, {"status": error.status_code, "message": message}
     if isinstance(error, HubError):
         status = error.status if error.status in (400, 403, 404, 409, 429, 503) else 502

@@ -15,7 +15,7 @@ from tornado import web
 
 from ..environments import Shown
 from ..errors import DS01Error, EngineError, StoreError
-from ..images.builds import ACTIVE, BuildRunner
+from ..images.builds import BuildRunner
 from ..images.catalogue import Listed
 from ..images.desk import Desk
 from ..images.naming import parse_user_image
@@ -23,6 +23,7 @@ from ..images.probe import clear_leftovers
 from ..images.recipe import Recipe
 from ..images.sitebuild import build_site
 from ..policy.resolve import Limits, Person
+from ..store.catalogue import ACTIVE
 from .context import Context
 from .environment_views import BuildLine, Card, build_line, card, project_of
 

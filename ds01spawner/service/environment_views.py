@@ -9,10 +9,10 @@ from typing import Any
 from urllib.parse import urlencode
 
 from ..environments import Shown
-from ..images.builds import ACTIVE
 from ..images.naming import parse_user_image, user_repository
 from ..pages import text
 from ..policy.resolve import Limits
+from ..store.catalogue import ACTIVE
 
 STATES = {
     "queued": "waiting",

@@ -41,7 +41,10 @@ async def keep(context: Context, person: Person, record: SessionRecord) -> Packa
     if found.diff is None:
         raise Refused(_unknown(found.problem))
     desk, labels = await building.desk(context), record.labels
-    await asyncio.to_thread(desk.keep_packages, person, labels.project, labels.environment, found.diff)
+    limits = await context.limits(person)
+    await asyncio.to_thread(
+        desk.keep_packages, person, limits, labels.project, labels.environment, found.diff
+    )
     return found.diff
 
 

@@ -77,7 +77,7 @@ async def apply(
     desk = await building.desk(context)
 
     def work(store: Store) -> tuple[Course, list[Change]]:
-        files = desk.files(teacher.person, project) if is_project_name(project) else None
+        files = desk.found(teacher.person, project) if is_project_name(project) else None
         given = source if source.strip() else (files.read_text(COURSE_FILE) if files else None)
         if not given:
             raise Refused(_nothing_given(project))

@@ -6,15 +6,35 @@ only from the state that the caller saw.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from datetime import datetime
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Table, func, select
+from sqlalchemy import Connection, Table, func, select
 
 from . import models as t
 from .db import Part, row, rows
 from .events import append_event
+
+ACTIVE = ("queued", "building", "checking")
+"""States of a build that is not over."""
+
+
+@dataclass(frozen=True)
+class ActiveBuild:
+    """A build that waits or is under way."""
+
+    owner: str
+    environment: str
+    kind: str
+
+
+@dataclass(frozen=True)
+class Own:
+    """The ids of one person's environments: those that are there, and those that builds are making."""
+
+    environments: frozenset[str]
 
 
 class Catalogue(Part):
@@ -27,6 +47,44 @@ class Catalogue(Part):
         self._put(
             t.builds, build, {"owner": owner, "environment": environment, "state": state, "data": data}, now
         )
+
+    def claim_build(
+        self,
+        build: str,
+        owner: str,
+        environment: str,
+        data: dict[str, Any],
+        now: datetime,
+        admit: Callable[[Own, Sequence[ActiveBuild], int], None],
+    ) -> None:
+        """Queue a build where ``admit`` does not raise.
+
+        It gets what the owner has, every build of the site that is waiting or under way, and the owner's
+        builds of the last 24 hours, read in the transaction that writes: builds asked for side by side
+        cannot pass a limit.
+        """
+        b = t.builds
+        with self.db.write() as c:
+            of_day = [b.c.owner == owner, b.c.created_at > now - timedelta(days=1)]
+            day = c.execute(select(func.count()).select_from(b).where(*of_day)).scalar_one()
+            active = _active(c)
+            admit(_own(c, owner, active), active, day)
+            values = {"owner": owner, "environment": environment, "state": "queued", "data": data}
+            c.execute(b.insert().values(id=build, **values, created_at=now, updated_at=now))
+
+    def claim_environment(
+        self, environment: str, owner: str, data: dict[str, Any], now: datetime, admit: Callable[[Own], None]
+    ) -> bool:
+        """Write down an own environment before it is made, where ``admit`` does not raise; False where it is
+        there already, and stays as it was."""
+        e = t.environments
+        with self.db.write() as c:
+            if row(c.execute(select(e.c.id).where(e.c.id == environment))):
+                return False
+            admit(_own(c, owner, _active(c)))
+            values = {"owner": owner, "kind": "mine", "state": "ready", "data": data}
+            c.execute(e.insert().values(id=environment, **values, created_at=now, updated_at=now))
+            return True
 
     def get_build(self, build: str) -> dict[str, Any] | None:
         """A build, or None."""
@@ -134,6 +192,29 @@ class Catalogue(Part):
         """Create or replace a course."""
         self._put(t.courses, course, {"owner": owner, "state": state, "data": data}, now)
 
+    def apply_course(
+        self,
+        course: str,
+        now: datetime,
+        change: Callable[[dict[str, Any] | None, Mapping[str, int]], dict[str, Any] | None],
+    ) -> None:
+        """Make or change a course in one transaction.
+
+        ``change`` gets the row as it is (None where there is none) and how many courses each owner has; it
+        raises, or returns the columns to write, or None to leave everything as it is.
+        """
+        k = t.courses
+        with self.db.write() as c:
+            known = row(c.execute(select(k).where(k.c.id == course)))
+            owned = rows(c.execute(select(k.c.owner, func.count().label("count")).group_by(k.c.owner)))
+            values = change(known, {r["owner"]: r["count"] for r in owned})
+            if values is None:
+                return
+            if known is None:
+                c.execute(k.insert().values(id=course, **values, created_at=now, updated_at=now))
+            else:
+                c.execute(k.update().where(k.c.id == course).values(**values, updated_at=now))
+
     def get_course(self, course: str) -> dict[str, Any] | None:
         """A course, or None."""
         return self._get(t.courses, course)
@@ -203,6 +284,19 @@ class Catalogue(Part):
     def _delete(self, table: Table, key: str) -> bool:
         with self.db.write() as c:
             return bool(c.execute(table.delete().where(table.c.id == key)).rowcount)
+
+
+def _active(c: Connection) -> list[ActiveBuild]:
+    b = t.builds
+    found = rows(c.execute(select(b).where(b.c.state.in_(ACTIVE))))
+    return [ActiveBuild(r["owner"], r["environment"], r["data"].get("kind", "mine")) for r in found]
+
+
+def _own(c: Connection, owner: str, active: Iterable[ActiveBuild]) -> Own:
+    e = t.environments
+    there = rows(c.execute(select(e.c.id).where(e.c.owner == owner, e.c.kind == "mine")))
+    making = {b.environment for b in active if b.owner == owner and b.kind == "mine"}
+    return Own(frozenset({r["id"] for r in there} | making))
 
 
 _BUILD_ACTIONS = ("queued", "building", "checking", "ready", "failed", "cancelled")

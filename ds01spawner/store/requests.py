@@ -2,28 +2,45 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from collections.abc import Callable
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
-from sqlalchemy import or_, select
+from sqlalchemy import func, or_, select
 
 from . import models as t
 from .db import Part, row, rows
 from .events import append_event
+
+DAY = timedelta(days=1)
 
 
 class Requests(Part):
     """asked → approved, denied or withdrawn; each change is an event."""
 
     def add_request(
-        self, user: str, wanted: dict[str, Any], reason: str, now: datetime, until: datetime | None = None
+        self,
+        user: str,
+        wanted: dict[str, Any],
+        reason: str,
+        now: datetime,
+        until: datetime | None = None,
+        admit: Callable[[int, int], None] = lambda open_, day: None,
     ) -> str:
-        """Ask for the policy values ``wanted`` until ``until``; returns the request's id."""
+        """Ask for the policy values ``wanted`` until ``until``; returns the request's id.
+
+        ``admit`` raises where one more is too many: it gets the user's open requests and those of the last
+        24 hours, counted in the transaction that writes.
+        """
         number = uuid4().hex[:12]
         values = {"id": number, "user": user, "wanted": wanted, "reason": reason, "until": until}
+        q = t.requests
         with self.db.write() as c:
-            c.execute(t.requests.insert().values(**values, state="asked", created_at=now))
+            theirs = select(func.count()).select_from(q).where(q.c.user == user)
+            waiting = c.execute(theirs.where(q.c.state == "asked")).scalar_one()
+            admit(waiting, c.execute(theirs.where(q.c.created_at > now - DAY)).scalar_one())
+            c.execute(q.insert().values(**values, state="asked", created_at=now))
             append_event(
                 c,
                 now,

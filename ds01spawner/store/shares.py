@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import delete, select
+from sqlalchemy import delete, func, select
 
 from . import models as t
 from .db import Part, row, rows
@@ -16,12 +16,25 @@ from .events import append_event
 class Shares(Part):
     """Rows ``{environment, group, owner, by, at}``; each change is an event."""
 
-    def share(self, environment: str, group: str, owner: str, by: str, now: datetime) -> bool:
-        """Share an environment with a group; False when it is already. The caller has checked rights."""
+    def share(
+        self,
+        environment: str,
+        group: str,
+        owner: str,
+        by: str,
+        now: datetime,
+        admit: Callable[[int], None] = lambda count: None,
+    ) -> bool:
+        """Share an environment with a group; False when it is already. The caller has checked rights.
+
+        ``admit`` raises where one more is too many; it gets the environment's shares.
+        """
         s = t.shares
         with self.db.write() as c:
             if row(c.execute(select(s).where(s.c.environment == environment, s.c.group == group))):
                 return False
+            counted = select(func.count()).select_from(s).where(s.c.environment == environment)
+            admit(c.execute(counted).scalar_one())
             values = {"environment": environment, "group": group, "owner": owner, "by": by, "at": now}
             c.execute(s.insert().values(**values))
             append_event(

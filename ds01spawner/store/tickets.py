@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from datetime import datetime
+from collections.abc import Callable, Iterable
+from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 
 from . import models as t
 from .blocks import end_holds, write_hold
@@ -14,15 +14,23 @@ from .db import Part, row, rows
 from .events import append_event
 
 LIVE = ("waiting", "granted", "starting")
+DAY = timedelta(days=1)
 
 
 class Tickets(Part):
     """Places in the queue; each change carries the version the caller saw, so that none is lost."""
 
-    def add_ticket(self, values: dict[str, Any], now: datetime) -> dict[str, Any]:
+    def add_ticket(
+        self,
+        values: dict[str, Any],
+        now: datetime,
+        admit: Callable[[int, int], None] = lambda live, day: None,
+    ) -> dict[str, Any]:
         """Write a waiting ticket, or return the live one of the same user and server.
 
-        Clicking twice, or a retried request, never gives two places.
+        Clicking twice, or a retried request, never gives two places. ``admit`` raises where one more is too
+        many: it gets the user's live tickets and those of the last 24 hours, counted in the transaction
+        that writes, so that requests side by side cannot pass a limit.
         """
         k = t.tickets
         with self.db.write() as c:
@@ -30,6 +38,9 @@ class Tickets(Part):
             known = row(c.execute(select(k).where(*same)))
             if known is not None:
                 return known
+            theirs = select(func.count()).select_from(k).where(k.c.user == values["user"])
+            live = c.execute(theirs.where(k.c.state.in_(LIVE))).scalar_one()
+            admit(live, c.execute(theirs.where(k.c.arrived > now - DAY)).scalar_one())
             c.execute(k.insert().values(**values, state="waiting", arrived=now))
             append_event(
                 c, now, "ticket", "waiting", user=values["user"], ticket=values["id"],

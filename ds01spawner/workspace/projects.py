@@ -9,7 +9,7 @@ from __future__ import annotations
 import fcntl
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,8 +63,14 @@ class Workspaces:
         self.root = root
         self.mapping = mapping
 
-    def prepare(self, user: str, project: str) -> Workspace:
-        """Make ``<root>/<user>/<project>`` with the right owner if it is not there, and check it if it is."""
+    def prepare(
+        self, user: str, project: str, admit: Callable[[int], None] = lambda count: None
+    ) -> Workspace:
+        """Make ``<root>/<user>/<project>`` with the right owner if it is not there, and check it if it is.
+
+        ``admit`` raises where a new project is one too many; it gets how many there are, counted under the
+        lock that makes one.
+        """
         if not is_project_name(project):
             raise WorkspaceError(f"{project!r} is not a project name")
         with self.open_root() as root:
@@ -72,9 +78,31 @@ class Workspaces:
             with child(root, folder_name(user), identity, USER_MODE) as (home, _):
                 # Two starts at once: the second must not see the folder before it has its owner.
                 fcntl.flock(home, fcntl.LOCK_EX)
+                admit_new(home, project, admit)
                 with child(home, project, identity, PROJECT_MODE) as (folder, created):
                     self._check_owner(folder, identity, project)
         return Workspace(self.root / folder_name(user) / project, identity, created)
+
+    def find(self, user: str, project: str) -> Workspace | None:
+        """A project that is there, for its owner; None, with nothing made, where it is not.
+
+        `WorkspaceError` where something else has its name.
+        """
+        if not is_project_name(project):
+            raise WorkspaceError(f"{project!r} is not a project name")
+        try:
+            with self.open_root() as root:
+                os.stat(folder_name(user), dir_fd=root, follow_symlinks=False)
+                home = os.open(folder_name(user), DIRECTORY, dir_fd=root)
+                try:
+                    os.stat(project, dir_fd=home, follow_symlinks=False)
+                finally:
+                    os.close(home)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise WorkspaceError(f"your projects cannot be opened: {error.strerror}") from error
+        return self.prepare(user, project)
 
     def projects(self, user: str) -> list[Project]:
         """The user's projects, newest first; links and odd names are not projects."""
@@ -148,6 +176,13 @@ class Workspaces:
             raise WorkspaceError(
                 f"the project {project!r} belongs to another account, so it cannot be opened as yours"
             )
+
+
+def admit_new(home: int, project: str, admit: Callable[[int], None]) -> None:
+    """Ask whether a project that is not there may be made. The caller holds the lock on ``home``."""
+    names = os.listdir(home)
+    if project not in names:
+        admit(sum(is_project_name(name) for name in names))
 
 
 @contextmanager

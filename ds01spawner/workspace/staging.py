@@ -12,11 +12,20 @@ import re
 import stat
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 from ..names import folder_name
-from .projects import DIRECTORY, PROJECT_MODE, USER_MODE, Workspace, WorkspaceError, Workspaces, child
+from .projects import (
+    DIRECTORY,
+    PROJECT_MODE,
+    USER_MODE,
+    Workspace,
+    WorkspaceError,
+    Workspaces,
+    admit_new,
+    child,
+)
 
 PREFIX = ".ds01-new-"
 FORGOTTEN_S = 24 * 3600.0
@@ -54,10 +63,21 @@ def begin(places: Workspaces, user: str, token: str) -> Workspace:
     return Workspace(places.root / folder_name(user) / name, identity, True)
 
 
-def adopt(places: Workspaces, user: str, token: str, project: str) -> bool:
-    """Make the gathered files the project; False, with nothing changed, when it has files by now."""
+def adopt(
+    places: Workspaces,
+    user: str,
+    token: str,
+    project: str,
+    admit: Callable[[int], None] = lambda count: None,
+) -> bool:
+    """Make the gathered files the project; False, with nothing changed, when it has files by now.
+
+    ``admit`` as in `Workspaces.prepare`.
+    """
     name = _name(token)
     with _home(places, user) as home:
+        fcntl.flock(home, fcntl.LOCK_EX)
+        admit_new(home, project, admit)
         try:
             if _entries(home, project):
                 return False

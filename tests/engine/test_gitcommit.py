@@ -220,13 +220,17 @@ def test_nothing_is_done_for_a_root_owner(repository):
 def test_the_desk_keeps_a_recipe_in_git_and_the_builds_log_says_so(repository, tmp_path):
     asked = []
     runner = SimpleNamespace(
-        images=None,
+        images=SimpleNamespace(list=lambda: ()),
         store=Store.open(f"sqlite:///{tmp_path / 'x.sqlite'}"),
-        submit=lambda r: asked.append(r) or "b",
+        submit=lambda r, room: asked.append(r) or "b",
     )
     identity = SimpleNamespace(uid=UID, gid=UID)
     workspace = SimpleNamespace(path=repository.folder, identity=identity)
-    workspaces = SimpleNamespace(root=repository.folder.parent, prepare=lambda user, project: workspace)
+    workspaces = SimpleNamespace(
+        root=repository.folder.parent,
+        prepare=lambda user, project, admit: workspace,
+        find=lambda user, project: workspace,
+    )
     desk = Desk(SimpleNamespace(workspaces=workspaces), runner, lambda: NOW)
     limits = resolve(parse_policy("version: 1", tmp_path), ADA, NOW)
     desk.build(ADA, limits, [LAB], "p", parse_recipe({"pip": ["six"]}))
@@ -234,7 +238,7 @@ def test_the_desk_keeps_a_recipe_in_git_and_the_builds_log_says_so(repository, t
     assert asked[0].notes == (f"recipe.yaml: committed to the project's git repository as {head[:10]}",)
     desk.build(ADA, limits, [LAB], "p", parse_recipe({"pip": ["six"]}))
     assert asked[1].notes == ()
-    desk.keep_packages(ADA, "p", "lab", PackageDiff(added=("attrs==24.1.0",)))
+    desk.keep_packages(ADA, limits, "p", "lab", PackageDiff(added=("attrs==24.1.0",)))
     assert "attrs==24.1.0" in repository.git("show", "HEAD:recipe.yaml")
     repository.write(".git/MERGE_HEAD", "x")
     desk.build(ADA, limits, [LAB], "p", parse_recipe({"pip": ["pluggy"]}))

@@ -211,6 +211,7 @@ def make_world(folder: Path, monkeypatch: pytest.MonkeyPatch, policy: str = POLI
         inventory=folder / "gpus.yaml",
         workspace_root=settings.pop("workspace_root", folder),
         policy=folder / "policy.yaml",
+        image="ds01/lab:latest",
         **settings,
     )
     site = Site.for_settings(made.model_dump())

@@ -240,6 +240,6 @@ def routes() -> list[tuple[str, Any]]:
         (r"api/sessions/([A-Za-z0-9_-]{1,64})/keep-alive", KeepAliveApi),
         (r"api/events", EventsApi),
         (r"api/notices", NoticesApi),
-        (r"api/notices/([0-9]{1,15})", NoticeApi),
+        (r"api/notices/([0-9]{1,9})", NoticeApi),
         (r"api/usage", UsageApi),
     ]

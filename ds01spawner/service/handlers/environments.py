@@ -138,7 +138,8 @@ class Act(PageHandler):
         elif act == "delete":
             await asyncio.to_thread(desk.delete, person, environment)
         elif act == "tag":
-            await asyncio.to_thread(desk.tag, person, environment, self.get_body_argument("tag").strip())
+            limits, tag = await self.limits(), self.get_body_argument("tag").strip()
+            await asyncio.to_thread(desk.tag, person, limits, environment, tag)
         elif act in ("share", "unshare"):
             group = self.get_body_argument("group").strip()
             await building.share(self.ctx, person, environment, group, act == "share")

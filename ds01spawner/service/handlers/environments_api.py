@@ -109,7 +109,8 @@ class EnvironmentActApi(ApiHandler):
             groups = await building.share(self.ctx, person, environment, _text(body, "group"), act == "share")
             answer = {"ok": True, "id": environment, "shared_with": groups}
         else:
-            reference = await asyncio.to_thread(desk.tag, person, environment, _text(body, "tag"))
+            limits, tag = await self.limits(), _text(body, "tag")
+            reference = await asyncio.to_thread(desk.tag, person, limits, environment, tag)
             answer = {"ok": True, "id": reference}
         self.ctx.site.environments.forget()
         self.json(answer)

@@ -36,20 +36,21 @@ class SessionsFragment(FragmentHandler):
         self.fragment("sessions.html", cards=cards, dialogs=bool(self.get_query_argument("dialogs", "")))
 
 
+async def show_notices(handler: FragmentHandler) -> None:
+    """Render the notices as they are now."""
+    found = await mine.notices(handler.ctx, handler.person, handler.ctx.clock())
+    handler.fragment("notices.html", notices=found, service_url=handler.ctx.urls.service)
+
+
 class NoticesFragment(FragmentHandler):
     """What the person should read."""
 
     async def get(self) -> None:
         """Newest first; shown once means seen."""
-        await self.show()
-
-    async def show(self) -> None:
-        """Render the notices as they are now."""
-        found = await mine.notices(self.ctx, self.person, self.ctx.clock())
-        self.fragment("notices.html", notices=found, service_url=self.ctx.urls.service)
+        await show_notices(self)
 
 
-class DismissFragment(NoticesFragment):
+class DismissFragment(FragmentHandler):
     """Dismissing a notice; dismissed means dismissed."""
 
     async def post(self, number: str) -> None:
@@ -59,7 +60,7 @@ class DismissFragment(NoticesFragment):
             await self.ctx.store(lambda store: store.dismiss_notice(int(number), self.person.name, now))
         except StoreError:
             self.set_status(503)
-        await self.show()
+        await show_notices(self)
 
 
 def routes() -> list[tuple[str, Any]]:
@@ -68,5 +69,5 @@ def routes() -> list[tuple[str, Any]]:
         (r"fragments/availability", AvailabilityFragment),
         (r"fragments/sessions", SessionsFragment),
         (r"fragments/notices", NoticesFragment),
-        (r"fragments/notices/([0-9]{1,15})/dismiss", DismissFragment),
+        (r"fragments/notices/([0-9]{1,9})/dismiss", DismissFragment),
     ]

@@ -7,6 +7,8 @@ from datetime import timedelta
 from typing import Any
 from urllib.parse import urlencode
 
+from tornado import web
+
 from ... import form
 from ...errors import DS01Error, StoreError
 from ...names import folder_name
@@ -165,8 +167,9 @@ class NotFound(PageHandler):
 
     async def get(self) -> None:
         """A page that says so."""
-        self.set_status(404)
-        self.page("error.html", status=404, message="there is no such page", ask="")
+        raise web.HTTPError(404, "there is no such page")
+
+    post = put = patch = delete = head = options = get
 
 
 def _flag(value: Any) -> Any:

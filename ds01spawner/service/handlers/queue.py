@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
@@ -77,7 +78,8 @@ class QueueApi(ApiHandler):
         options = parse_options({**_object(body.get("options", {})), "wait": True})
         limits = await self.limits()
         now, person = self.ctx.clock(), self.person
-        row = await self.ctx.store(lambda s: api.join(s, person, limits, options, server, now))
+        known = tuple((await self.ctx.hub.model(person.name)).get("servers") or ()) if server else ()
+        row = await self.ctx.store(lambda s: api.join(s, person, limits, options, server, now, known))
         self.set_header("Location", f"{self.ctx.urls.service}api/queue/{row['id']}")
         self.json(api.describe(row), 202)
 
@@ -153,6 +155,7 @@ class QueuePage(PageHandler):
             lambda s: [api.describe(r) for r in s.tickets(None, user=person.name, limit=20)]
         )
         followed = self.get_query_argument("ticket", "")
+        followed = followed if re.fullmatch(TICKET, followed) else ""  # it goes into a header
         for row in recent:
             if row["id"] == followed and row["state"] == "started":
                 self.redirect(context.urls.server(person.name, row["server"]))

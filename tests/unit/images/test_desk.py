@@ -7,6 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from support.service_world import PlayedImages
 
 from ds01spawner.errors import Refused
 from ds01spawner.images.builds import BuildLimits
@@ -19,6 +20,8 @@ from ds01spawner.images.snapshot import PackageDiff
 from ds01spawner.policy.load import parse_policy
 from ds01spawner.policy.resolve import Person, resolve
 from ds01spawner.store import Store
+from ds01spawner.store.catalogue import Own
+from ds01spawner.workspace.projects import Workspaces
 
 NOW = datetime(2026, 3, 1, tzinfo=timezone.utc)
 ALICE, BOB = Person("alice"), Person("bob")
@@ -36,10 +39,12 @@ class FakeRunner:
     """Keeps what it is asked to build."""
 
     def __init__(self, store):
-        self.store, self.images, self.asked, self.cancelled = store, None, [], []
+        self.store, self.images, self.asked, self.cancelled = store, PlayedImages(), [], []
         self.resolver = Resolver(NoImages(), lambda: store)
 
-    def submit(self, request):
+    def submit(self, request, room=None):
+        if room is not None and request.kind == "mine":
+            room.admit(request.environment, Own(frozenset()))
         build = f"b-{len(self.asked)}"
         self.asked.append(request)
         self.store.put_build(build, request.owner, request.environment, "queued", {}, NOW)
@@ -53,22 +58,16 @@ class FakeRunner:
         return True
 
 
-class FakeWorkspaces:
-    def __init__(self, root):
-        self.root = root
-
-    def prepare(self, user, project):
-        path = self.root / user / project
-        path.mkdir(parents=True, exist_ok=True)
-        return SimpleNamespace(path=path, identity=SimpleNamespace(uid=os.getuid(), gid=os.getgid()))
-
-
 @pytest.fixture
 def desk(tmp_path):
     store = Store.open(f"sqlite:///{tmp_path / 'x.sqlite'}")
     root = tmp_path / "ws"
     root.mkdir()
-    yield Desk(SimpleNamespace(workspaces=FakeWorkspaces(root)), FakeRunner(store), lambda: NOW)
+    yield Desk(
+        SimpleNamespace(workspaces=Workspaces(root, f"{os.getuid() or 1000}:{os.getgid() or 1000}")),
+        FakeRunner(store),
+        lambda: NOW,
+    )
     store.close()
 
 
@@ -95,6 +94,8 @@ def test_a_build_keeps_its_recipe_in_the_project(desk):
 
 def test_a_dockerfile_alone_is_a_recipe(desk):
     assert desk.recipe(ALICE, "p") is None
+    assert list(root(desk).iterdir()) == [], "looking makes no project"
+    desk.files(ALICE, limits(ALICE), "p")
     (root(desk) / "alice/p/Dockerfile").write_text("FROM x\n")
     assert desk.recipe(ALICE, "p").dockerfile == "Dockerfile"
 
@@ -104,7 +105,12 @@ def test_a_dockerfile_in_the_old_place_is_brought_into_the_project(desk):
     old.mkdir(parents=True)
     (old / "p.Dockerfile").write_text("FROM old\n")
     (old / "q.Dockerfile").symlink_to("/etc/passwd")
-    assert desk.recipe(ALICE, "p").dockerfile == "Dockerfile"
+    for project in ("p", "q"):
+        desk.files(ALICE, limits(ALICE), project)
+    recipe = desk.recipe(ALICE, "p")
+    assert recipe.dockerfile == "Dockerfile"
+    assert not (root(desk) / "alice/p/Dockerfile").exists(), "looking writes nothing"
+    desk.build(ALICE, limits(ALICE), [LAB], "p", recipe)
     assert (root(desk) / "alice/p/Dockerfile").read_text() == "FROM old\n"
     assert desk.recipe(ALICE, "q") is None
 
@@ -120,7 +126,7 @@ def test_versions_can_be_held(desk):
     ("images", "project", "tag", "recipe", "words"),
     [
         ({"build": False}, "p", "latest", {}, "do not let you build"),
-        ({"max": 0}, "p", "latest", {}, "You have 0 environments"),
+        ({"max": 0}, "p", "latest", {}, "You may have 0"),
         ({}, "../x", "latest", {}, "is not the name of a project"),
         ({}, "p", "a b", {}, "A tag has"),
         ({}, "p", "latest", {"base": "ds01-bob/secret:latest"}, "belongs to others"),
@@ -148,7 +154,7 @@ def test_others_builds_and_environments_are_not_found(desk):
         lambda: desk.cancel(BOB, build),
         lambda: desk.rollback(BOB, "ds01-alice/p:latest"),
         lambda: desk.delete(BOB, "ds01-alice/p:latest"),
-        lambda: desk.tag(BOB, "ds01-alice/p:latest", "x"),
+        lambda: desk.tag(BOB, limits(BOB), "ds01-alice/p:latest", "x"),
     ):
         with pytest.raises(Refused, match="of yours"):
             act()
@@ -166,19 +172,18 @@ def test_staff_build_their_course_and_nobody_else_does(desk):
 
 def test_kept_packages_are_in_the_recipe(desk):
     diff = PackageDiff(added=("six==1.16.0",))
-    assert desk.keep_packages(ALICE, "p", "lab", diff).pip == ("six==1.16.0",)
+    assert desk.keep_packages(ALICE, limits(ALICE), "p", "lab", diff).pip == ("six==1.16.0",)
     assert desk.recipe(ALICE, "p") == parse_recipe({"base": "lab", "pip": ["six==1.16.0"]})
-    assert desk.keep_packages(ALICE, "p", "lab", PackageDiff(changed=("six==1.17.0",))).pip == (
-        "six==1.17.0",
-    )
+    assert desk.keep_packages(
+        ALICE, limits(ALICE), "p", "lab", PackageDiff(changed=("six==1.17.0",))
+    ).pip == ("six==1.17.0",)
 
 
 def test_a_dockerfile_is_not_edited_but_the_line_is_told(desk):
-    (root(desk) / "alice").mkdir()
-    (root(desk) / "alice/p").mkdir()
+    desk.files(ALICE, limits(ALICE), "p")
     (root(desk) / "alice/p/Dockerfile").write_text("FROM x\n")
     with pytest.raises(Refused, match="RUN python3 -m pip install six==1"):
-        desk.keep_packages(ALICE, "p", "lab", PackageDiff(added=("six==1",)))
+        desk.keep_packages(ALICE, limits(ALICE), "p", "lab", PackageDiff(added=("six==1",)))
 
 
 def test_card():
