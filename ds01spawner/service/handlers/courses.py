@@ -155,6 +155,7 @@ async def act_on(context: Context, teacher: Teacher, course: str, act: str) -> d
     if act == "close":
         by, now = teacher.person.name, context.clock()
         rights: dict[str, Any] = {"admin": teacher.person.admin, "scopes": teacher.scopes}
+        await context.store(lambda s: teaching.own_course(s, teacher, course))  # others learn nothing
         await context.store(lambda s: courses.close(s, course, by, now, **rights))
         context.site.environments.forget()
         return {"state": "closed"}
