@@ -144,7 +144,7 @@ class Site:
     @cached_property
     def environments(self) -> Environments:
         """What may be started."""
-        images = Images(self.settings.docker_host)
+        images = Images(self.settings.docker_host, installation=lambda: self.installation)
         return Environments(self.settings, images, self.store, lambda: self.gpu(60).inventory.cuda)
 
     def gpu(self, max_age: float = GPU_TTL_S) -> GpuReading:

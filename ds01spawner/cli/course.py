@@ -20,6 +20,7 @@ from ..images.projectfiles import ProjectFiles
 from ..images.pulling import Pulled
 from ..images.recipe import parse_recipe
 from ..images.rights import Reader
+from ..images.sitebuild import site_images
 from ..images.yamlfile import FileProblems
 from ..settings import Settings, load_settings
 from ..store import Store
@@ -34,7 +35,7 @@ By = Annotated[str, typer.Option(help="Who does it; you, where not given.")]
 
 def _open() -> tuple[Settings, Store, Images]:
     settings = load_settings()
-    return settings, Store.open(settings.store), Images(settings.docker_host)
+    return settings, Store.open(settings.store), site_images(settings)
 
 
 def _admin(by: str) -> Reader:

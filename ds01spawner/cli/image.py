@@ -12,16 +12,17 @@ import typer
 from ..errors import Problem
 from ..images import logtext, recipe, sharing, snapshot
 from ..images.builds import FINAL, BuildLimits, BuildRequest, BuildRunner
-from ..images.catalogue import OWNER_LABEL, Environment, Listed, load_catalogue
+from ..images.catalogue import Environment, Listed, load_catalogue
 from ..images.engine import ImageMissing, Images
-from ..images.naming import checked_tag, parse_user_image, user_image
+from ..images.naming import HALF_BUILT_NAMESPACE, checked_tag, parse_user_image, user_image
+from ..images.ownership import OWNER_LABEL
 from ..images.preflight import check as preflight
 from ..images.preflight import needs_probe
 from ..images.probe import probe
 from ..images.projectfiles import ProjectFiles
 from ..images.resolver import Resolver
 from ..images.rights import Reader
-from ..images.sitebuild import base_for, build_site
+from ..images.sitebuild import base_for, build_site, site_images
 from ..images.yamlfile import FileProblems, parse
 from ..options import is_project_name
 from ..settings import Settings, load_settings
@@ -63,7 +64,7 @@ def read_recipe(path: Path) -> recipe.Recipe:
 
 def _check_image(reference: str, as_json: bool) -> None:
     settings = load_settings()
-    images = Images(settings.docker_host)
+    images = site_images(settings)
     site = build_site(images, cuda=_cuda(settings))
     facts = images.inspect(reference)
     result = preflight(facts, site.host, probe(images, facts.id) if needs_probe(facts) else None)
@@ -83,7 +84,7 @@ def list_images(
 ) -> None:
     """List people's and courses' images on the engine."""
     settings = load_settings()
-    images, shared = Images(settings.docker_host), _shared(settings)
+    images, shared = site_images(settings), _shared(settings)
     used = images.in_use()
     rows = []
     for facts in images.list():
@@ -147,7 +148,7 @@ def build(
     except (FileProblems, ValueError) as problem:
         refuse(str(problem), as_json)
     settings = load_settings()
-    images = Images(settings.docker_host)
+    images = site_images(settings)
     reader = Reader(owner)
     start = base or start_of(settings, images, wanted, reader)
     workspace = Site(settings).workspaces.prepare(owner, project)
@@ -217,7 +218,7 @@ def tag_image(
 ) -> None:
     """Keep an environment as it is now under a further tag."""
     try:
-        reference = snapshot.tag(Images(load_settings().docker_host), environment, checked_tag(name))
+        reference = snapshot.tag(site_images(load_settings()), environment, checked_tag(name))
     except ValueError as error:
         refuse(str(error), as_json)
     emit({"ok": True, "image": reference}, as_json, lambda _: print(f"{environment} is kept as {reference}"))
@@ -240,7 +241,7 @@ def share(
     if parsed is None:
         refuse(f"{environment} is not somebody's environment (ds01-USER/PROJECT:TAG).", as_json)
     try:
-        facts = Images(settings.docker_host).inspect(environment)
+        facts = site_images(settings).inspect(environment)
     except ImageMissing:
         refuse(f"{environment} is not on this machine.", as_json)
     store = Store.open(settings.store)
@@ -278,11 +279,13 @@ def prune(
 ) -> None:
     """Show what could be removed and why; with --yes remove it. Nothing in use is ever removed."""
     settings = load_settings()
-    images, store = Images(settings.docker_host), Store.open(settings.store)
+    images, store = site_images(settings), Store.open(settings.store)
     rule = snapshot.PruneRule(timedelta(days=days), keep or None)
     plan = snapshot.prune_plan(
         images.list(), images.in_use(), referenced(store), last_used(store), rule, utcnow()
     )
+    # What another hub is building just now is none of ours.
+    plan = [item for item in plan if not _built_elsewhere(store, item.reference)]
     removed = []
     for item in plan:
         if item.remove and yes:
@@ -294,6 +297,11 @@ def prune(
     emit(data, as_json, lambda _: table(("image", "decision", "size", "reason"), rows))
     if not yes and not as_json and any(i.remove for i in plan):
         console.print("Nothing was removed; add --yes to do it.")
+
+
+def _built_elsewhere(store: Store, reference: str) -> bool:
+    space, _, rest = reference.partition("/")
+    return space == HALF_BUILT_NAMESPACE and store.get_build(rest.partition(":")[0]) is None
 
 
 def referenced(store: Store) -> dict[str, str]:

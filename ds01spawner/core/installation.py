@@ -69,10 +69,11 @@ class Installation:
 
     def genuine(self, labels: Mapping[str, str], names: Iterable[str] = SESSION_SIGNED) -> bool:
         """Whether this installation wrote these labels."""
-        if labels.get(INSTALLATION) != self.id:
-            return False
-        given = labels.get(MAC, "").encode(errors="surrogatepass")
-        return hmac.compare_digest(given, self.mac(labels, names).encode())
+        return labels.get(INSTALLATION) == self.id and self.matches(labels, names, labels.get(MAC, ""))
+
+    def matches(self, labels: Mapping[str, str], names: Iterable[str], given: str) -> bool:
+        """Whether ``given`` is the MAC over the labels called ``names``, in constant time."""
+        return hmac.compare_digest(given.encode(errors="surrogatepass"), self.mac(labels, names).encode())
 
     def made_fetch(self, labels: Mapping[str, str], name: str) -> bool:
         """Whether a container with these labels fetches a repository for a session of this installation."""

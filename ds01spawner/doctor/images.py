@@ -6,8 +6,9 @@ from collections.abc import Iterator
 
 from ..engines.docker.findings import Finding, Level
 from ..images.catalogue import load_catalogue
-from ..images.engine import ImageMissing, Images
+from ..images.engine import ImageMissing
 from ..images.preflight import Host, check, needs_probe
+from ..images.sitebuild import site_images
 from ..settings import Settings
 from ..site import Site
 
@@ -22,7 +23,7 @@ def check_images(settings: Settings) -> Iterator[Finding]:
     if settings.environments is None:
         yield Finding("ok", "there is no catalogue: the spawner's one image is offered")
         return
-    images = Images(settings.docker_host)
+    images = site_images(settings)
     engine = images.engine()
     reading = Site(settings).gpu(0).inventory
     host = Host(architecture=engine.architecture, hub_version=_hub_version(), cuda=reading.cuda)

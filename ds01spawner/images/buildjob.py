@@ -204,7 +204,8 @@ class Job:
         )
         steps = dockerscan.read(plan.dockerfile)
         with pack_files({"Dockerfile": plan.dockerfile.encode(), **plan.files}) as context:
-            labels = labels_of.image_labels(self.request, self._site.host.hub_version, base, self._clock())
+            version, mine = self._site.host.hub_version, self._images.installation()
+            labels = labels_of.image_labels(self.request, version, base, self._clock(), mine)
             return self._build(context, steps, "", labels=labels, buildargs=self._site.build.args)
 
     def _files_of(self, recipe: Recipe) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:

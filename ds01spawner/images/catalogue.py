@@ -18,15 +18,12 @@ from ..policy.environments import allows
 from . import reference, yamlfile
 from .facts import ImageFacts
 from .naming import owns, parse_user_image
+from .ownership import DESCRIPTION_LABEL, OWNER_LABEL, REPRODUCIBLE_LABEL, TITLE_LABEL
 
 Kind = Literal["lab", "course", "mine", "shared"]
 _ORDER: dict[str, int] = {"course": 0, "lab": 1, "mine": 2, "shared": 3}
 
-OWNER_LABEL = "ds01.image.owner"
-TITLE_LABEL = "ds01.image.title"
-DESCRIPTION_LABEL = "ds01.image.description"
 FRAMEWORK_LABEL = "ds01.framework"
-REPRODUCIBLE_LABEL = "ds01.image.reproducible"
 RECIPE_LABEL = "ds01.image.recipe"
 
 

@@ -20,10 +20,11 @@ from ..workspace.projects import Workspace
 from . import course as courses
 from . import environments, logtext, sharing, snapshot
 from .builds import BuildRequest, BuildRunner, limits_from
-from .catalogue import OWNER_LABEL, REPRODUCIBLE_LABEL, Listed
+from .catalogue import Listed
 from .engine import ImageMissing
 from .gitcommit import commit_file
 from .naming import checked_tag, course_repository, owns, parse_user_image, user_image
+from .ownership import BUILT_LABEL, OWNER_LABEL, REPRODUCIBLE_LABEL
 from .projectfiles import ProjectFileError, ProjectFiles
 from .recipe import FILE_NAME, Recipe, load_recipe, parse_recipe
 from .rights import Reader
@@ -277,7 +278,11 @@ class Desk:
         tag = f"saved-{self.clock().strftime('%Y%m%d-%H%M%S')}"
         reference = user_image(person.name, project, tag)
         self._may_build(limits)
-        labels = {OWNER_LABEL: person.name, REPRODUCIBLE_LABEL: "false"}
+        labels = {
+            OWNER_LABEL: person.name,
+            REPRODUCIBLE_LABEL: "false",
+            BUILT_LABEL: self.clock().isoformat(timespec="seconds"),
+        }
         data: dict[str, Any] = {"reference": reference, "current": "", "previous": []}
         with self._claimed(person, limits, reference, data):
             snapshot.commit(self.images, container, reference, labels)

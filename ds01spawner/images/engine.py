@@ -21,9 +21,11 @@ import requests
 from docker import errors as docker_errors
 from urllib3.exceptions import HTTPError
 
+from ..core.installation import Installation
 from ..errors import DS01Error, EngineError, Refusal, Refused
 from .catalogue import Environment, with_facts
 from .facts import ImageFacts, from_inspect, from_summary
+from .ownership import claimed, sort_names
 from .pulling import Layers, Pulled
 from .reference import carries, parse
 
@@ -37,6 +39,10 @@ ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm"}
 
 class ImageMissing(DS01Error):
     """The image asked about is not on this machine."""
+
+
+class NameTaken(DS01Error, ValueError):
+    """A name belongs to another installation on this engine."""
 
 
 @dataclass(frozen=True)
@@ -93,10 +99,20 @@ class BuildStream:
 
 
 class Images:
-    """Images on one engine. Give it ``docker_host``, or a ``client`` made elsewhere."""
+    """Images on one engine. Give it ``docker_host``, or a ``client`` made elsewhere.
 
-    def __init__(self, docker_host: str = "", client: docker.APIClient | None = None) -> None:
+    ``installation`` gives the one whose people's and courses' images these are. A name that belongs to
+    another is as if it were not there, and is neither taken nor removed.
+    """
+
+    def __init__(
+        self,
+        docker_host: str = "",
+        client: docker.APIClient | None = None,
+        installation: Callable[[], Installation | None] = lambda: None,
+    ) -> None:
         self._host = docker_host
+        self._installation = installation
         self._client = client
         self._executor = ThreadPoolExecutor(max_workers=4, thread_name_prefix="ds01-images")
         self.changes = 0
@@ -146,10 +162,32 @@ class Images:
         except ValueError as error:
             raise ImageMissing(f"image {reference[:80]!r}: {error}") from None
         with asking(f"image {reference}"):
-            facts = from_inspect(self.client().inspect_image(reference))
+            facts = self._sorted(from_inspect(self.client().inspect_image(reference)))
         if not carries(wanted, facts.id, facts.tags, facts.digests):
             raise ImageMissing(f"image {reference}: not on this machine")
         return facts
+
+    def installation(self) -> Installation:
+        """Whose images are made here; `EngineError` where the state folder has no installation yet."""
+        found = self._installation()
+        if found is None:
+            raise EngineError("this hub has no installation yet: it is made when the hub starts")
+        return found
+
+    def _sorted(self, facts: ImageFacts) -> ImageFacts:
+        return sort_names(self._installation(), facts) if any(map(claimed, facts.tags)) else facts
+
+    def refuse_taken(self, reference: str) -> None:
+        """`NameTaken` where a name belongs to another installation."""
+        try:
+            with asking(f"image {reference}"):
+                found = from_inspect(self.client().inspect_image(reference))
+        except ImageMissing:
+            return
+        if reference in self._sorted(found).others:
+            raise NameTaken(
+                f"the name {reference} belongs to another hub on this machine; choose another project or tag"
+            )
 
     def list(self, labels: Iterable[str] = ()) -> tuple[ImageFacts, ...]:
         """Every tagged image, or those with all of ``labels`` (``key`` or ``key=value``)."""
@@ -158,7 +196,7 @@ class Images:
             filters["label"] = wanted
         with asking("listing images"):
             rows = self.client().images(filters=filters)
-        return tuple(from_summary(row) for row in rows)
+        return tuple(self._sorted(from_summary(row)) for row in rows)
 
     def in_use(self) -> dict[str, tuple[str, ...]]:
         """Image ids that a container, running or not, was made from, with the containers' names."""
@@ -173,6 +211,7 @@ class Images:
     def tag(self, image: str, reference: str) -> None:
         """Point ``reference`` at ``image``, and see that it took."""
         repository, _, tag = reference.rpartition(":")
+        self.refuse_taken(reference)
         source = self.inspect(image).id
         with asking(f"tagging {reference}"):
             self.client().tag(source, repository, tag, force=True)
@@ -182,6 +221,7 @@ class Images:
 
     def remove(self, reference: str) -> None:
         """Remove a tag, and the image with its last tag. Gone already is success; in use is not."""
+        self.refuse_taken(reference)
         client = self.client(REMOVES_S)
         try:
             with suppress(ImageMissing):

@@ -40,6 +40,8 @@ class ImageFacts:
     """Names by digest, ``name@sha256:…``: what it is called in registries."""
     onbuild: tuple[str, ...] = ()
     """Instructions that run when another image is built on it."""
+    others: tuple[str, ...] = ()
+    """Names it has that belong to another installation; they are not among ``tags``."""
 
     @property
     def cuda(self) -> str:

@@ -7,22 +7,24 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from .. import labels as session_labels
-from .catalogue import (
+from ..core.installation import Installation
+from .catalogue import FRAMEWORK_LABEL
+from .facts import CUDA_LABEL, LAYER_LABEL, SINGLEUSER_LABEL, ImageFacts
+from .layer import revision
+from .ownership import (
+    BASE_LABEL,
+    BUILT_LABEL,
+    COURSE_LABEL,
     DESCRIPTION_LABEL,
-    FRAMEWORK_LABEL,
     OWNER_LABEL,
     REPRODUCIBLE_LABEL,
     TITLE_LABEL,
+    sign,
 )
-from .facts import CUDA_LABEL, LAYER_LABEL, SINGLEUSER_LABEL, ImageFacts
-from .layer import revision
 
 if TYPE_CHECKING:
     from .builds import BuildRequest
 
-BASE_LABEL = "ds01.image.base"
-BUILT_LABEL = "ds01.image.built"
-COURSE_LABEL = "ds01.image.course"
 # What a session's container says of itself; the last ones are the DS01 command line's.
 _SESSION = frozenset(
     v for k, v in vars(session_labels).items() if k.isupper() and isinstance(v, str) and "=" not in v
@@ -46,10 +48,15 @@ def reserved(labels: Mapping[str, str]) -> list[str]:
 
 
 def image_labels(
-    request: BuildRequest, hub_version: str, base: ImageFacts, now: datetime, reproducible: bool = True
+    request: BuildRequest,
+    hub_version: str,
+    base: ImageFacts,
+    now: datetime,
+    installation: Installation,
+    reproducible: bool = True,
 ) -> dict[str, str]:
     """What a build writes on its image. They win over what the base or a Dockerfile says."""
-    return {
+    told = {
         OWNER_LABEL: request.owner,
         TITLE_LABEL: request.recipe.title,
         DESCRIPTION_LABEL: request.recipe.description,
@@ -60,3 +67,4 @@ def image_labels(
         SINGLEUSER_LABEL: hub_version,
         LAYER_LABEL: revision(hub_version),
     }
+    return sign(installation, told, request.reference)

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import DS01Error, EngineError, StoreError
 from . import reference
-from .catalogue import OWNER_LABEL, Environment
+from .catalogue import Environment
 from .engine import ImageMissing, Images
 from .facts import ImageFacts
 from .naming import course_repository
+from .ownership import OWNER_LABEL
 from .pulling import Pulled
 from .rights import CourseUse, Known, Reader, hidden_name, may_read, reserved_name
 
@@ -91,6 +92,7 @@ class Resolver:
             names=(*facts.tags, *facts.digests),
             owners=frozenset(row["owner"] for row in rows if _made(row["data"], facts.id)),
             labelled=facts.labels.get(OWNER_LABEL, ""),
+            elsewhere=bool(facts.others),
             courses=tuple(use for row in courses for use in _uses(row, facts)),
             shared_with=frozenset(s["group"] for s in shares if s["environment"] in facts.tags),
             listed_for=_listed_for(self._listed(), facts),

@@ -48,6 +48,8 @@ class Known:
     """Whose builds made it, by name."""
     labelled: str = ""
     """The owner in its label. Labels are inherited: it can only take rights away."""
+    elsewhere: bool = False
+    """Whether it has a name that belongs to another installation; that can only take rights away."""
     courses: tuple[CourseUse, ...] = ()
     shared_with: frozenset[str] = frozenset()
     """Groups that its owner shares it with, as it is now."""
@@ -63,6 +65,8 @@ def may_read(known: Known, reader: Reader) -> bool:
     owners = marks | {owner_component(o) for o in known.owners}
     if known.labelled:
         owners.add(owner_component(known.labelled))
+    if known.elsewhere:
+        owners.add("")  # the mark of no reader of ours
     if reader.admin:
         return bool(known.owners or known.courses or known.listed_for is not None or marks or public)
     if known.listed_for is not None and (not known.listed_for or known.listed_for & reader.groups):

@@ -14,7 +14,9 @@ from collections.abc import Callable, Iterable, Mapping
 from importlib import metadata
 from pathlib import Path
 
+from ..core.installation import load as load_installation
 from ..errors import DS01Error, Refusal, Refused
+from ..settings import Settings
 from .builds import Site
 from .catalogue import Environment, Listed
 from .dockerfile import SiteBuild
@@ -43,6 +45,11 @@ def site_build(environ: Mapping[str, str] | None = None) -> SiteBuild:
             raise DS01Error(f"DS01_BUILD_ARGS: {pair!r} is not NAME=value")
         args[name] = value
     return SiteBuild(files, args)
+
+
+def site_images(settings: Settings) -> Images:
+    """The images of this installation on the site's engine."""
+    return Images(settings.docker_host, installation=lambda: load_installation(settings.state_dir))
 
 
 def hub_version() -> str:

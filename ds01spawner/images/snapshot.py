@@ -16,6 +16,7 @@ from ..errors import EngineError
 from .engine import ImageMissing, Images, asking
 from .facts import ImageFacts
 from .naming import HALF_BUILT_NAMESPACE, PIN_NAMESPACE, checked_tag, parse_user_image
+from .ownership import sign
 from .recipe import Recipe, pip_package
 
 # Asked of the user's Python itself, so that packages in the session's own home count too.
@@ -191,12 +192,14 @@ def commit(images: Images, container: str, reference: str, labels: Mapping[str, 
     token among them) into the image, so each that is not the image's own is emptied.
     """
     repository, _, name = reference.rpartition(":")
+    images.refuse_taken(reference)
     client = images.client(600)
     try:
         with asking(f"saving {container}"):
             made_with = client.inspect_container(container)
             image = images.inspect(made_with["Image"])
-            conf = committed_config(made_with.get("Config") or {}, image, labels)
+            proven = sign(images.installation(), labels, reference)
+            conf = committed_config(made_with.get("Config") or {}, image, proven)
             return str(client.commit(container, repository, name, conf=conf)["Id"])
     except docker_errors.DockerException as error:
         raise EngineError(f"saving {container}: {error}") from error

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import docker
 import pytest
+from support.ours import INSTALLATION
 
 from ds01spawner.errors import EngineError
 from ds01spawner.images import snapshot
@@ -37,7 +38,7 @@ def bench():
 
 @pytest.fixture(scope="module")
 def images():
-    images = Images()
+    images = Images(installation=lambda: INSTALLATION)
     yield images
     images.close()
 
@@ -187,9 +188,10 @@ def test_an_experiments_tag_means_one_image(images, owner, image):
     assert kept == f"ds01-{owner}/p:experiment-42"
     assert images.inspect(kept).id == images.inspect(image).id
     assert snapshot.tag(images, image, "experiment-42") == kept
-    images.tag(images.inspect("ds01/test-busybox:latest").id, f"ds01-{owner}/p:taken")
-    with pytest.raises(ValueError, match="taken by another image"):
+    images.client().tag("ds01/test-busybox:latest", f"ds01-{owner}/p", "taken")
+    with pytest.raises(ValueError, match="belongs to another hub"):
         snapshot.tag(images, image, "taken")
+    images.client().remove_image(f"ds01-{owner}/p:taken")
 
 
 def test_probing_an_image_that_is_no_session(images):

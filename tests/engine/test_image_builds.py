@@ -8,6 +8,7 @@ from pathlib import Path
 
 import docker
 import pytest
+from support.ours import INSTALLATION
 
 from ds01spawner.errors import Refused
 from ds01spawner.images import environments
@@ -27,7 +28,7 @@ pytestmark = pytest.mark.timeout(900)  # a build fetches packages, and the machi
 
 @pytest.fixture
 def images():
-    images = Images()
+    images = Images(installation=lambda: INSTALLATION)
     yield images
     images.close()
 

@@ -7,6 +7,7 @@ import sys
 import threading
 
 import pytest
+from support.ours import INSTALLATION
 from support.registry import running_registry
 
 from ds01spawner.errors import EngineError
@@ -18,7 +19,7 @@ SIZES = [3_000_000, 2_000_000, 1000]
 
 @pytest.fixture
 def images():
-    images = Images()
+    images = Images(installation=lambda: INSTALLATION)
     yield images
     images.close()
 

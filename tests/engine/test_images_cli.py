@@ -8,14 +8,16 @@ import uuid
 
 import pytest
 
+from ds01spawner.core import installation
 from ds01spawner.images.engine import Images
 
 pytestmark = pytest.mark.timeout(900)
 
 
 @pytest.fixture
-def images():
-    images = Images()
+def images(tmp_path):
+    mine = installation.make(tmp_path / "state")
+    images = Images(installation=lambda: mine)
     yield images
     images.close()
 

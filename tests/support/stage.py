@@ -12,7 +12,9 @@ from urllib.parse import quote
 
 import docker
 
+from ds01spawner.core.installation import load
 from ds01spawner.images.naming import user_image
+from ds01spawner.images.ownership import sign
 from ds01spawner.names import folder_name
 
 from .idle import command
@@ -71,6 +73,7 @@ class Stage:
             "ds01.framework": self.words.reason.replace("\x00", ""),
         }
         tag = user_image(self.words.user, self.words.project)
+        labels = sign(load(self.hub.state), labels, tag)
         self.engine.images.build(fileobj=_file(f"FROM {busybox}\n"), tag=tag, rm=True, labels=labels)
 
     def _foreign(self, busybox: str) -> None:

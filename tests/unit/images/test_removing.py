@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 from typing import ClassVar
 
 import docker
 import pytest
+from support.ours import INSTALLATION
 from tornado.httpserver import HTTPServer
 from tornado.testing import bind_unused_port
 from tornado.web import Application, RequestHandler
@@ -43,7 +45,8 @@ async def images():
     server.add_sockets([socket])
     host = f"tcp://127.0.0.1:{port}"
     Engine.takes_s, Engine.removed = 0.0, []
-    made = engine.Images(host, docker.APIClient(host, version="1.41", timeout=QUICK_S))
+    ours = replace(INSTALLATION, adopted=frozenset({f"sha256:{'0' * 64}"}))
+    made = engine.Images(host, docker.APIClient(host, version="1.41", timeout=QUICK_S), lambda: ours)
     yield made
     made.close()
     server.stop()
