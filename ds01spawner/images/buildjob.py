@@ -10,31 +10,32 @@ import json
 import re
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
-from typing import IO, Any
+from typing import Any
 
+from ..engines.docker.runstep import Sandbox
 from ..errors import DS01Error
 from ..store.store import Store
 from . import dockerfile, dockerscan, environments, labels_of, logtext, pinning
 from .builds import BuildRequest, Site, drop
-from .engine import BuildStream
 from .facts import LAYER_LABEL, ImageFacts
 from .layer import revision
 from .naming import HALF_BUILT_NAMESPACE, PIN_NAMESPACE
 from .preflight import check
 from .probe import lock_of, probe
-from .projectfiles import ProjectFileError, pack_files
+from .projectfiles import Context, ProjectFileError, pack_files
 from .pulling import Pulled
 from .recipe import Recipe, environment_yml, requirements_text
 from .resolver import Resolver
 from .rights import Reader
+from .stepwise import IGNORED, StepFailed, StepwiseBuild
 
 FLUSH_S = 0.5
 WATCH_S = 0.5
-DOCKERFILE = ".ds01.Dockerfile"
-"""Where the Dockerfile that was read and checked lies in the context: the one in the folder may change."""
-
+MAX_OUTPUT = 32 * 2**20
+"""Characters of a build's output that are read line by line; of what comes later, the end alone."""
+LATE = 128 * 1024
 
 _HINT = re.compile(r"(?:ERROR: |E: |ds01: refused: )(.+)")
 """How pip, apt and our own steps say what is wrong."""
@@ -83,7 +84,9 @@ class Job:
         self._stop = threading.Event()
         self._done = threading.Event()
         self._end = ("", "")
-        self._stream: BuildStream | None = None
+        self._building: StepwiseBuild | None = None
+        self._seen = 0
+        self._late = ""
         self._hint = ""
         self._started = time.monotonic()
 
@@ -92,8 +95,8 @@ class Job:
         if not self._stop.is_set():
             self._end = (state, reason)
             self._stop.set()
-        if stream := self._stream:
-            stream.stop()
+        if building := self._building:
+            building.stop()
 
     def run(self) -> None:
         """Do everything, and leave a final state."""
@@ -159,7 +162,11 @@ class Job:
         for taken in pinned.images:
             self._say(f"line {taken.line}: {taken.reference} is {taken.facts.id[7:19]}")
         ignore = project.read_text(".dockerignore") or ""
-        context = project.pack(self.request.limits.context, {DOCKERFILE: pinned.text.encode()}, ignore)
+        # An ignored .dockerignore is not copied by a Dockerfile, as if there were none.
+        ignored = f"{ignore}{IGNORED}{'' if ignore else '.dockerignore'}".encode()
+        context = project.pack(
+            self.request.limits.context, {".dockerignore": ignored}, ignore, self._still_wanted
+        )
         with context.file:
             for link in sorted(context.outside)[:20]:
                 self._say(f"left out: {link} is a link that leads outside the project")
@@ -168,7 +175,8 @@ class Job:
             if problems := pinning.refused_sources(pinned, context.outside, path):
                 raise BuildFailed("; ".join(str(p) for p in problems))
             self._say(f"context: {context.count} files, {context.size / 2**20:.1f} MiB")
-            image = self._build(context.file, pinned.steps, path, dockerfile=DOCKERFILE)
+            written = dockerscan.read(pinned.text)
+            image = self._build(context, written, path, shown=pinned.steps)
         facts = self._images.inspect(image)
         if lying := labels_of.reserved(facts.labels):
             raise BuildFailed(f"the label {lying[0]} is the site's own; leave it out of the Dockerfile")
@@ -203,10 +211,11 @@ class Job:
             has_layer=base.labels.get(LAYER_LABEL) == revision(self._site.host.hub_version),
         )
         steps = dockerscan.read(plan.dockerfile)
-        with pack_files({"Dockerfile": plan.dockerfile.encode(), **plan.files}) as context:
+        context = pack_files(plan.files)
+        with context.file:
             version, mine = self._site.host.hub_version, self._images.installation()
             labels = labels_of.image_labels(self.request, version, base, self._clock(), mine)
-            return self._build(context, steps, "", labels=labels, buildargs=self._site.build.args)
+            return self._build(context, steps, "", labels=labels, shared=plan.shared)
 
     def _files_of(self, recipe: Recipe) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
         pip: tuple[str, ...] = ()
@@ -252,48 +261,64 @@ class Job:
         except (ProjectFileError, OSError) as error:
             self._say(f"note: the lock could not be written to the project: {error}")
 
-    # ------------------------------------------------------------ the engine's builder
+    # ------------------------------------------------------------ the steps
 
     def _build(
-        self, context: IO[bytes], steps: tuple[dockerscan.Instruction, ...], file: str, **options: Any
+        self,
+        context: Context,
+        steps: tuple[dockerscan.Instruction, ...],
+        file: str,
+        *,
+        shown: tuple[dockerscan.Instruction, ...] = (),
+        labels: Mapping[str, str] | None = None,
+        shared: int = 0,
     ) -> str:
+        """Carry out a Dockerfile. ``file`` is its path in the project, empty for ours.
+
+        ``shown`` are the steps as their author wrote them; ours, the first ``shared`` are the same for all.
+        """
         limits = self.request.limits
-        if limits.memory is not None:
-            options |= {"memory": limits.memory, "memswap": limits.memory}
-        if limits.cpus is not None:
-            options |= {"cpuperiod": 100_000, "cpuquota": int(limits.cpus * 100_000)}
-        if self._site.network:
-            options["networkmode"] = self._site.network
-        name = f"{HALF_BUILT_NAMESPACE}/{self.build}:{'project' if file else 'image'}"
         self._still_wanted()
-        stream = self._images.build(context, limits.time + 60, t=name, **options)
-        self._stream = stream
+        building = StepwiseBuild(
+            self._images,
+            self.build,
+            Sandbox(limits.memory, limits.cpus, limits.pids, self._site.network, self._site.runtime),
+            limits.time + 60,
+            self._output,
+            scope=self.request.owner,
+            shared_steps=shared,
+        )
+        self._building = building
         try:
             self._still_wanted()
-            return self._follow(stream, steps, file)
+            args = {} if file else self._site.build.args
+            image = building.run(steps, context, args, labels, [s.text for s in shown])
+        except StepFailed as error:
+            self._output_ends()
+            self._still_wanted()
+            why = failure(error.error, shown or steps, error.number, file, limits)
+            raise BuildFailed(f"{why} ({self._hint})" if self._hint else why) from None
+        except ValueError as error:
+            raise BuildFailed(f"{file or 'the recipe'} cannot be carried out: {error}") from None
         finally:
-            self._stream = None
-            stream.close()
-
-    def _follow(self, stream: BuildStream, steps: tuple[dockerscan.Instruction, ...], file: str) -> str:
-        image, step = "", 0
-        for message in stream:
-            text = message.get("stream") or message.get("status") or ""
-            if text.startswith("Step ") and "/" in text:
-                step = int(text[5:].split("/")[0])
-            if text:
-                self._log(self._lines.feed(text if "stream" in message else text + "\n"))
-            if "aux" in message:
-                image = message["aux"].get("ID", image)
-            if "error" in message:
-                self._log(self._lines.end())
-                why = failure(str(message["error"]), steps, step, file, self.request.limits)
-                raise BuildFailed(f"{why} ({self._hint})" if self._hint else why)
-        self._log(self._lines.end())
+            self._building = None
+        self._output_ends()
         self._still_wanted()
-        if not image:
-            raise BuildFailed("the engine ended the build without an image")
+        self._images.tag(image, f"{HALF_BUILT_NAMESPACE}/{self.build}:{'project' if file else 'image'}")
         return image
+
+    def _output(self, text: str) -> None:
+        self._seen += len(text)
+        if self._seen > MAX_OUTPUT and not text.startswith("Step "):
+            self._late = (self._late + text)[-LATE:]
+        else:
+            self._log(self._lines.feed(text))
+
+    def _output_ends(self) -> None:
+        late, self._late = self._late, ""
+        if late:
+            self._log(self._lines.feed("\n… more output than a log keeps …\n" + late.partition("\n")[2]))
+        self._log(self._lines.end())
 
     # ------------------------------------------------------------ watching and writing
 
@@ -305,8 +330,8 @@ class Job:
             free = self._site.free_bytes()
             if free is not None and free < self._site.minimum_free:
                 self.stop("failed", "the server's disk is nearly full; tell the administrator")
-            if self._stop.is_set() and (stream := self._stream):
-                stream.stop()
+            if self._stop.is_set() and (building := self._building):
+                building.stop()
             if self._pending and time.monotonic() - self._flushed > FLUSH_S:
                 self._flush()
 

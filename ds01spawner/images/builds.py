@@ -16,12 +16,13 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..engines.docker.runstep import clear_leftovers
 from ..errors import DS01Error, EngineError, Refusal, Refused
 from ..store.catalogue import ACTIVE
 from ..store.store import Store
 from .catalogue import Environment
 from .dockerfile import SiteBuild
-from .engine import Images
+from .engine import Images, asking
 from .naming import HALF_BUILT_NAMESPACE
 from .preflight import Host
 from .projectfiles import ProjectFiles
@@ -47,6 +48,8 @@ class BuildLimits:
     cpus: float | None = 2.0
     memory: int | None = 4 * 2**30
     """Bytes."""
+    pids: int = 2048
+    """Processes and threads of one step."""
     time: int = 1800
     """Seconds for the whole build."""
     context: int = 500 * 2**20
@@ -92,6 +95,8 @@ class Site:
     build: SiteBuild = field(default_factory=SiteBuild)
     network: str = ""
     """Network mode of the build's steps: empty for the engine's default, ``none`` for no network."""
+    runtime: str = ""
+    """The engine's plain runtime, where its default one may hand GPUs to whoever asks by a variable."""
     listed: Callable[[], Iterable[Environment]] = tuple
     """The site's own environments, whose images everybody they are listed for may build from."""
     free_bytes: Callable[[], int | None] = lambda: None
@@ -151,6 +156,8 @@ class BuildRunner:
                 # Another hub on this engine may be building now: what this store does not know is not ours.
                 if space == HALF_BUILT_NAMESPACE and self.store.get_build(rest.partition(":")[0]):
                     drop(self.images, tag)
+        with asking("removing what builds left running"):
+            clear_leftovers(self.images.client(), lambda build: self.store.get_build(build) is not None)
         return stale
 
     def submit(self, request: BuildRequest, room: Room | None = None) -> str:
@@ -284,5 +291,6 @@ def _busy(request: BuildRequest) -> Refusal:
 def limits_from(section: Any) -> BuildLimits:
     """`BuildLimits` out of the policy's ``images.builds``, as a mapping or a model with these fields."""
     names: Iterable[str] = BuildLimits.__dataclass_fields__
-    given = section if isinstance(section, Mapping) else {n: getattr(section, n) for n in names}
-    return BuildLimits(**{name: given[name] for name in names if name in given})
+    if not isinstance(section, Mapping):
+        section = {name: getattr(section, name) for name in names if hasattr(section, name)}
+    return BuildLimits(**{name: section[name] for name in names if name in section})

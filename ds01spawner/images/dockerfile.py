@@ -30,6 +30,8 @@ class Plan:
 
     dockerfile: str
     files: dict[str, bytes]
+    shared: int = 0
+    """How many of the first steps are the same for everybody who builds on this base."""
 
 
 def plan(
@@ -59,6 +61,7 @@ def plan(
     lines = [f"FROM {base}", "USER root", 'SHELL ["/bin/sh", "-c"]', *_site(site, files)]
     session = [] if has_layer else _layer()
     lines += [_run(f"{_TOOL} >/dev/null")] if conda else session
+    shared = len(lines)
     if recipe.apt:
         files["ds01-recipe/apt.txt"] = _list(recipe.apt)
         lines += ["COPY ds01-recipe/apt.txt /opt/ds01-recipe/apt.txt", _run(_APT)]
@@ -71,7 +74,7 @@ def plan(
         files["ds01-recipe/constraints.txt"] = _list(constraints)
         lines += ["COPY ds01-recipe/*.txt /opt/ds01-recipe/", _run(_PIP)]
     lines += _end(recipe)
-    return Plan("\n".join(lines) + "\n", files)
+    return Plan("\n".join(lines) + "\n", files, shared)
 
 
 _APT = (

@@ -151,6 +151,13 @@ class Images:
         arch = data.get("Arch", "")
         return EngineFacts(data.get("Version", ""), ARCHITECTURES.get(arch, arch))
 
+    def plain_runtime(self) -> str:
+        """``runc`` where the engine's default runtime is another, which may hand out GPUs; else empty."""
+        with asking("info"):
+            data = self.client().info()
+        other = data.get("DefaultRuntime") not in (None, "", "runc")
+        return "runc" if other and "runc" in (data.get("Runtimes") or {}) else ""
+
     def inspect(self, reference: str) -> ImageFacts:
         """One image by its whole name or full id; `ImageMissing` when it is not there.
 
@@ -246,7 +253,7 @@ class Images:
             client.close()
         return self.inspect(reference)
 
-    def build(self, context: IO[bytes], timeout_s: int, **options: Any) -> BuildStream:
+    def build(self, context: IO[bytes] | Iterator[bytes], timeout_s: int, **options: Any) -> BuildStream:
         """Send a tar context to the classic builder; the answer streams the engine's own messages.
 
         The classic builder is the one every engine from 20.10 to 29 has without a plug-in. ``options``

@@ -40,6 +40,8 @@ class Context:
     """A packed context. ``outside`` are links that lead out of the project: they were not sent."""
 
     file: IO[bytes]
+    end: int = 0
+    """Where the entries end, and more may follow."""
     size: int = 0
     count: int = 0
     outside: set[str] = field(default_factory=set)
@@ -136,6 +138,7 @@ class ProjectFiles:
                 packer.add_folder(tar, top, "", 0, patterns.start)
                 for name, content in extra.items():
                     add_bytes(tar, name, content)
+                packer.context.end = tar.offset
         except BaseException:
             spool.close()
             raise
@@ -186,14 +189,15 @@ def add_bytes(tar: tarfile.TarFile, name: str, content: bytes) -> None:
     tar.addfile(info, io.BytesIO(content))
 
 
-def pack_files(files: dict[str, bytes]) -> IO[bytes]:
+def pack_files(files: dict[str, bytes]) -> Context:
     """A tar stream of these files alone."""
     spool = tempfile.SpooledTemporaryFile(max_size=8 * 1024 * 1024)  # noqa: SIM115 (the caller closes it)
     with tarfile.open(fileobj=spool, mode="w") as tar:
         for name, content in files.items():
             add_bytes(tar, name, content)
+        end = tar.offset
     spool.seek(0)
-    return spool
+    return Context(spool, end)
 
 
 def leads_outside(path: str, target: str) -> bool:

@@ -73,6 +73,7 @@ def build_site(
         build=site_build(given),
         network=given.get("DS01_BUILD_NETWORK", ""),
         listed=listed,
+        runtime=images.plain_runtime(),
         free_bytes=_free(engine_root),
         minimum_free=minimum_free,
     )

@@ -78,7 +78,7 @@ def exec_output(client: Any, exec_id: str, limit: int, seconds: float = SMALL_S)
             raise TooLong(f"it did not end within {seconds:.0f} s") from None
 
     try:
-        return Capped(_frames(receive), limit, seconds).read()
+        return Capped(frames(receive), limit, seconds).read()
     finally:
         connection.close()
 
@@ -94,7 +94,7 @@ def log_tail(client: Any, container: str, keep: int, seconds: float = SMALL_S, *
     tail = b""
     try:
         client._raise_for_status(response)
-        chunks = response.iter_content(CHUNK) if has_terminal else _frames(response.raw.read)
+        chunks = response.iter_content(CHUNK) if has_terminal else frames(response.raw.read)
         deadline = time.monotonic() + seconds
         for chunk in chunks:
             tail = (tail + chunk)[-keep:] if len(tail) > keep else tail + chunk
@@ -105,7 +105,7 @@ def log_tail(client: Any, container: str, keep: int, seconds: float = SMALL_S, *
     return tail[-keep:]
 
 
-def _frames(receive: Callable[[int], bytes]) -> Iterator[bytes]:
+def frames(receive: Callable[[int], bytes]) -> Iterator[bytes]:
     """The pieces of a stream in which the engine mixes output and errors, in order."""
     while len(head := _exactly(receive, 8)) == 8:
         left = int(struct.unpack(">BxxxL", head)[1])
