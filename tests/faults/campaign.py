@@ -120,7 +120,9 @@ class Campaign:
         looks.read_history()
         looks.devices()
         chance = random.Random(f"looks {self.plan.seed} {number}")
-        looks.homes(chance.sample(self.stage.users, 3))
+        people = chance.sample(self.stage.users, 3)
+        looks.homes(people)
+        looks.real_pages(people[0])
         looks.one_holder()
         self.log.say("calm", number=number, back=round(looks.back[-1], 2), live=len(self.observer.live()))
 
@@ -140,16 +142,17 @@ class Campaign:
     def _judge(self) -> Result:
         looks, now = self.looks, time.time()
         sessions = list(self.observer.sessions.values())
-        exempt = self._exempt()
+        exempt = self._during(self.doer.store_lost, STORM_S)
+        wrong = self._during(self.doer.clock_off, 0.0)
         looks.add(verdict.untouched_are_not_lost(sessions))
-        looks.add(verdict.ends_are_true(sessions, looks.rows, now, exempt))
-        true, said, found = verdict.accounting_is_right(sessions, looks.rows, exempt)
+        looks.add(verdict.ends_are_true(sessions, looks.rows, now, exempt, wrong))
+        true, said, found = verdict.accounting_is_right(sessions, looks.rows, exempt | wrong)
         looks.add(found)
         looks.add(verdict.workspaces_are_whole(sessions, looks.workspaces(), written()))
         off = [
             abs(row.ended - s.ended)
             for s in sessions
-            if s.ended and (row := looks.rows.get(s.session)) and row.ended
+            if s.ended and s.session not in wrong and (row := looks.rows.get(s.session)) and row.ended
         ]
         return Result(
             seed=self.plan.seed,
@@ -169,13 +172,12 @@ class Campaign:
             violations=[asdict(v) for v in looks.violations],
         )
 
-    def _exempt(self) -> set[str]:
-        """Sessions whose record was taken away with the store, or may have been."""
-        lost = self.doer.store_lost
+    def _during(self, times: list[tuple[float, float]], before: float) -> set[str]:
+        """Sessions that ran or were written down in one of these times, or as long before it."""
         return {
             s.session
             for s in self.observer.sessions.values()
-            if any(s.created < end + 5 and (s.over_at or end) > begin - STORM_S for begin, end in lost)
+            if any(s.created < end + 5 and (s.over_at or end) > begin - before - 5 for begin, end in times)
         }
 
 

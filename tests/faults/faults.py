@@ -23,11 +23,13 @@ Doing = Callable[["Doer", Fault], Iterator[None]]
 
 
 class Doer:
-    """Carries faults out. ``store_lost`` are the times at which history was taken away from the product."""
+    """Carries faults out. ``store_lost`` are the times at which history was taken away from the product,
+    ``clock_off`` those at which its clock was wrong."""
 
     def __init__(self, stage: Stage, observer: Observer) -> None:
         self.stage, self.observer = stage, observer
         self.store_lost: list[tuple[float, float]] = []
+        self.clock_off: list[tuple[float, float]] = []
         self.done: dict[str, int] = {}
         self.missed: dict[str, int] = {}
 
@@ -235,7 +237,20 @@ def driver_hangs(doer: Doer, fault: Fault) -> Iterator[None]:
     doer.stage.draw()
 
 
+# --- clock ------------------------------------------------------------------------------------------
+
+
+def clock_jumps(seconds: int, doer: Doer, fault: Fault) -> Iterator[None]:
+    began = time.time()
+    doer.stage.clock.set(seconds)
+    yield
+    doer.stage.clock.set(0)
+    doer.clock_off.append((began, time.time()))
+
+
 ACTS: dict[str, Doing] = {
+    "clock ahead": partial(clock_jumps, 3600),
+    "clock behind": partial(clock_jumps, -3600),
     **{f"kill {name}": partial(kill, name) for name in ("hub", "service", "idle", "proxy")},
     **{f"stop {name}": partial(stop, name) for name in ("hub", "service", "idle", "proxy", "engine")},
     "kill engine, sessions live": partial(kill_engine, True),

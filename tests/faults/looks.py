@@ -11,8 +11,9 @@ import httpx
 
 from .drive import Models
 from .history import Row, rows
-from .observe import Observer
-from .stage import MODULES, Stage
+from .observe import Observer, Seen
+from .pages import Browser, home_is_true, strip_is_true
+from .stage import DEVICES, MODULES, Stage
 from .verdict import DeviceSaid, Violation, devices_are_free_or_held
 
 BACK_S = 10.0
@@ -33,6 +34,7 @@ class Looks:
         self.pages = 0
         self._unowned: dict[str, float] = {}
         self._told: set[str] = set()
+        self._browsers: dict[str, Browser] = {}
 
     def add(self, found: list[Violation]) -> None:
         """Keep violations, once each."""
@@ -119,6 +121,30 @@ class Looks:
         found = [Violation("pages are true", f"{user} is not shown {s}", s) for s in runs - said]
         gone = said - {s.session for s in mine}
         return found + [Violation("pages are true", f"{user} is shown {s}, which is gone", s) for s in gone]
+
+    def real_pages(self, user: str) -> None:
+        """The home page of a person, their launch page, and the administrator's view of the GPUs."""
+        looks = (
+            lambda: home_is_true(self._page(user, "hub/home"), user, self._running(user)),
+            lambda: self._strip(user, f"hub/spawn/{user}/look"),
+            lambda: self._strip("admin", "services/ds01/"),
+        )
+        for look in looks:
+            self._steady(look)
+
+    def _strip(self, user: str, path: str) -> list[Violation]:
+        page = self._page(user, path)
+        held = {u for s in self.observer.there() for u in s.devices}
+        return strip_is_true(page, path, held, DEVICES)
+
+    def _running(self, user: str) -> list[Seen]:
+        return [s for s in self.observer.live() if s.user == user]
+
+    def _page(self, user: str, path: str) -> str:
+        if user not in self._browsers:
+            self._browsers[user] = Browser(self.stage.hub.url, user)
+        self.pages += 1
+        return self._browsers[user].page(path)
 
     def _steady(self, look: Callable[[], list[Violation]]) -> None:
         """A difference counts when it stays: both sides are read at different moments."""

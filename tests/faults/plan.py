@@ -39,9 +39,13 @@ KINDS: tuple[tuple[str, int], ...] = (
     ("card lost", 2),
     ("slices remade", 2),
     ("driver hangs", 1),
+    ("clock ahead", 1),
+    ("clock behind", 1),
 )
 """Every fault, with how often it is drawn."""
 
+CLOCK = frozenset({"clock ahead", "clock behind"})
+"""One of these at a time: there is one clock."""
 ENDS: tuple[tuple[str, int], ...] = (
     ("owner", 6),
     ("service", 2),
@@ -134,6 +138,8 @@ def _storms(chance: random.Random, seconds: float, kinds: tuple[str, ...]) -> tu
                 bag = [k for k, weight in chosen for _ in range(weight)]
                 chance.shuffle(bag)
             kind = bag.pop()
+            if kind in CLOCK and any(f.kind in CLOCK for f in faults):
+                continue
             lasts = round(chance.uniform(2, 8), 1)
             at = round(begins + chance.uniform(0, STORM_S - lasts), 1)
             faults.append(Fault(number, len(storms), at, kind, lasts, chance.random()))

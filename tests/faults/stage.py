@@ -16,6 +16,7 @@ from fakes.nvml import A100, Machine, build
 from support.running_hub import RunningHub
 from support.service_api import MAY_MAKE_TOKENS, ServiceApi
 
+from .clock import Clock
 from .engine import IMAGE, Engine
 from .gate import Gate
 from .log import Log
@@ -23,6 +24,7 @@ from .plan import USERS
 from .session import SCRIPT
 
 CARDS, SLICES = 2, 7
+DEVICES = CARDS * SLICES
 RESTART_S = 1.0
 """Seconds after which a service manager starts a hub again."""
 MODULES = {"service": "ds01spawner.service", "idle": "ds01spawner.idle", "proxy": "configurable-http-proxy"}
@@ -73,10 +75,11 @@ class Stage:
         self.gate = Gate(self.folder / "gate", self.engine.socket)
         self.draw()
         library = build(self.folder)
+        self.clock = Clock(self.folder)
         every = self.machine.env(library)
         seen = {k: every[k] for k in ("LD_LIBRARY_PATH", "FAKE_NVML_INVENTORY")}
         seen["LD_LIBRARY_PATH"] = str(library)
-        os.environ.update(seen)
+        seen |= self.clock.env
         os.environ["DOCKER_HOST"] = f"unix://{self.gate.path}"
         self.hub = RunningHub(
             self.folder / "hub",
@@ -88,6 +91,7 @@ class Stage:
             policy=POLICY,
             users=set(self.users),
         )
+        self.hub.env |= seen
         self.hub.start()
         threading.Thread(target=self._supervise, name="supervisor", daemon=True).start()
         for user in [*self.users, "admin"]:

@@ -8,6 +8,7 @@ import pytest
 
 from faults.history import Row
 from faults.observe import Seen
+from faults.pages import home_is_true, strip_is_true
 from faults.session import written
 from faults.verdict import (
     DeviceSaid,
@@ -57,6 +58,8 @@ def test_a_planted_lie_about_an_end_is_found(session, row, rule):
 
 def test_a_record_that_was_taken_away_is_no_lie():
     assert ends_are_true([seen("owner")], {}, NOW, {"s1"}) == []
+    assert ends_are_true([seen("owner")], {"s1": replace(ROW, ended=None)}, NOW, {"s1"}) == []
+    assert ends_are_true([seen("exit", code=7)], {"s1": ROW}, NOW, {"s1"})
 
 
 def test_a_session_that_ends_for_nothing_is_found():
@@ -85,3 +88,19 @@ def test_a_workspace_must_be_whole():
 def test_a_device_is_what_the_engine_says(state, there, wrong):
     found = devices_are_free_or_held([DeviceSaid("GPU-1", state, "ann")], [seen()] if there else [])
     assert bool(found) is wrong
+
+
+def test_a_strip_shows_as_many_devices_taken_as_are_held():
+    page = "".join(f'<li class="ds01-seg ds01-seg-{state}">' for state in ("held", "mine", "free"))
+    assert strip_is_true(page, "p", {"a", "b"}, 3) == []
+    assert strip_is_true(page, "p", {"a"}, 3)
+    assert strip_is_true(page, "p", {"a", "b", "c"}, 3)
+    assert strip_is_true(page, "p", {"a", "b"}, 4)
+
+
+def test_home_shows_what_runs_and_nothing_else():
+    page = '<a href="/user/ann/">Open</a> <a href="/user/ann/b/">Open</a>'
+    runs = [seen(server="", ended=None, gone=None), seen(server="b", ended=None, gone=None)]
+    assert home_is_true(page, "ann", runs) == []
+    assert home_is_true(page, "ann", runs[:1])
+    assert home_is_true(page, "ann", [*runs, seen(server="a")])

@@ -131,6 +131,8 @@ class RunningHub:
         self._hub_port = free_port()
         self.proxy_port, self.proxy_token = free_port(), secrets.token_hex(16)
         self.service_port = free_port()
+        self.env: dict[str, str] = {}
+        """Added to the environment of the hub, not to that of its services."""
         self._config = folder / "jupyterhub_config.py"
         self._config.write_text(
             CONFIG.format(
@@ -182,7 +184,7 @@ class RunningHub:
     def begin(self) -> None:
         """Start the process, and do not wait."""
         env = {k: v for k, v in os.environ.items() if not k.startswith(("DS01_", "JUPYTERHUB_"))}
-        env["DS01_SERVICE_PORT"] = str(self.service_port)
+        env |= {"DS01_SERVICE_PORT": str(self.service_port), **self.env}
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [self._python, "-m", "jupyterhub", "-f", str(self._config)],
