@@ -92,7 +92,7 @@ def withdraw(store: Store, number: str, user: str, now: datetime) -> None:
     """Take one's own open request back."""
     row = _open(store, number)
     if row["user"] != user or not store.decide_request(number, "withdrawn", user, now):
-        raise Refused(_no_request())
+        raise Refused(messages.no_request())
 
 
 def decide(
@@ -125,7 +125,7 @@ def decide(
         number, state, by, now, answer=answer, wanted=granted if wanted is not None else None, until=until
     )
     if not done:
-        raise Refused(_no_request())
+        raise Refused(messages.no_request())
     text = notes.request_answered(state, describe(granted), by, answer, end)
     level = "info" if state == "approved" else "warning"
     store.add_notice(
@@ -170,15 +170,5 @@ def _check_grant(granted: Mapping[str, Any], until: datetime | None, now: dateti
 def _open(store: Store, number: str) -> dict[str, Any]:
     row = next((r for r in store.requests(state="asked") if r["id"] == number), None)
     if row is None:
-        raise Refused(_no_request())
+        raise Refused(messages.no_request())
     return row
-
-
-def _no_request() -> Refusal:
-    return Refusal(
-        code="no-request",
-        asked="this request was asked for",
-        limit="there is no such open request, or it is not yours",
-        do="look at the list of requests",
-        status=404,
-    )

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from . import messages
-from .errors import Refusal, Refused, StoreError
+from .errors import Refused, StoreError
 from .images.catalogue import (
     Environment,
     Listed,
@@ -219,12 +219,8 @@ class Environments:
         if found.ok and (found.gpu_ok or not wants_gpu):
             return
         raise Refused(
-            Refusal(
-                code="environment-unfit",
-                asked=f"the environment {resolved.environment.name!r} cannot be started",
-                limit=found.reason,
-                do="choose another environment",
-                status=409,
+            messages.environment_unfit(
+                f"the environment {resolved.environment.name!r} cannot be started", found.reason
             )
         )
 

@@ -14,7 +14,8 @@ from urllib.parse import parse_qs
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from .errors import Refusal, Refused
+from . import messages
+from .errors import Refused
 from .sources import GitSource, TemplateSource, parse_source
 
 PROJECT_PATTERN = r"[a-z0-9](?:[a-z0-9._-]{0,61}[a-z0-9])?"
@@ -112,7 +113,7 @@ def parse_options(raw: object) -> LaunchOptions:
     ``profile`` is accepted, because stored options carry it, and ignored.
     """
     if not isinstance(raw, Mapping):
-        raise Refused(_bad("options", "they are not a set of names and values"))
+        raise Refused(messages.bad_option("options", "they are not a set of names and values"))
     data = {k: v for k, v in raw.items() if k != "profile" and v is not None}
     try:
         options = LaunchOptions.model_validate(data)
@@ -121,8 +122,8 @@ def parse_options(raw: object) -> LaunchOptions:
         name = ".".join(str(p) for p in first["loc"]) or "options"
         if first["type"] == "extra_forbidden":
             known = ", ".join(k for k in LaunchOptions.model_fields if k != "profile")
-            raise Refused(_bad(name, f"it is not a known option; known are {known}")) from None
-        raise Refused(_bad(name, first["msg"].removeprefix("Value error, "))) from None
+            raise Refused(messages.bad_option(name, f"it is not a known option; known are {known}")) from None
+        raise Refused(messages.bad_option(name, first["msg"].removeprefix("Value error, "))) from None
     return options.model_copy(update={"profile": options.summary()})
 
 
@@ -191,14 +192,3 @@ def _form_value(name: str, text: str) -> Any:
 
 def _clean(text: str) -> str:
     return unicodedata.normalize("NFC", text).strip() if isinstance(text, str) else ""
-
-
-def _bad(name: str, why: str) -> Refusal:
-    shown = name if len(name) <= 40 else name[:40] + "…"
-    return Refusal(
-        code="bad-options",
-        asked=f"the option {shown!r} cannot be used",
-        limit=why,
-        do="correct it and start again; nothing was created",
-        status=400,
-    )

@@ -320,7 +320,9 @@ class DS01Spawner(SessionAdoption, SessionEndings, SessionMixin, DockerSpawner):
         try:
             await self.site.engine.run(lambda _: images.pull(environment.image, tell), pool="pull")
         except (EngineError, ImageMissing) as error:
-            raise Refused(messages.environment_gone(f"{environment.name} ({error})")) from error
+            raise Refused(
+                messages.image_missing(environment.name, f"{environment.image} ({error})", own=False)
+            ) from error
         return await images.run(self.site.environments.resolve, environment, self.person)
 
     async def pull_image(self, image: str) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from .. import messages
 from ..errors import Refusal
 from .model import KeepAliveCaps
 from .sentences import clock, duration
@@ -72,16 +73,25 @@ def ask(
     start = max(now, current) if current is not None else now
     left_session, left_day = max(0.0, caps.session - used.session), max(0.0, caps.day - used.day)
     if not math.isfinite(wanted) or wanted <= 0:
-        return _refused(wanted, "a time to keep alive is more than nothing", "ask for a time such as 2h", 400)
+        shown = duration(wanted) if math.isfinite(wanted) else str(wanted)
+        limit = "a time to keep alive is more than nothing"
+        return messages.not_kept_alive(shown, limit, "ask for a time such as 2h", 400)
     if caps.session <= 0 or caps.day <= 0:
-        return _refused(wanted, "keeping sessions alive is switched off", "save your work in time", rule=rule)
+        limit = "keeping sessions alive is switched off"
+        return messages.not_kept_alive(duration(wanted), limit, "save your work in time", rule=rule)
     need = (now + timedelta(seconds=min(wanted, caps.request)) - start).total_seconds()
     if need <= 0:
         sentence = f"Already kept alive until {clock(start, now)}."
         return Grant(0, start, left_session, left_day, sentence)
     seconds = math.floor(min(need, left_session, left_day))
     if seconds <= 0:
-        return _exhausted(now, wanted, caps, left_session, start, rule)
+        return messages.kept_alive_enough(
+            duration(wanted),
+            clock(start, now) if start > now else "",
+            duration(caps.session if left_session < 1 else caps.day),
+            left_session < 1,
+            rule,
+        )
     end = start + timedelta(seconds=seconds)
     left_session, left_day = left_session - seconds, left_day - seconds
     sentence = f"Kept alive until {clock(end, now)}"
@@ -105,33 +115,3 @@ def file_asks(
         return None
     left = mtime + caps.file - now.timestamp()
     return left if left > 0 else None
-
-
-def _exhausted(
-    now: datetime, wanted: float, caps: KeepAliveCaps, left_session: float, start: datetime, rule: str
-) -> Refusal:
-    whole = left_session < 1
-    return Refusal(
-        code="keep-alive-cap",
-        asked=f"you asked to keep the session alive for {duration(wanted)}",
-        used=f"it is kept alive until {clock(start, now)} already" if start > now else "",
-        limit=f"the limit of {duration(caps.session if whole else caps.day)} "
-        + ("for one session" if whole else "within 24 hours")
-        + " is used up",
-        rule=rule,
-        when="" if whole else "time comes back 24 hours after it was granted",
-        do="use the session to keep it, or save your work; the workspace stays",
-        status=403,
-    )
-
-
-def _refused(wanted: float, limit: str, do: str, status: int = 403, rule: str = "") -> Refusal:
-    shown = duration(wanted) if math.isfinite(wanted) else str(wanted)
-    return Refusal(
-        code="keep-alive",
-        asked=f"you asked to keep the session alive for {shown}",
-        limit=limit,
-        rule=rule,
-        do=do,
-        status=status,
-    )

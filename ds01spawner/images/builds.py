@@ -16,8 +16,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .. import messages
 from ..engines.docker.runstep import clear_leftovers
-from ..errors import DS01Error, EngineError, Refusal, Refused
+from ..errors import DS01Error, EngineError, Refused
 from ..store.catalogue import ACTIVE
 from ..store.store import Store
 from .catalogue import Environment
@@ -171,7 +172,7 @@ class BuildRunner:
                 raise DS01Error("the service is stopping; build again in a moment")
             for other in (*self._queue.values(), *(j.request for j in self._jobs.values())):
                 if other.reference == request.reference:
-                    raise Refused(_busy(request))
+                    raise Refused(messages.build_running(request.environment))
             build = f"b-{secrets.token_hex(6)}"
             data = {
                 "reference": request.reference,
@@ -276,16 +277,6 @@ def drop(images: Images, reference: str) -> None:
         images.remove(reference)
     except EngineError:
         return
-
-
-def _busy(request: BuildRequest) -> Refusal:
-    return Refusal(
-        code="build-running",
-        asked=f"the environment {request.environment} is being built already",
-        limit="one build at a time for each environment",
-        do="wait for it, or cancel it",
-        status=409,
-    )
 
 
 def limits_from(section: Any) -> BuildLimits:

@@ -13,7 +13,9 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from ..errors import Refusal, Refused
+from .. import messages
+from ..errors import Refused
+from ..messages.own_environments import NONE_OFFERED
 from ..policy.environments import allows
 from . import reference, yamlfile
 from .facts import ImageFacts
@@ -276,16 +278,8 @@ def choose(
         if item.environment.id == environment_id:
             if item.allowed:
                 return item.environment
-            raise Refused(_not_allowed(item))
-    raise Refused(
-        Refusal(
-            code="no-environment",
-            asked=f"the environment {environment_id[:80]!r} is not one of yours",
-            limit="it does not exist, was deleted, or belongs to others",
-            do="choose one from the environments page",
-            status=404,
-        )
-    )
+            raise Refused(messages.environment_not_allowed(item.environment.name, why=item.reason))
+    raise Refused(messages.environment_unknown(environment_id))
 
 
 def _default(listed: Sequence[Listed]) -> Environment:
@@ -293,24 +287,7 @@ def _default(listed: Sequence[Listed]) -> Environment:
     marked = [e for e in startable if e.default] + [e for e in startable if e.kind == "lab"] + startable
     if marked:
         return marked[0]
-    raise Refused(
-        Refusal(
-            code="no-environment",
-            asked="there is no environment to start",
-            limit="the site offers none that your limits allow",
-            do="ask an administrator to add one to the catalogue",
-        )
-    )
-
-
-def _not_allowed(item: Listed) -> Refusal:
-    return Refusal(
-        code="environment-not-allowed",
-        asked=f"the environment {item.environment.name!r} cannot be started",
-        limit=item.reason,
-        rule="the site's policy, section images",
-        do="choose another environment, or ask an administrator",
-    )
+    raise Refused(messages.environment_unknown("", NONE_OFFERED))
 
 
 def update_available(running_image: str, environment_image: str) -> bool:

@@ -72,7 +72,7 @@ def may_apply(
     if admin:
         return None
     if not (teaches(given, course.file.roster) if known is None else may_manage(known, by, admin, given)):
-        return _not_staff(course.id)
+        return messages.not_staff(course.id, TEACH_SCOPE)
     if TEACH_SCOPE in given:
         return None
     data = known["data"] if known else {}
@@ -111,12 +111,12 @@ def apply(
     if no := may_apply(store.get_course(course.id), course, by, admin, scopes):
         raise Refused(no)
     if why := data_may(course, data_roots):
-        raise Refused(_not_theirs(course.id, why))
+        raise Refused(messages.course_not_theirs(course.id, why))
     try:
         if course.file.image:
             check(course.file.image)
     except NotReadable as error:
-        raise Refused(_not_theirs(course.id, str(error))) from None
+        raise Refused(messages.course_not_theirs(course.id, str(error))) from None
     wanted = course.as_data()
     if starter is not None or not course.file.starter:
         wanted["starter_files"] = dict(starter) if starter else None
@@ -158,14 +158,14 @@ def publish(
     """
     known = _course(store, course_id)
     if not may_manage(known, by, admin, scopes):
-        raise Refused(_not_staff(course_id))
+        raise Refused(messages.not_staff(course_id, TEACH_SCOPE))
     data = known["data"]
     wanted = image or data.get("image") or f"{course_repository(course_id)}:candidate"
     own = wanted in (f"{course_repository(course_id)}:candidate", data.get("former"))
     try:
         facts = images.inspect(wanted) if own else resolve(wanted)
     except (ImageMissing, NotReadable):
-        raise Refused(_nothing_built(course_id, wanted)) from None
+        raise Refused(messages.nothing_built(course_id, wanted)) from None
     if facts.id == data.get("pinned"):
         return facts.id
     short = facts.id.removeprefix("sha256:")[:12]
@@ -196,7 +196,7 @@ def step_back(
     """Publish the release before again."""
     former = _course(store, course_id)["data"].get("former", "")
     if not former:
-        raise Refused(_nothing_built(course_id, "an earlier release"))
+        raise Refused(messages.nothing_built(course_id, "an earlier release"))
     return publish(
         store, images, course_id, by, now, image=former, admin=admin, scopes=scopes, resolve=resolve
     )
@@ -214,7 +214,7 @@ def close(
     """Take the course's card away; workspaces, images and history stay."""
     known = _course(store, course_id)
     if not may_manage(known, by, admin, scopes):
-        raise Refused(_not_staff(course_id))
+        raise Refused(messages.not_staff(course_id, TEACH_SCOPE))
     store.update_course(course_id, now, lambda row: {"state": "closed"})
 
 
@@ -257,43 +257,5 @@ def candidate_environment(row: Mapping[str, Any]) -> Environment:
 def _course(store: Store, course_id: str) -> dict[str, Any]:
     known = store.get_course(course_id)
     if known is None:
-        raise Refused(
-            Refusal(
-                code="no-course",
-                asked=f"there is no course {course_id[:60]!r}",
-                limit="it was never applied here, or was removed",
-                do="apply its course.yaml first",
-                status=404,
-            )
-        )
+        raise Refused(messages.course_unknown(course_id))
     return known
-
-
-def _not_theirs(course_id: str, why: str) -> Refusal:
-    return Refusal(
-        code="not-theirs",
-        asked=f"the course {course_id!r} cannot be applied",
-        limit=why,
-        rule="the site's list of folders for course data",
-        do="use a folder or image you may hand out, or ask an administrator to apply it",
-    )
-
-
-def _not_staff(course_id: str) -> Refusal:
-    return Refusal(
-        code="not-staff",
-        asked=f"the course {course_id!r} cannot be changed by you",
-        limit="only its staff and administrators may, and who has the hub's scope for its roster",
-        rule=f"the course's staff list, and the scope {TEACH_SCOPE}",
-        do="ask to be listed under `staff` in its course.yaml, or an administrator for that scope",
-    )
-
-
-def _nothing_built(course_id: str, wanted: str) -> Refusal:
-    return Refusal(
-        code="nothing-built",
-        asked=f"the course {course_id!r} cannot be published",
-        limit=f"{wanted} is not on this machine",
-        do="build the course's environment first, and start it once to test it",
-        status=409,
-    )

@@ -16,7 +16,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from ..errors import Refusal, Refused
+from .. import messages
+from ..errors import Refused
 from .projectfiles import ProjectFileError, ProjectFiles
 
 MAX_STARTER = 50 * 2**20
@@ -38,9 +39,13 @@ def data_mounts(
         source = Path(os.path.realpath(item["source"]))
         root = next((r for r in real_roots if source.is_relative_to(r)), None)
         if root is None:
-            raise Refused(_no_data(course, item["source"], "is not below a folder for course data"))
+            raise Refused(
+                messages.course_data_missing(course, item["source"], "is not below a folder for course data")
+            )
         if root.is_dir() and not source.is_dir():
-            raise Refused(_no_data(course, item["source"], "is not a folder of the server"))
+            raise Refused(
+                messages.course_data_missing(course, item["source"], "is not a folder of the server")
+            )
         mounts.append({"Type": "bind", "Source": str(source), "Target": item["target"], "ReadOnly": True})
     return tuple(mounts)
 
@@ -139,14 +144,3 @@ def _folder(top: int, parts: Iterable[str], project: ProjectFiles) -> Iterator[i
 def _give(descriptor: int, project: ProjectFiles) -> None:
     if (os.geteuid(), os.getegid()) != (project.uid, project.gid):
         os.fchown(descriptor, project.uid, project.gid)
-
-
-def _no_data(course: str, source: str, why: str) -> Refusal:
-    return Refusal(
-        code="course-data",
-        asked=f"the data of the course {course} cannot be given to a session",
-        limit=f"{source} {why}",
-        rule="the site's list of folders for course data (data_roots)",
-        do="tell the course's staff",
-        status=409,
-    )

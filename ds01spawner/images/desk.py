@@ -12,7 +12,8 @@ from dataclasses import asdict, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from ..errors import Refusal, Refused
+from .. import messages
+from ..errors import Refused
 from ..options import is_project_name
 from ..policy.resolve import Limits, Person
 from ..policy.storage import project_room
@@ -55,13 +56,13 @@ class Desk:
     def files(self, person: Person, limits: Limits, project: str) -> ProjectFiles:
         """The files of a person's project; made when it is not there yet. Only for what writes into it."""
         if not is_project_name(project):
-            raise Refused(_wrong(f"{project[:60]!r} is not the name of a project"))
+            raise Refused(messages.bad_environment(f"{project[:60]!r} is not the name of a project"))
         return self._files(self.site.workspaces.prepare(person.name, project, project_room(limits)))
 
     def found(self, person: Person, project: str) -> ProjectFiles | None:
         """The files of a project that is there; looking makes nothing."""
         if not is_project_name(project):
-            raise Refused(_wrong(f"{project[:60]!r} is not the name of a project"))
+            raise Refused(messages.bad_environment(f"{project[:60]!r} is not the name of a project"))
         workspace = self.site.workspaces.find(person.name, project)
         return self._files(workspace) if workspace else None
 
@@ -108,7 +109,7 @@ class Desk:
         try:
             reference = user_image(person.name, project, checked_tag(tag))
         except ValueError as error:
-            raise Refused(_wrong(str(error))) from None
+            raise Refused(messages.bad_environment(str(error))) from None
         self._may_build(limits)
         reader = reader_of(person)
         base = base_for(recipe, listed, lambda name: self.runner.resolver.check(name, reader))
@@ -147,7 +148,7 @@ class Desk:
         """Queue the build of a course's recipe; its staff may, without building rights of their own."""
         row = self.store.get_course(course)
         if row is None or not courses.may_manage(row, person.name, admin, scopes):
-            raise Refused(_not_yours("course", course))
+            raise Refused(messages.not_yours("course", course))
         recipe = parse_recipe(row["data"].get("recipe") or {})
         reader = reader_of(person)
         return self.runner.submit(
@@ -217,7 +218,7 @@ class Desk:
             with self._claimed(person, limits, reference, data):
                 return snapshot.tag(self.images, environment, tag)
         except ValueError as error:
-            raise Refused(_wrong(str(error))) from None
+            raise Refused(messages.bad_environment(str(error))) from None
 
     def share(self, person: Person, limits: Limits, environment: str, group: str) -> list[str]:
         """Share an own environment with a group; the groups it is shared with now."""
@@ -255,7 +256,7 @@ class Desk:
         """Write a session's new packages into its project's recipe, which is made if there is none."""
         known = self.recipe(person, project)
         if known is not None and known.dockerfile:
-            raise Refused(_dockerfile(diff))
+            raise Refused(messages.made_by_dockerfile(diff.keep))
         recipe = snapshot.kept(known or parse_recipe({"base": environment}), diff)
         self._keep_recipe(person, self.files(person, limits, project), recipe)
         return recipe
@@ -274,7 +275,7 @@ class Desk:
         It is marked: nobody can build it again. The caller has checked whose session it is.
         """
         if not limits.images.commit:
-            raise Refused(_may_not_save(limits))
+            raise Refused(messages.may_not_save(limits.source("images.commit")))
         tag = f"saved-{self.clock().strftime('%Y%m%d-%H%M%S')}"
         reference = user_image(person.name, project, tag)
         self._may_build(limits)
@@ -318,20 +319,12 @@ class Desk:
 
     def _may_build(self, limits: Limits) -> None:
         if not limits.images.build:
-            raise Refused(
-                Refusal(
-                    code="may-not-build",
-                    asked="this environment is not built",
-                    limit="your limits do not let you build environments",
-                    rule=limits.source("images.build"),
-                    do="choose an environment of the site, or ask an administrator",
-                )
-            )
+            raise Refused(messages.may_not_build(limits.source("images.build")))
 
     def _own(self, person: Person, environment: str) -> Mapping[str, Any]:
         row = self.store.get_environment(environment) or self._tagged(person, environment)
         if row is None or row["owner"] != person.name or row["kind"] != "mine":
-            raise Refused(_not_yours("environment", environment))
+            raise Refused(messages.not_yours("environment", environment))
         return row
 
     def _tagged(self, person: Person, environment: str) -> Mapping[str, Any] | None:
@@ -349,7 +342,7 @@ class Desk:
     def _own_build(self, person: Person, build: str) -> Mapping[str, Any]:
         row = self.store.get_build(build)
         if row is None or (row["owner"] != person.name and not self._staff_of(person, row)):
-            raise Refused(_not_yours("build", build))
+            raise Refused(messages.not_yours("build", build))
         return row
 
     def _staff_of(self, person: Person, build: Mapping[str, Any]) -> bool:
@@ -369,43 +362,3 @@ def as_card(listed: Listed) -> dict[str, Any]:
     data = asdict(listed.environment)
     data |= {"groups": sorted(listed.environment.groups), "people": sorted(listed.environment.people)}
     return {**data, "name": listed.environment.name, "allowed": listed.allowed, "reason": listed.reason}
-
-
-def _may_not_save(limits: Limits) -> Refusal:
-    return Refusal(
-        code="may-not-save",
-        asked="the session was not saved as an image",
-        limit="your limits do not let you save sessions as images",
-        rule=limits.source("images.commit"),
-        do="keep its packages in the recipe instead",
-    )
-
-
-def _not_yours(what: str, name: str) -> Refusal:
-    return Refusal(
-        code=f"no-{what}",
-        asked=f"there is no {what} {name[:80]!r} of yours",
-        limit="it does not exist, was deleted, or belongs to others",
-        do="look at the environments page",
-        status=404,
-    )
-
-
-def _wrong(why: str) -> Refusal:
-    return Refusal(
-        code="bad-environment",
-        asked="this cannot be done",
-        limit=why,
-        do="correct it and try again",
-        status=400,
-    )
-
-
-def _dockerfile(diff: snapshot.PackageDiff) -> Refusal:
-    return Refusal(
-        code="dockerfile",
-        asked="the packages were not written down",
-        limit="this project's environment is made by a Dockerfile, which is yours to edit",
-        do=f"add this line to it: RUN python3 -m pip install {' '.join(diff.keep)[:400]}",
-        status=409,
-    )

@@ -21,8 +21,9 @@ import requests
 from docker import errors as docker_errors
 from urllib3.exceptions import HTTPError
 
+from .. import messages
 from ..core.installation import Installation
-from ..errors import DS01Error, EngineError, Refusal, Refused
+from ..errors import DS01Error, EngineError, Refused
 from .catalogue import Environment, with_facts
 from .facts import ImageFacts, from_inspect, from_summary
 from .ownership import claimed, sort_names
@@ -279,7 +280,9 @@ class Images:
         try:
             facts = self.inspect(wanted)
         except ImageMissing:
-            raise Refused(_gone(environment, wanted)) from None
+            raise Refused(
+                messages.image_missing(environment.name, wanted, environment.kind == "mine")
+            ) from None
         return Resolved(with_facts(environment, facts), facts.id, facts)
 
     def described(self, environments: Iterable[Environment]) -> tuple[Environment, ...]:
@@ -312,16 +315,3 @@ def split_reference(reference: str) -> tuple[str, str]:
 def label_filter(labels: Mapping[str, str]) -> list[str]:
     """Labels as the engine's filter takes them."""
     return [f"{key}={value}" for key, value in labels.items()]
-
-
-def _gone(environment: Environment, wanted: str) -> Refusal:
-    own = environment.kind == "mine"
-    return Refusal(
-        code="image-missing",
-        asked=f"the environment {environment.name!r} cannot be started",
-        limit=f"its image {wanted} is not on this machine",
-        do="build it again on the environments page"
-        if own
-        else "choose another one, and tell who looks after it: it must be pulled or built",
-        status=409,
-    )

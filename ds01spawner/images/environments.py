@@ -11,7 +11,9 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from ..errors import EngineError, Refusal, Refused
+from .. import messages
+from ..errors import EngineError, Refused
+from ..messages.own_environments import BUILT_HERE
 from ..store.store import Store
 from .builds import BuildRequest, drop
 from .engine import ImageMissing, Images, split_reference
@@ -77,11 +79,11 @@ def rollback(store: Store, images: Images, environment: str, now: datetime, to: 
     previous: list[str] = data.get("previous", [])
     target = to or (previous[0] if previous else "")
     if target not in previous:
-        raise Refused(_nothing_before(environment))
+        raise Refused(messages.nothing_before(environment))
     try:
         images.inspect(target)
     except ImageMissing:
-        raise Refused(_nothing_before(environment)) from None
+        raise Refused(messages.nothing_before(environment)) from None
     current = data["current"]
     _keep(images, data["reference"], current)
     images.tag(target, data["reference"])
@@ -100,16 +102,7 @@ def delete(store: Store, images: Images, environment: str, known: Mapping[str, A
     used = images.in_use()
     for image in (data["current"], *data.get("previous", [])):
         if holders := used.get(image):
-            raise Refused(
-                Refusal(
-                    code="environment-in-use",
-                    asked=f"the environment {environment} cannot be deleted",
-                    used=f"the container {', '.join(holders[:3])} uses it",
-                    limit="an environment in use is kept",
-                    do="retire the session first",
-                    status=409,
-                )
-            )
+            raise Refused(messages.environment_in_use(environment, holders))
     images.remove(data["reference"])
     for image in (data["current"], *data.get("previous", [])):
         drop(images, kept_reference(data["reference"], image))
@@ -126,23 +119,5 @@ def _keep(images: Images, reference: str, image: str) -> None:
 def _document(store: Store, environment: str) -> dict[str, Any]:
     known = store.get_environment(environment)
     if known is None:
-        raise Refused(
-            Refusal(
-                code="no-environment",
-                asked=f"the environment {environment} was not built here",
-                limit="only what was built here can be changed here",
-                do="choose one of yours from the environments page",
-                status=404,
-            )
-        )
+        raise Refused(messages.environment_unknown(environment, BUILT_HERE))
     return dict(known["data"])
-
-
-def _nothing_before(environment: str) -> Refusal:
-    return Refusal(
-        code="nothing-before",
-        asked=f"{environment} cannot go back",
-        limit="no former image of it is kept",
-        do="change the recipe and build again",
-        status=409,
-    )

@@ -6,8 +6,7 @@ group sees is the environment as it is at each start: building it again reaches 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
+from .. import messages
 from ..errors import Refusal
 from ..policy.resolve import Limits, Person
 
@@ -17,28 +16,11 @@ MAX_GROUP = 100
 def refusal(person: Person, limits: Limits, environment: str, group: str) -> Refusal | None:
     """Why a person may not share an own environment with a group, or None where they may."""
     if not limits.images.share:
-        return Refusal(
-            code="may-not-share",
-            asked=f"the environment {environment} is not shared",
-            limit="your limits do not let you share environments",
-            rule=limits.source("images.share"),
-            do="ask an administrator to share it",
-        )
+        return messages.may_not_share(environment, limits.source("images.share"))
     if not is_group_name(group):
-        return Refusal(
-            code="bad-group",
-            asked=f"the environment {environment} is not shared",
-            limit=f"{group[:40]!r} is not the name of a group",
-            do="choose one of your groups",
-            status=400,
-        )
+        return messages.bad_group(environment, group)
     if not person.admin and group not in person.groups:
-        return Refusal(
-            code="not-your-group",
-            asked=f"the environment {environment} is not shared",
-            limit=f"you are not in the group {group!r}, and can share with your own groups only",
-            do=_choices(person.groups),
-        )
+        return messages.not_your_group(environment, group, person.groups)
     return None
 
 
@@ -47,8 +29,3 @@ def is_group_name(name: str) -> bool:
     return (
         0 < len(name) <= MAX_GROUP and name.isprintable() and not any(c.isspace() or c in "/,:" for c in name)
     )
-
-
-def _choices(groups: Iterable[str]) -> str:
-    names = ", ".join(sorted(groups)[:8])
-    return f"share it with one of your groups ({names})" if names else "ask an administrator to share it"

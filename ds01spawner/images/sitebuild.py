@@ -14,8 +14,9 @@ from collections.abc import Callable, Iterable, Mapping
 from importlib import metadata
 from pathlib import Path
 
+from .. import messages
 from ..core.installation import load as load_installation
-from ..errors import DS01Error, Refusal, Refused
+from ..errors import DS01Error, Refused
 from ..settings import Settings
 from .builds import Site
 from .catalogue import Environment, Listed
@@ -102,7 +103,7 @@ def base_for(recipe: Recipe, listed: Iterable[Listed], check: Callable[[str], No
         lab = [i.environment for i in startable if i.environment.kind == "lab"]
         chosen = [e for e in lab if e.default] or lab
         if not chosen:
-            raise Refused(_no_base("", "the site has no default environment to start from"))
+            raise Refused(messages.no_base("", "the site has no default environment to start from"))
         return chosen[0].pinned or chosen[0].image
     for item in startable:
         if item.environment.id == recipe.base:
@@ -110,15 +111,5 @@ def base_for(recipe: Recipe, listed: Iterable[Listed], check: Callable[[str], No
     try:
         check(recipe.base)
     except NotReadable as error:
-        raise Refused(_no_base(recipe.base, str(error))) from None
+        raise Refused(messages.no_base(recipe.base, str(error))) from None
     return recipe.base
-
-
-def _no_base(base: str, why: str) -> Refusal:
-    return Refusal(
-        code="no-base",
-        asked=f"the base {base!r} cannot be used" if base else "no base was chosen",
-        limit=why,
-        do="choose one of the environments you see",
-        status=400,
-    )

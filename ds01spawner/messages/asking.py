@@ -6,41 +6,6 @@ from ..errors import Refusal
 from .base import RETRY_LATER, RETRY_SOON, example, short
 
 
-@example()
-def link_start() -> Refusal:
-    """A link asked for a start: the form opens instead."""
-    return Refusal(
-        code="link-start",
-        asked="this link asks to start a session",
-        limit="a link never starts anything by itself",
-        do="open the launch page, look at the choices it fills in, and press Start",
-        status=400,
-    )
-
-
-@example(project="../../etc", why="a project name is a plain folder name")
-def bad_project(project: str, why: str) -> Refusal:
-    """A project name that cannot be used."""
-    return Refusal(
-        code="bad-project",
-        asked=f"the project {short(project)!r} cannot be used",
-        limit=why,
-        do="choose another name and start again; nothing was created",
-        status=400,
-    )
-
-
-@example(project="thesis")
-def foreign_workspace(project: str) -> Refusal:
-    """A project folder that leads out of the person's own workspace."""
-    return Refusal(
-        code="foreign-workspace",
-        asked=f"the project {short(project)!r} cannot be opened",
-        limit="its folder is a link, or belongs to somebody else; only your own folders can be used",
-        do="choose another project, or ask an admin to look at the folder",
-    )
-
-
 @example(project="thesis", why="the file system is mounted read-only")
 def workspace_unusable(project: str, why: str) -> Refusal:
     """The project's folder could not be made or prepared."""
@@ -113,5 +78,30 @@ def bad_request(why: str, do: str) -> Refusal:
         asked="the request for more cannot be taken",
         limit=why,
         do=do,
+        status=400,
+    )
+
+
+@example()
+def no_request() -> Refusal:
+    """There is no such open request for more, or it is another person's."""
+    return Refusal(
+        code="no-request",
+        asked="this request was asked for",
+        limit="there is no such open request, or it is not yours",
+        do="look at the list of requests",
+        status=404,
+    )
+
+
+@example(name="gpu_count", why="it is a number from 1 to 16")
+def bad_option(name: str, why: str) -> Refusal:
+    """An option of a start that cannot be used."""
+    shown = name if len(name) <= 40 else name[:40] + "…"
+    return Refusal(
+        code="bad-options",
+        asked=f"the option {shown!r} cannot be used",
+        limit=why,
+        do="correct it and start again; nothing was created",
         status=400,
     )

@@ -237,26 +237,14 @@ def preemptible_not_allowed(source: str) -> Refusal:
 
 
 @example(environment="lab/llm", source="group students (policy.yaml:26)")
-def environment_not_allowed(environment: str, source: str) -> Refusal:
-    """An environment outside the person's list."""
+def environment_not_allowed(environment: str, source: str = "", why: str = "") -> Refusal:
+    """An environment outside the person's list; ``why`` in the words of the list, where they are known."""
     return Refusal(
         code="environment-not-allowed",
         asked=f"the environment {short(environment)!r} was asked for",
-        limit="your policy does not let you start it",
-        rule=rule_text(source),
+        limit=why or "your policy does not let you start it",
+        rule=rule_text(source) or "the site's policy, section images",
         do="choose another environment, or ask for an exception",
-    )
-
-
-@example(environment="lab/old")
-def environment_unknown(environment: str) -> Refusal:
-    """An environment that is not in the catalogue (any more)."""
-    return Refusal(
-        code="no-environment",
-        asked=f"the environment {short(environment)!r} is not one of yours",
-        limit="it does not exist, was deleted, or belongs to others",
-        do="choose one from the environments page",
-        status=404,
     )
 
 

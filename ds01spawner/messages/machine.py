@@ -8,41 +8,6 @@ from ..errors import Refusal
 from .base import RETRY_LATER, RETRY_SOON, example, rule_text, short, words
 
 
-@example(
-    what="1 × 1g.10gb", why="of 7 such devices none is free: 7 in use by sessions",
-    when="the first of them is due to become free at 2026-03-02T16:00+00:00", waiting_helps=True,
-)  # fmt: skip
-def nothing_free(
-    what: str, why: str, when: str = "", waiting_helps: bool = True, code: str = "full"
-) -> Refusal:
-    """No device can be given now, or ever; ``why`` and ``when`` come from the placement."""
-    return Refusal(
-        code=f"gpus-{code}",
-        asked=f"{what} was asked for",
-        limit=why,
-        when=when,
-        do="choose another GPU, start without one, or wait in the queue"
-        if waiting_helps
-        else "choose another GPU or fewer of them, or start without one",
-        status=503 if waiting_helps else 403,
-        retry_after=2 * RETRY_SOON if waiting_helps else None,
-    )
-
-
-@example(device="1g.10gb on GPU 2", reason="fan replacement", until="Fri 18:00 UTC")
-def drained(device: str, reason: str, until: str) -> Refusal:
-    """The device asked for is kept free for maintenance."""
-    return Refusal(
-        code="gpus-drained",
-        asked=f"{device} was asked for",
-        limit="it is drained and takes no new sessions" + (f": {reason}" if reason else ""),
-        when=f"until {until}" if until else "",
-        do="choose another GPU, or wait",
-        status=503,
-        retry_after=RETRY_LATER,
-    )
-
-
 @example(ways=("TCP over IPv4", "UDP over IPv4"))
 def sessions_not_apart(ways: Sequence[str]) -> Refusal:
     """The probe found that sessions on the network reach each other's ports."""
@@ -192,22 +157,6 @@ def crashed_at_start(reason: str) -> Refusal:
     )
 
 
-@example(
-    environment="my-torch",
-    why="it has no jupyterhub-singleuser",
-    mend="build it again on the environments page",
-)
-def environment_unfit(environment: str, why: str, mend: str) -> Refusal:
-    """An image that cannot run as a session."""
-    return Refusal(
-        code="environment-unfit",
-        asked=f"the environment {short(environment)!r} cannot run as a session",
-        limit=why,
-        do=mend,
-        status=409,
-    )
-
-
 @example(until="Fri 18:00 UTC", reason="kernel update")
 def maintenance(until: str, reason: str) -> Refusal:
     """The site takes no new sessions."""
@@ -222,18 +171,6 @@ def maintenance(until: str, reason: str) -> Refusal:
     )
 
 
-@example(name="pytorch")
-def environment_gone(name: str) -> Refusal:
-    """The environment's image vanished between the choice and the start."""
-    return Refusal(
-        code="image-missing",
-        asked=f"the environment {short(name)!r} cannot be started",
-        limit="its image is not on this machine any more",
-        do="choose another environment, or tell an admin that it must be pulled or built",
-        status=409,
-    )
-
-
 @example(name="ds01-alice-thesis")
 def name_taken(name: str) -> Refusal:
     """A container that is not this session's has the name the session needs."""
@@ -243,22 +180,6 @@ def name_taken(name: str) -> Refusal:
         limit=f"a container this session may not touch has its name, {short(name)!r}",
         do="tell an admin; nothing of it was changed",
         status=409,
-    )
-
-
-@example(project="thesis", since="2026-03-02T09:30:00+00:00")
-def still_running(project: str = "", since: str = "") -> Refusal:
-    """The server's former container still runs, though the hub does not know it."""
-    return Refusal(
-        code="still-running",
-        asked="the session could not be started",
-        used="this session still runs"
-        + (f" with project {short(project)!r}" if project else "")
-        + (f" since {since}" if since else ""),
-        limit="a running session is never replaced",
-        do="wait a minute for the hub to find it again, or ask an admin to retire it",
-        status=409,
-        retry_after=RETRY_SOON,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
+from .. import messages
 from ..errors import Refusal
 from .model import (
     WHOLE_GPU_SLICES,
@@ -17,9 +18,6 @@ from .model import (
 )
 from .standing import Standing, standings, used_by_card
 from .strategies import DEFAULT_STRATEGY, Key, strategy_named
-
-RETRY_SECONDS = 60
-"""What a refused caller is told to wait where no time is known."""
 
 _BLOCK_WORDS = {"lost": "lost", "unready": "not ready", "drained": "drained", "reserved": "reserved"}
 
@@ -63,20 +61,7 @@ def describe(request: GpuRequest) -> str:
 
 def refusal(request: GpuRequest, placement: Placement) -> Refusal:
     """A refused placement as the `Refusal` shown by page, REST and CLI. Only for ``not placement.ok``."""
-    waiting_helps = placement.code in ("full", "unavailable")
-    return Refusal(
-        code="gpus-" + placement.code,
-        asked=f"{describe(request)} was asked for",
-        limit=placement.refused,
-        when=placement.when,
-        do=(
-            "choose another GPU, start without one, or wait in the queue"
-            if waiting_helps
-            else "choose another GPU or fewer of them, or start without one"
-        ),
-        status=503 if waiting_helps else 400 if placement.code == "no-such-profile" else 403,
-        retry_after=RETRY_SECONDS if waiting_helps else None,
-    )
+    return messages.nothing_free(describe(request), placement.refused, placement.when, placement.code)
 
 
 def sevenths(equivalents: float) -> int:

@@ -65,23 +65,6 @@ def _admit(limits: Limits, live: int, day: int) -> None:
         raise Refused(messages.too_many_a_day("places in the queue", JOINS_A_DAY))
 
 
-def queued(row: Mapping[str, Any], url: str = "") -> Refusal:
-    """What a start answers that became a place in the queue: accepted, not failed, and where to look.
-
-    ``url`` is the queue page. 202, because 5xx answers count towards limits on failures.
-    """
-    at = f" at {url}?ticket={row['id']}" if url else ""
-    return Refusal(
-        code="queued",
-        asked=f"{row['count']} × {row['profile']} was asked for",
-        limit="nothing that fits is free, so you have a place in the queue",
-        do=f"you need do nothing: the session starts by itself when it is your turn; see the queue page{at}",
-        status=202,
-        retry_after=60,
-        ticket=row["id"],
-    )
-
-
 def addresses(refusal: Refusal, service_url: str) -> dict[str, str]:
     """HTTP headers of an answer with a place in the queue: its address, and the page a browser goes to."""
     if not refusal.ticket:
@@ -119,7 +102,7 @@ def instead_of(
         return replace(refused.refusal, asked=f"{refusal.asked}; {refusal.limit}")
     except StoreError:
         return replace(refusal, do="try again later: the queue cannot be joined at the moment")
-    return queued(row, url)
+    return messages.queued(row["count"], row["profile"], row["id"], url)
 
 
 def cancel(store: Store, ticket: str, by: Person, now: datetime) -> dict[str, Any]:
@@ -127,7 +110,7 @@ def cancel(store: Store, ticket: str, by: Person, now: datetime) -> dict[str, An
     for _ in range(5):  # another writer may be faster; then look again at what it did
         row = store.ticket(ticket)
         if row is None or (row["user"] != by.name and not by.admin):
-            raise Refused(_unknown())
+            raise Refused(messages.ticket_unknown())
         reason = "given up" if row["user"] == by.name else f"taken out by {by.name}"
         change = tickets.cancel(row["state"], now, reason)
         if store.move_ticket(
@@ -137,14 +120,14 @@ def cancel(store: Store, ticket: str, by: Person, now: datetime) -> dict[str, An
                 text = f"Your place in the queue for {tickets.from_row(row).kind} was {reason}."
                 store.add_notice(row["user"], text, now, kind="queue", level="warning")
             return {**row, **change.changes}
-    raise Refused(_unknown())
+    raise Refused(messages.ticket_unknown())
 
 
 def own(store: Store, ticket: str, person: Person) -> dict[str, Any]:
     """One ticket in full, for its owner or an admin."""
     row = store.ticket(ticket)
     if row is None or (row["user"] != person.name and not person.admin):
-        raise Refused(_unknown())
+        raise Refused(messages.ticket_unknown())
     return describe(row)
 
 
@@ -190,13 +173,3 @@ def _class(row: Mapping[str, Any]) -> dict[str, Any]:
 
 def _iso(at: datetime | None) -> str | None:
     return None if at is None else at.isoformat(timespec="seconds")
-
-
-def _unknown() -> Refusal:
-    return Refusal(
-        code="no-ticket",
-        asked="this place in the queue was asked for",
-        limit="there is none of yours by that number",
-        do="look at the queue page for the places you hold",
-        status=404,
-    )

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
+from .. import messages
 from ..admission import entitle
 from ..admission.situation import of
 from ..engines.docker.ledger import LedgerSnapshot
@@ -282,7 +283,7 @@ def _prepare(
     except Refused as refused:
         answer = refused.refusal
     except DS01Error as error:
-        answer = Refusal("unknown", "your session should start", str(error), "it is tried again by itself")
+        answer = messages.not_readable_now(str(error))
     if isinstance(answer, Refusal):
         return Prepared(tickets.from_row(row, **rights), window, answer)
     # The quota left goes into the plan's own check; in the request it would make a class of every person.

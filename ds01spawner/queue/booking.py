@@ -8,10 +8,9 @@ from typing import Any
 from uuid import uuid4
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from ..errors import Refusal, Refused
 from ..placement.model import Inventory
 from ..store import Store
-from .reservations import Reservation, check, from_row, occurrences, to_row
+from .reservations import Reservation, bad, check, from_row, occurrences, to_row
 
 HORIZON = timedelta(days=14)
 FIELDS = {
@@ -37,15 +36,15 @@ def parse(body: Mapping[str, Any]) -> Reservation:
     """
     for name, value in body.items():
         if name not in FIELDS:
-            raise _bad(f"{name[:40]!r} is not known; known are {', '.join(FIELDS)}")
+            raise bad(f"{name[:40]!r} is not known; known are {', '.join(FIELDS)}")
         if not isinstance(value, _TYPES[FIELDS[name]]) or isinstance(value, bool):
-            raise _bad(f"{name} is not of type {FIELDS[name]}")
+            raise bad(f"{name} is not of type {FIELDS[name]}")
     devices = body.get("devices", [])
     if not all(isinstance(d, str) for d in devices) or len(devices) > 256:
-        raise _bad("devices is a list of UUIDs")
+        raise bad("devices is a list of UUIDs")
     grace = body.get("grace_minutes", 15)
     if not 0 <= grace <= 24 * 60:
-        raise _bad("grace_minutes is from 0 to 1440")
+        raise bad("grace_minutes is from 0 to 1440")
     zone = body.get("zone") or "UTC"
     return Reservation(
         id=uuid4().hex[:12],
@@ -69,7 +68,7 @@ def reserve(
     check(wanted, inventory)
     found = occurrences(wanted, now, now + timedelta(days=400))
     if not found:
-        raise _bad("all of its times are past")
+        raise bad("all of its times are past")
     warnings = _overlaps(store, wanted, inventory, now)
     store.add_reservation(to_row(wanted, by), now)
     return {**describe(wanted, now), "warnings": warnings}
@@ -124,18 +123,6 @@ def _time(body: Mapping[str, Any], name: str, zone: str) -> datetime:
         at = datetime.fromisoformat(str(body.get(name, "")).strip().replace("Z", "+00:00"))
         return at if at.tzinfo else at.replace(tzinfo=ZoneInfo(zone))
     except ZoneInfoNotFoundError:
-        raise _bad(f"there is no time zone {zone!r}") from None
+        raise bad(f"there is no time zone {zone!r}") from None
     except (ValueError, OSError):
-        raise _bad(f"{name} is not a time such as 2026-03-02T14:00") from None
-
-
-def _bad(why: str) -> Refused:
-    return Refused(
-        Refusal(
-            code="bad-reservation",
-            asked="this reservation cannot be made",
-            limit=why,
-            do="correct it and send it again; nothing was reserved",
-            status=400,
-        )
-    )
+        raise bad(f"{name} is not a time such as 2026-03-02T14:00") from None

@@ -18,7 +18,8 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from dateutil.rrule import rrulestr
 
-from ..errors import Refusal, Refused
+from .. import messages
+from ..errors import Refused
 from ..placement.model import Device, Holding, Inventory
 
 SUBJECT = re.compile(r"(user|group|course):[^\s:][^\s]{0,200}")
@@ -83,12 +84,12 @@ class Collision:
 def check(reservation: Reservation, inventory: Inventory | None = None) -> None:
     """Raise `Refused` (400) unless the reservation can be kept at all."""
     if not SUBJECT.fullmatch(reservation.subject):
-        raise _bad("it is for nobody", 'name "user:…", "group:…" or "course:…"')
+        raise bad("it is for nobody", 'name "user:…", "group:…" or "course:…"')
     length = reservation.ends_at - reservation.starts_at
     if not timedelta(0) < length <= LONGEST:
-        raise _bad("its end is not after its begin, or more than 31 days later", "give another time")
+        raise bad("its end is not after its begin, or more than 31 days later", "give another time")
     if not reservation.devices and (not reservation.profile or reservation.count < 1):
-        raise _bad("it names no devices", "name a profile and a count, or UUIDs")
+        raise bad("it names no devices", "name a profile and a count, or UUIDs")
     _check_rule(reservation, length)
     if inventory is not None and inventory.state == "ok":
         _check_devices(reservation, inventory)
@@ -251,39 +252,36 @@ def _check_rule(reservation: Reservation, length: timedelta) -> None:
     try:
         zone = ZoneInfo(reservation.zone)
     except (ZoneInfoNotFoundError, ValueError, OSError):
-        raise _bad(f"there is no time zone {reservation.zone!r}", 'name one as "Europe/Berlin"') from None
+        raise bad(f"there is no time zone {reservation.zone!r}", 'name one as "Europe/Berlin"') from None
     if not reservation.rrule:
         return
     text = reservation.rrule.upper()
     frequency = re.search(r"FREQ=([A-Z]+)", text)
     if "\n" in text or "DTSTART" in text or frequency is None or frequency[1] not in _FREQUENCIES:
-        raise _bad(
-            "its rule is not one RRULE that repeats daily or less often", 'give "FREQ=WEEKLY;BYDAY=MO"'
-        )
+        raise bad("its rule is not one RRULE that repeats daily or less often", 'give "FREQ=WEEKLY;BYDAY=MO"')
     if re.search(r"BY(HOUR|MINUTE|SECOND)", text):
-        raise _bad("its rule changes the time of day", "make one reservation for each time of day")
+        raise bad("its rule changes the time of day", "make one reservation for each time of day")
     try:
         wall = reservation.starts_at.astimezone(zone).replace(tzinfo=None)
         starts = list(islice(rrulestr(reservation.rrule, dtstart=wall), 50))
     except (ValueError, TypeError, AttributeError, IndexError, OverflowError) as error:
-        raise _bad(f"its rule cannot be read ({error})", 'give it as "FREQ=WEEKLY;BYDAY=MO,WE"') from None
+        raise bad(f"its rule cannot be read ({error})", 'give it as "FREQ=WEEKLY;BYDAY=MO,WE"') from None
     if not starts:
-        raise _bad("its rule never holds", "give another rule")
+        raise bad("its rule never holds", "give another rule")
     if any(b - a < length for a, b in pairwise(starts)):
-        raise _bad("it begins again before it has ended", "make it shorter, or repeat less often")
+        raise bad("it begins again before it has ended", "make it shorter, or repeat less often")
 
 
 def _check_devices(reservation: Reservation, inventory: Inventory) -> None:
     known = inventory.by_uuid()
     missing = [u for u in reservation.devices if u not in known]
     if missing:
-        raise _bad(f"this machine has no device {missing[0]}", "name devices as ds01 gpus shows them")
+        raise bad(f"this machine has no device {missing[0]}", "name devices as ds01 gpus shows them")
     have = sum(d.profile == reservation.profile for d in inventory.devices)
     if not reservation.devices and have < reservation.count:
-        raise _bad(f"this machine has {have} × {reservation.profile}", "reserve fewer, or another profile")
+        raise bad(f"this machine has {have} × {reservation.profile}", "reserve fewer, or another profile")
 
 
-def _bad(why: str, do: str) -> Refused:
-    return Refused(
-        Refusal(code="bad-reservation", asked="this reservation cannot be made", limit=why, do=do, status=400)
-    )
+def bad(why: str, *do: str) -> Refused:
+    """A reservation that cannot be made, as the exception to raise."""
+    return Refused(messages.bad_reservation(why, *do))

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
-from ..errors import Refusal, Refused
+from .. import messages
+from ..errors import Refused
 from ..placement.model import GpuRequest
 from .model import Ticket, TicketState
 
@@ -138,23 +139,4 @@ def from_row(row: Mapping[str, Any], groups: tuple[str, ...] | None = None, **ch
 
 def _must(state: TicketState, step: Step) -> None:
     if after(state, step) is None:
-        raise Refused(
-            Refusal(
-                code="ticket-over",
-                asked=f"the place in the queue should {_WORDS[step]}",
-                limit=f"it is {state} already",
-                do="look at the queue page for how it stands, or join the queue again",
-                status=409,
-            )
-        )
-
-
-_WORDS: dict[Step, str] = {
-    "grant": "be granted",
-    "start": "be started",
-    "running": "be marked as started",
-    "return": "be put back",
-    "fail": "be marked as failed",
-    "expire": "expire",
-    "cancel": "be cancelled",
-}
+        raise Refused(messages.ticket_over(step, state))

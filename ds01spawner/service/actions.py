@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any
 
+from .. import messages
 from ..engines.docker.ledger import SessionRecord
 from ..errors import Refusal, Refused
 from ..idle import keepalive
@@ -25,29 +26,13 @@ def find(snapshot: Snapshot, *, session: str = "", user: str = "", server: str =
         labels = record.labels
         if labels.session == session if session else (labels.user, labels.server) == (user, server):
             return record
-    raise Refused(
-        Refusal(
-            code="no-session",
-            asked="this session was asked for",
-            limit="it is not running (any more)",
-            do="start a new one; the project's files are kept",
-            status=404,
-        )
-    )
+    raise Refused(messages.session_unknown(another=False))
 
 
 def allow(person: Person, owner: str) -> None:
     """Own sessions are one's own; those of others are for admins. A stranger learns nothing: 404."""
     if person.name != owner and not person.admin:
-        raise Refused(
-            Refusal(
-                code="no-session",
-                asked="this session was asked for",
-                limit="it is not one of yours",
-                do="look at your own sessions on the overview",
-                status=404,
-            )
-        )
+        raise Refused(messages.session_unknown(another=True))
 
 
 async def cancel(context: Context, user: str, server: str) -> None:

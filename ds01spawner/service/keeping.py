@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 
+from .. import messages
 from ..engines.docker.ledger import SessionRecord
-from ..errors import DS01Error, Refusal, Refused
+from ..errors import DS01Error, Refused
 from ..images.snapshot import PackageDiff
 from ..policy.resolve import Person
 from . import building
@@ -39,7 +40,7 @@ async def keep(context: Context, person: Person, record: SessionRecord) -> Packa
     """Write a session's new packages into its project's recipe. `Refused` when they cannot be read."""
     found = await packages(context, record)
     if found.diff is None:
-        raise Refused(_unknown(found.problem))
+        raise Refused(messages.packages_unknown(found.problem))
     desk, labels = await building.desk(context), record.labels
     limits = await context.limits(person)
     await asyncio.to_thread(
@@ -55,13 +56,3 @@ async def save(context: Context, person: Person, record: SessionRecord) -> str:
     name = await asyncio.to_thread(desk.save, person, limits, labels.project, record.container)
     context.site.environments.forget()
     return name
-
-
-def _unknown(problem: str) -> Refusal:
-    return Refusal(
-        code="packages-unknown",
-        asked="the session's packages could not be kept, and the session goes on",
-        limit=problem,
-        do="try again, or retire it without keeping them",
-        status=503,
-    )

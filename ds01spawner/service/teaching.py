@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from ..errors import EngineError, Refusal, Refused
+from .. import messages
+from ..errors import EngineError, Refused
 from ..images import course as courses
 from ..images import coursefiles, yamlfile
 from ..images.coursespec import Change, Course, parse_course
@@ -57,15 +58,7 @@ def own_course(store: Store, teacher: Teacher, course: str) -> dict[str, Any]:
     """A course the person manages. Others learn nothing, not even whether it is there."""
     row = store.get_course(course)
     if row is None or not teacher.manages(row):
-        raise Refused(
-            Refusal(
-                code="no-course",
-                asked=f"the course {course[:60]!r} is not one that you teach",
-                limit="it does not exist, or its staff are others",
-                do="ask to be listed under `staff` in its course.yaml",
-                status=404,
-            )
-        )
+        raise Refused(messages.course_unknown(course, taught=True))
     return row
 
 
@@ -80,7 +73,7 @@ async def apply(
         files = desk.found(teacher.person, project) if is_project_name(project) else None
         given = source if source.strip() else (files.read_text(COURSE_FILE) if files else None)
         if not given:
-            raise Refused(_nothing_given(project))
+            raise Refused(messages.no_course_file(COURSE_FILE, project))
         course = parse_course(yamlfile.parse(given, COURSE_FILE))
         options: dict[str, Any] = {
             "admin": teacher.person.admin,
@@ -129,7 +122,13 @@ async def publish(context: Context, teacher: Teacher, course: str, back: bool = 
         except (ImageMissing, NotReadable):
             facts = None  # said by `publish` in its own words
         if facts and not (found := context.site.environments.preflight(facts)).ok:
-            raise Refused(_unfit(course, found.reason))
+            raise Refused(
+                messages.environment_unfit(
+                    f"the course {course!r} cannot be published",
+                    found.reason,
+                    "mend its image, then publish it",
+                )
+            )
         return courses.publish(store, images, course, teacher.person.name, now, **rights)
 
     image = await context.store(work)
@@ -156,7 +155,7 @@ async def prepull(context: Context, teacher: Teacher, course: str) -> dict[str, 
     environments = context.site.environments
     pulls: dict[str, dict[str, Any]] = context.extra.setdefault("courses.pulls", {})
     if not reference:
-        raise Refused(_has_recipe(course))
+        raise Refused(messages.built_from_recipe(course))
     pull = pulls.get(course)
     if pull is not None and pull["state"] == "pulling":
         return pull
@@ -240,33 +239,3 @@ async def roster(context: Context, row: Mapping[str, Any], now: datetime) -> lis
 def data_roots(settings: Settings) -> str:
     """The roots as people read them."""
     return ", ".join(str(r) for r in settings.data_roots) or "none"
-
-
-def _nothing_given(project: str) -> Refusal:
-    return Refusal(
-        code="no-course-file",
-        asked="no course was applied",
-        limit=f"there is no {COURSE_FILE} in the project {project!r}" if project else "no file was given",
-        do=f"paste the text, upload the file, or choose a project that has a {COURSE_FILE}",
-        status=400,
-    )
-
-
-def _unfit(course: str, reason: str) -> Refusal:
-    return Refusal(
-        code="environment-unfit",
-        asked=f"the course {course!r} cannot be published",
-        limit=reason,
-        do="mend its image, then publish it",
-        status=409,
-    )
-
-
-def _has_recipe(course: str) -> Refusal:
-    return Refusal(
-        code="has-recipe",
-        asked=f"there is nothing to fetch for the course {course!r}",
-        limit="it is built from its recipe",
-        do="build it",
-        status=409,
-    )

@@ -171,10 +171,13 @@ def _blocks(request: LaunchRequest) -> dict[str, Block]:
 
 
 def _create(client: Any, request: LaunchRequest, spec: ContainerSpec) -> str:
+    environment = request.image.environment
     try:
         made = client.create_container(**finalise(request.create_kwargs, spec))
     except docker.errors.ImageNotFound as error:
-        raise Refused(messages.environment_gone(request.image.environment.name)) from error
+        raise Refused(
+            messages.image_missing(environment.name, environment.image, environment.kind == "mine")
+        ) from error
     except docker.errors.APIError as error:
         if error.status_code == 409:
             raise Refused(messages.name_taken(str(request.create_kwargs.get("name")))) from error

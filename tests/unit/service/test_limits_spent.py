@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from support.service_world import NOW, POLICY, make_world, serving
 
+from ds01spawner import messages
 from ds01spawner.errors import Refused
 from ds01spawner.options import parse_options
 from ds01spawner.policy.load import parse_policy
@@ -222,7 +223,7 @@ def test_projects_from_threads(world):
 
     def admit(count: int) -> None:
         if count >= 5:
-            raise Refused(api._unknown())
+            raise Refused(messages.ticket_unknown())
 
     def make(i: int) -> bool:
         token = f"{i:08x}"
@@ -286,7 +287,7 @@ def test_a_refused_claim_leaves_nothing(tmp_path):
     store = Store.open(f"sqlite:///{tmp_path / 'x.sqlite'}")
 
     def no(*_: object) -> None:
-        raise Refused(api._unknown())
+        raise Refused(messages.ticket_unknown())
 
     for spend in (
         partial(store.add_ticket, {"id": "a", "user": "u"}, NOW, no),
