@@ -197,6 +197,13 @@ def _templates(hub: Config, settings: Settings, service_url: str) -> None:
     hub["template_vars"] = {**(given if isinstance(given, Mapping) else {}), "ds01": mine}
 
 
+PASSED = (
+    "LD_LIBRARY_PATH",
+    *("DS01_BUILD_NETWORK", "DS01_BUILD_ARGS", "DS01_BUILD_FILES", "DS01_BUILD_HOST_PORTS"),
+)
+"""Variables of the hub that its services get, beside those of the engine's client."""
+
+
 def _environment(settings: Settings) -> dict[str, str]:
     """What a process beside the hub needs to find the site."""
     return {
@@ -204,7 +211,7 @@ def _environment(settings: Settings) -> dict[str, str]:
         "PATH": os.environ.get("PATH", ""),
         **parent.variable(),
         # Where the driver's library is found, on a machine that does not have it in the usual place.
-        **{k: v for k, v in os.environ.items() if k.startswith("DOCKER_") or k == "LD_LIBRARY_PATH"},
+        **{k: v for k, v in os.environ.items() if k.startswith("DOCKER_") or k in PASSED},
     }
 
 

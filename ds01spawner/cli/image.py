@@ -11,6 +11,7 @@ import typer
 
 from ..errors import Problem
 from ..images import logtext, recipe, sharing, snapshot
+from ..images.buildnetwork import BuildsNetwork
 from ..images.builds import FINAL, BuildLimits, BuildRequest, BuildRunner
 from ..images.catalogue import Environment, Listed, load_catalogue
 from ..images.engine import ImageMissing, Images
@@ -189,7 +190,14 @@ def run_build(settings: Settings, images: Images, request: BuildRequest, as_json
     """Build in this process, log to the terminal; exit 1 when it did not become an image."""
     store = Store.open(settings.store)
     runner = BuildRunner(
-        store, images, build_site(images, cuda=_cuda(settings), listed=lambda: lab_of(settings))
+        store,
+        images,
+        build_site(
+            images,
+            cuda=_cuda(settings),
+            ready=BuildsNetwork(settings, images).ready,
+            listed=lambda: lab_of(settings),
+        ),
     )
     try:
         number = runner.submit(request)

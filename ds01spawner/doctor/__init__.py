@@ -15,6 +15,7 @@ from ..engines.docker.findings import Finding
 from ..errors import DS01Error
 from ..settings import Settings
 from .basics import check_policy, check_settings, check_store
+from .builds import check_builds
 from .engine import check_devices, check_engine
 from .images import check_images
 from .network import check_isolation, check_network, check_outside
@@ -46,6 +47,7 @@ AREAS: dict[str, Callable[[Settings], Iterable[Finding]]] = {
     "store": check_store,
     "disk": check_disk,
     "images": check_images,
+    "builds": check_builds,
     "sessions": check_sessions,
     "outside": check_outside,
 }

@@ -279,10 +279,11 @@ class Job:
         """
         limits = self.request.limits
         self._still_wanted()
+        network = self._site.ready() or self._site.network
         building = StepwiseBuild(
             self._images,
             self.build,
-            Sandbox(limits.memory, limits.cpus, limits.pids, self._site.network, self._site.runtime),
+            Sandbox(limits.memory, limits.cpus, limits.pids, network, self._site.runtime),
             limits.time + 60,
             self._output,
             scope=self.request.owner,

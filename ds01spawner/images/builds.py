@@ -96,6 +96,8 @@ class Site:
     build: SiteBuild = field(default_factory=SiteBuild)
     network: str = ""
     """Network mode of the build's steps: empty for the engine's default, ``none`` for no network."""
+    ready: Callable[[], str] = lambda: ""
+    """Called before each build: the network of its steps, seen to; empty for ``network``."""
     runtime: str = ""
     """The engine's plain runtime, where its default one may hand GPUs to whoever asks by a variable."""
     listed: Callable[[], Iterable[Environment]] = tuple

@@ -64,6 +64,7 @@ def build_site(
     cuda: str = "",
     minimum_free: int = 2 * 2**30,
     engine_root: str = "",
+    ready: Callable[[], str] = lambda: "",
     listed: Callable[[], Iterable[Environment]] = tuple,
     environ: Mapping[str, str] | None = None,
 ) -> Site:
@@ -74,6 +75,7 @@ def build_site(
         build=site_build(given),
         network=given.get("DS01_BUILD_NETWORK", ""),
         listed=listed,
+        ready=ready,
         runtime=images.plain_runtime(),
         free_bytes=_free(engine_root),
         minimum_free=minimum_free,

@@ -15,6 +15,7 @@ from tornado import web
 
 from ..environments import Shown
 from ..errors import DS01Error, EngineError, StoreError
+from ..images.buildnetwork import BuildsNetwork
 from ..images.builds import BuildRunner
 from ..images.catalogue import Listed
 from ..images.desk import Desk
@@ -55,6 +56,7 @@ def _open(context: Context) -> Desk:
         cuda=site.gpu(60).inventory.cuda,
         minimum_free=limits.storage.minimum_free.engine,
         engine_root=site.engine_root,
+        ready=BuildsNetwork(site.settings, images).ready,
         listed=site.environments.lab,
     )
     runner = BuildRunner(site.store(), images, made, clock=context.clock)
