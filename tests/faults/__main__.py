@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import resource
 import sys
 import tempfile
 from pathlib import Path
@@ -54,6 +55,8 @@ def campaign(arguments: argparse.Namespace) -> int:
     from .log import Log
     from .stage import Stage
 
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(65536, most), most))
     made = plan.make(arguments.seed, arguments.minutes, arguments.rate, tuple(arguments.only))
     out: Path = arguments.out
     log = Log(out / "events.jsonl")

@@ -29,6 +29,8 @@ class Engine:
         self.folder = folder
         self.socket = folder / "sock"
         self.process: subprocess.Popen[bytes] | None = None
+        self.up = True
+        """Whether no fault keeps it down."""
         self._config = folder / "daemon.json"
         self._settings = {
             "data-root": str(folder / "data"),

@@ -79,21 +79,27 @@ def stop(name: str, doer: Doer, fault: Fault) -> Iterator[None]:
 
 def kill_engine(keep: bool, doer: Doer, fault: Fault) -> Iterator[None]:
     engine = doer.stage.engine
+    if not engine.up:
+        raise NoVictim("the engine is down")
+    engine.up = False
     engine.keep_containers(keep)
     if not keep:
         doer.observer.mark_all("engine")
     engine.kill()
     yield
     engine.start()
+    engine.up = True
     if not keep:
         doer.observer.mark_all("engine")
         engine.keep_containers(True)
 
 
 def gate(mode: str, doer: Doer, fault: Fault) -> Iterator[None]:
-    doer.stage.gate.mode = mode
+    if doer.stage.gate.mode != PASS:
+        raise NoVictim("the gate does something already")
+    doer.stage.gate.set(mode)
     yield
-    doer.stage.gate.mode = PASS
+    doer.stage.gate.set(PASS)
 
 
 # --- containers and networks ------------------------------------------------------------------------
@@ -173,7 +179,7 @@ def store_corrupt(doer: Doer, fault: Fault) -> Iterator[None]:
         file.write(b"\xff" * 4096)
     yield
     for path in doer.stage.hub.state.glob("ds01.sqlite*"):
-        path.rename(doer.stage.folder / f"corrupt-{fault.number}-{path.name}")
+        path.rename(path.with_name(f"corrupt-{fault.number}-{path.name}"))
     doer.store_lost.append((began, time.time()))
 
 
@@ -189,6 +195,8 @@ def _store(doer: Doer) -> Path:
 
 def disk_full(where: str, doer: Doer, fault: Fault) -> Iterator[None]:
     path = doer.stage.folder / where / "filler"
+    if path.exists():
+        raise NoVictim("it is full")
     if where == "hub/workspaces":
         doer.observer.mark_all("workspace full")
     with suppress(OSError), path.open("wb") as file:

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-import os
-import select
-import socket
 import threading
-import time
 from pathlib import Path
 
 PASS, FAIL, HANG = "pass", "fail", "hang"
@@ -22,48 +19,49 @@ class Gate:
 
     def __init__(self, path: Path, engine: Path) -> None:
         self.path, self.engine, self.mode = path, engine, PASS
-        self._socket = socket.socket(socket.AF_UNIX)
-        self._socket.bind(str(path))
-        os.chmod(path, 0o666)
-        self._socket.listen(256)
-        threading.Thread(target=self._accept, name="gate", daemon=True).start()
+        self._loop = asyncio.new_event_loop()
+        self._moves = asyncio.Event()
+        ready = threading.Event()
+        threading.Thread(target=self._run, args=(ready,), name="gate", daemon=True).start()
+        assert ready.wait(10)
 
-    def _accept(self) -> None:
-        while True:
-            client, _ = self._socket.accept()
-            threading.Thread(target=self._serve, args=(client,), name="gate", daemon=True).start()
+    def set(self, mode: str) -> None:
+        """What it does from now on."""
+        self.mode = mode
+        self._loop.call_soon_threadsafe(self._moves.clear if mode == HANG else self._moves.set)
 
-    def _serve(self, client: socket.socket) -> None:
-        with contextlib.suppress(OSError), client:
-            self._wait()
-            if self.mode == FAIL:
-                self._refuse(client)
+    def _run(self, ready: threading.Event) -> None:
+        async def serve() -> None:
+            self._moves.set()
+            server = await asyncio.start_unix_server(self._serve, str(self.path), backlog=512)
+            ready.set()
+            await server.serve_forever()
+
+        self._loop.run_until_complete(serve())
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
+            await self._moves.wait()
+            there, engine = await asyncio.open_unix_connection(str(self.engine))
+            ways = [
+                asyncio.ensure_future(self._carry(reader, engine, writer)),
+                asyncio.ensure_future(self._carry(there, writer, None)),
+            ]
+            await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+            for way in ways:
+                way.cancel()
+            await asyncio.gather(*ways, return_exceptions=True)
+            engine.close()
+        writer.close()
+
+    async def _carry(
+        self, source: asyncio.StreamReader, target: asyncio.StreamWriter, refuse: asyncio.StreamWriter | None
+    ) -> None:
+        while data := await source.read(65536):
+            await self._moves.wait()
+            if self.mode == FAIL and refuse is not None:
+                refuse.write(ANSWER)
+                await refuse.drain()
                 return
-            with socket.socket(socket.AF_UNIX) as engine:
-                engine.connect(str(self.engine))
-                self._carry(client, engine)
-
-    def _carry(self, client: socket.socket, engine: socket.socket) -> None:
-        while True:
-            ready, _, _ = select.select([client, engine], [], [], 0.5)
-            if not ready:
-                continue
-            self._wait()
-            if self.mode == FAIL and client in ready:
-                self._refuse(client)
-                return
-            for one in ready:
-                data = one.recv(65536)
-                if not data:
-                    return
-                (engine if one is client else client).sendall(data)
-
-    def _wait(self) -> None:
-        while self.mode == HANG:
-            time.sleep(0.05)
-
-    @staticmethod
-    def _refuse(client: socket.socket) -> None:
-        client.settimeout(2)
-        client.recv(65536)
-        client.sendall(ANSWER)
+            target.write(data)
+            await target.drain()
