@@ -143,12 +143,13 @@ class Campaign:
         looks, now = self.looks, time.time()
         sessions = list(self.observer.sessions.values())
         exempt = self._during(self.doer.store_lost, STORM_S)
+        no_room = self._during(self.doer.no_room, 0.0)
         wrong = self._during(self.doer.clock_off, 0.0)
         looks.add(verdict.untouched_are_not_lost(sessions))
         looks.add(verdict.ends_are_true(sessions, looks.rows, now, exempt, wrong))
         true, said, found = verdict.accounting_is_right(sessions, looks.rows, exempt | wrong)
         looks.add(found)
-        looks.add(verdict.workspaces_are_whole(sessions, looks.workspaces(), written()))
+        looks.add(verdict.workspaces_are_whole(sessions, looks.workspaces(), written(), no_room))
         off = [
             abs(row.ended - s.ended)
             for s in sessions

@@ -158,7 +158,8 @@ class Driver:
 
     def _ask(self, life: Life, seen: Seen) -> None:
         if life.end == "owner":
-            answer = self.stage.hub.http.delete(self.stage.hub.server_path(life.user, life.server))
+            address = f"{self.stage.hub.url}hub/api{self.stage.hub.server_path(life.user, life.server)}"
+            answer = self.stage.api[life.user].http.delete(address)
             self._answered(seen, "DELETE to the hub", answer)
         elif life.end in ("service", "admin"):
             who = self.stage.api[life.user if life.end == "service" else "admin"].http

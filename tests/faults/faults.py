@@ -24,12 +24,13 @@ Doing = Callable[["Doer", Fault], Iterator[None]]
 
 class Doer:
     """Carries faults out. ``store_lost`` are the times at which history was taken away from the product,
-    ``clock_off`` those at which its clock was wrong."""
+    ``clock_off`` those at which its clock was wrong, ``no_room`` those at which workspaces were full."""
 
     def __init__(self, stage: Stage, observer: Observer) -> None:
         self.stage, self.observer = stage, observer
         self.store_lost: list[tuple[float, float]] = []
         self.clock_off: list[tuple[float, float]] = []
+        self.no_room: list[tuple[float, float]] = []
         self.done: dict[str, int] = {}
         self.missed: dict[str, int] = {}
 
@@ -197,13 +198,14 @@ def disk_full(where: str, doer: Doer, fault: Fault) -> Iterator[None]:
     path = doer.stage.folder / where / "filler"
     if path.exists():
         raise NoVictim("it is full")
-    if where == "hub/workspaces":
-        doer.observer.mark_all("workspace full")
+    began = time.time()
     with suppress(OSError), path.open("wb") as file:
         while True:
             file.write(b"\0" * 65536)
     yield
     path.unlink()
+    if where == "hub/workspaces":
+        doer.no_room.append((began, time.time()))
 
 
 def claim_lock_held(doer: Doer, fault: Fault) -> Iterator[None]:

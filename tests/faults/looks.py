@@ -154,7 +154,7 @@ class Looks:
             try:
                 found = look()
             except httpx.HTTPError as error:
-                found = [Violation("pages answer", f"{type(error).__name__}")]
+                found = [Violation("pages answer", f"{type(error).__name__}: {str(error)[:200]}")]
             kept = {(v.rule, v.text) for v in found}
             last = [v for v in last if (v.rule, v.text) in kept] if last else found
             if not found or not last:

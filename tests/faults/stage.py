@@ -35,7 +35,10 @@ defaults:
   session: {max: 3, cpus: 0.5, memory: 24m, shm: 16m, pids: 64, lifetime: 12h}
   storage: {minimum_free: {workspace: 1m, host: 1m, engine: 1m}}
 """
+NAMES = tuple(f"u{n:02d}" for n in range(USERS))
 EXTRA = f"""
+from ds01spawner import demo
+demo.ACCOUNTS.update(dict.fromkeys({NAMES!r}, "student"))
 c.DS01Spawner.cmd = ["sh", "-c", {SCRIPT!r}]
 c.DS01Spawner.retire_grace = 1
 c.DS01Spawner.devices = "nvml"
@@ -62,7 +65,7 @@ class Stage:
             subprocess.run(["mount", *options], check=True)
         self.engine = Engine(folder / "engine")
         self.machine = Machine(folder / "inventory")
-        self.users = [f"u{n:02d}" for n in range(USERS)]
+        self.users = list(NAMES)
         self.generation = 0
         self.lost: set[int] = set()
         self.api: dict[str, ServiceApi] = {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
+from contextlib import suppress
 
 import pytest
 
@@ -16,13 +17,18 @@ def gate(tmp_path):
     engine.bind(str(tmp_path / "engine"))
     engine.listen()
 
-    def echo() -> None:
-        while True:
-            one, _ = engine.accept()
-            threading.Thread(target=lambda one=one: one.sendall(one.recv(100)), daemon=True).start()
+    def echo(one: socket.socket) -> None:
+        with suppress(OSError), one:  # the gate may have refused already
+            one.sendall(one.recv(100))
 
-    threading.Thread(target=echo, daemon=True).start()
-    return Gate(tmp_path / "gate", tmp_path / "engine")
+    def accept() -> None:
+        with suppress(OSError):
+            while True:
+                threading.Thread(target=echo, args=engine.accept()[:1], daemon=True).start()
+
+    threading.Thread(target=accept, daemon=True).start()
+    yield Gate(tmp_path / "gate", tmp_path / "engine")
+    engine.close()
 
 
 def ask(gate: Gate, patience: float = 10) -> bytes:

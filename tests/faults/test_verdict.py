@@ -78,7 +78,7 @@ def test_a_workspace_must_be_whole():
     assert workspaces_are_whole([seen("owner")], {key: expected}, expected) == []
     assert workspaces_are_whole([seen("owner")], {key: expected[:-1]}, expected)
     assert workspaces_are_whole([seen("owner")], {}, expected)
-    assert workspaces_are_whole([seen("workspace full")], {}, expected) == []
+    assert workspaces_are_whole([seen("owner")], {}, expected, {"s1"}) == []
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ SHORT_S = 1.5
 """A session that was killed this soon may not have written its file to the end."""
 
 REASONS: Mapping[str, str] = {
-    "owner": r"retired by (its|the) owner|you retired it",
+    "owner": r"retired by (its|the) owner|you retired it|stopped through JupyterHub",
     "service": r"retired by (its|the) owner|you retired it",
     "admin": r"reason \d+",
     "exit": r"exit code \d+",
@@ -33,7 +33,7 @@ REASONS: Mapping[str, str] = {
 }
 """What the reason of an end says, by what was done."""
 
-HARMLESS = frozenset({"ready", "network", "workspace full", "outside paused"})
+HARMLESS = frozenset({"ready", "network", "outside paused"})
 """What ends no session."""
 
 
@@ -125,14 +125,16 @@ def accounting_is_right(
 
 
 def workspaces_are_whole(
-    sessions: Iterable[Seen], contents: Mapping[tuple[str, str, str], bytes], expected: bytes
+    sessions: Iterable[Seen],
+    contents: Mapping[tuple[str, str, str], bytes],
+    expected: bytes,
+    no_room: Collection[str] = (),
 ) -> list[Violation]:
-    """Each session's file is there and says what it wrote."""
+    """Each session's file is there and says what it wrote, but for those that had no room to write."""
     found = []
     for seen in sessions:
         over = seen.over_at or seen.running_at
-        disturbed = any(cause == "workspace full" for _, cause in seen.causes)
-        if not seen.began or over - seen.began < SHORT_S or disturbed or _brief(seen):
+        if not seen.began or over - seen.began < SHORT_S or seen.session in no_room or _brief(seen):
             continue
         content = contents.get((seen.user, seen.project, seen.session))
         if content != expected:
