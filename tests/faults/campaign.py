@@ -42,6 +42,7 @@ class Result:
     looks: int = 0
     pages: int = 0
     back: list[float] = field(default_factory=list)
+    service_back: list[float] = field(default_factory=list)
     device_seconds: list[float] = field(default_factory=list)
     worst_end: float = 0.0
     ends: int = 0
@@ -92,6 +93,8 @@ class Campaign:
 
     def _storm(self, storm: Storm) -> None:
         self._until(storm.begins)
+        # Looks that took longer than the calm move all that follows, people included.
+        self.began = max(self.began, time.monotonic() - storm.begins)
         self._calm.clear()
         self.log.say("storm", number=storm.number, kinds=[f.kind for f in storm.faults])
         threads = [threading.Thread(target=self._fault, args=(f,)) for f in storm.faults]
@@ -116,6 +119,7 @@ class Campaign:
 
     def _look(self, number: int) -> None:
         looks = self.looks
+        looks.service_is_back()
         looks.one_holder()
         looks.read_history()
         looks.devices()
@@ -136,6 +140,8 @@ class Campaign:
             time.sleep(2)
         self._over.set()
         self._look(len(self.plan.storms))
+        for user in self.stage.users[::8]:
+            self.looks.real_pages(user)
         self.looks.homes(self.stage.users)
         return self._judge()
 
@@ -167,6 +173,7 @@ class Campaign:
             looks=self.observer.looks,
             pages=looks.pages,
             back=[round(b, 2) for b in looks.back],
+            service_back=[round(b, 2) for b in looks.service_back],
             device_seconds=[round(true, 1), round(said, 1)],
             worst_end=round(max(off, default=0.0), 2),
             ends=len(off),

@@ -18,6 +18,7 @@ from .verdict import DeviceSaid, Violation, devices_are_free_or_held
 
 BACK_S = 10.0
 """Seconds after the last fault in which the hub must answer again."""
+SERVICE_BACK_S = 50.0
 ORPHAN_S = 120.0
 STEADY_S = 12.0
 """Seconds in which a difference must go away: pages may be some seconds old."""
@@ -31,6 +32,7 @@ class Looks:
         self.violations: list[Violation] = []
         self.rows: dict[str, Row] = {}
         self.back: list[float] = []
+        self.service_back: list[float] = []
         self.pages = 0
         self._unowned: dict[str, float] = {}
         self._told: set[str] = set()
@@ -54,6 +56,16 @@ class Looks:
         self.back.append(took)
         if took > BACK_S:
             self.add([Violation("the hub is back within ten seconds", f"it took {took:.1f} s")])
+
+    def service_is_back(self) -> None:
+        """JupyterHub looks every 30 seconds whether its services run."""
+        began = time.time()
+        while not self.stage.service_answers():
+            if time.time() - began > SERVICE_BACK_S:
+                self.add([Violation("the service is back", f"it does not answer after {SERVICE_BACK_S:g} s")])
+                break
+            time.sleep(0.5)
+        self.service_back.append(time.time() - began)
 
     def read_history(self) -> None:
         """What the store says now; a former answer stays where the store was taken away since."""

@@ -68,6 +68,7 @@ FIGURES = (
     ("device time in history, off by", _accounting),
     ("hub back after the last fault: median, seconds", lambda r: f"{median(r['back']):.1f}"),
     ("hub back after the last fault: worst, seconds", lambda r: f"{max(r['back']):.1f}"),
+    ("service back after the hub: worst, seconds", lambda r: f"{max(r['service_back']):.1f}"),
     ("violations", lambda r: str(len(r["violations"]))),
 )
 
