@@ -18,7 +18,8 @@ from docker.utils import kwargs_from_env
 from jupyterhub.app import JupyterHub
 from traitlets.config import Config
 
-from .core import installation, parent
+from .core import parent
+from .core.installation import load as load_installation
 from .engines.docker.network import BUILT_IN, ensure_network, remember, remembered
 from .errors import EngineError
 from .images.course import TEACH_SCOPE
@@ -70,7 +71,7 @@ def configure(
     service and the ``ds01`` command. `EngineError` when the engine does not answer and nothing else
     says where the hub should listen.
     """
-    from .hub import background
+    from .hub import background, settling
     from .hub_process import answer_soon
     from .session import START_TIMEOUT_S, SessionMixin
     from .traits import SETTINGS_TRAITS, settings_from
@@ -89,8 +90,8 @@ def configure(
     image = given.get("image")
     image = image if isinstance(image, str) else DEFAULT_IMAGE
     settings = settings.model_copy(update={"image": image, "own_logo": _own_logo(hub)})
+    settling.make(settings)
     settings.write()
-    installation.make(settings.state_dir)
     _network(hub, settings.network, settings)
     _append(hub, "template_paths", template_dirs())
     _secure_cookies(hub)
@@ -164,14 +165,18 @@ def _network(hub: Config, name: str, settings: Settings) -> None:
     """
     if name in BUILT_IN or "hub_ip" in hub or "hub_bind_url" in hub or "hub_connect_ip" in hub:
         return
+    from .hub import settling
+
     extra = {"base_url": settings.docker_host} if settings.docker_host else kwargs_from_env()
     try:
         client = docker.APIClient(version="auto", timeout=ENGINE_TIMEOUT_S, **extra)
     except DockerException as error:
         raise EngineError(f"the Docker engine does not answer, so the hub cannot start: {error}") from error
+    settling.settle(client, settings)
     # With the addresses it had before, so that sessions which run find the hub again.
     known = remembered(settings.state_dir, name)
-    network = ensure_network(client, name, settings.hub_id, known)
+    mine = load_installation(settings.state_dir)
+    network = ensure_network(client, name, settings.hub_id, known, mine.id if mine else "")
     if network != known:
         remember(settings.state_dir, network)
     hub["hub_ip"] = network.gateway

@@ -23,6 +23,7 @@ import requests
 from . import messages
 from .core.installation import Installation, session_in
 from .core.installation import load as load_installation
+from .core.installation import stamp as installation_stamp
 from .endings import Endings
 from .engines.base import Capabilities
 from .engines.docker.attach import Attach, choose_attach
@@ -88,7 +89,7 @@ class Site:
         self._gpu_lock = threading.Lock()
         self._reading: tuple[float, GpuReading] | None = None
         self._store: Store | None = None
-        self._installation: Installation | None = None
+        self._installation: tuple[tuple[int, ...], Installation | None] | None = None
         self._store_failed_at = -STORE_RETRY_S
         self._overrides: tuple[float, tuple[Override, ...]] = (-OVERRIDES_TTL_S, ())
         self._blocks: dict[str, Block] = {}
@@ -127,11 +128,12 @@ class Site:
 
     @property
     def installation(self) -> Installation | None:
-        """Which installation this is; None before the hub's set-up made one."""
+        """Which installation this is, as its file says now; None before the hub's set-up made one."""
         with self._lock:
-            if self._installation is None:
-                self._installation = load_installation(self.settings.state_dir)
-            return self._installation
+            stamp = installation_stamp(self.settings.state_dir)
+            if self._installation is None or stamp != self._installation[0]:
+                self._installation = (stamp, load_installation(self.settings.state_dir))
+            return self._installation[1]
 
     def session_in_event(self, event: Mapping[str, Any]) -> SessionLabels | None:
         """The session of this installation that one of the engine's events is about, or None."""

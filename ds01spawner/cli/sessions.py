@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from .. import messages
+from ..core.installation import Standing
 from ..engines.docker.ledger import SessionRecord
 from ..intents.carry import carry
 from ..intents.model import IntentError, intend
@@ -25,7 +26,8 @@ def sessions(
     as_json: Json = False,
 ) -> None:
     """List every session on this machine, of whichever hub."""
-    found = [r for r in Site(load_settings()).holdings().sessions if not user or r.labels.user == user]
+    ledger = Site(load_settings()).holdings()
+    found = [r for r in (*ledger.sessions, *ledger.others) if not user or r.labels.user == user]
     now = utcnow()
     emit([as_dict(r) for r in found], as_json, lambda _: _show(found, now))
 
@@ -69,17 +71,28 @@ def retire(
 
 
 def find(site: Site, address: str, as_json: bool) -> SessionRecord:
-    """The one session an address ``USER[/SERVER]`` means; exits 1 where there is none."""
-    mine = site.settings.hub_id
-    found = [r for r in site.holdings().sessions if r.labels.address == address]
-    found = [r for r in found if r.labels.hub == mine] or found
+    """The session of this hub that an address ``USER[/SERVER]`` means; exits 1 where there is none."""
+    ledger = site.holdings()
+    found = [r for r in ledger.sessions if r.labels.address == address]
     if len(found) == 1:
         return found[0]
-    known = ", ".join(sorted(r.labels.address for r in site.holdings().sessions)) or "none"
-    if not found:
-        refuse(f"There is no session {address!r}. Running are: {known}.", as_json)
-    hubs = ", ".join(r.labels.hub for r in found)
-    refuse(f"Several hubs have a session {address!r} ({hubs}); set DS01_HUB_ID to choose.", as_json)
+    if found:
+        names = ", ".join(r.name for r in found)
+        refuse(f"There are several sessions {address!r}, which cannot be: {names}. Run ds01 check.", as_json)
+    for other in (r for r in ledger.others if r.labels.address == address):
+        refuse(f"The session {address!r} is {whose(other)}: this command does nothing to it.", as_json)
+    known = ", ".join(sorted(r.labels.address for r in ledger.sessions)) or "none"
+    refuse(f"There is no session {address!r} of this hub. Running are: {known}.", as_json)
+
+
+def whose(record: SessionRecord) -> str:
+    """Whose session it is, in words."""
+    if record.standing is Standing.OURS:
+        return "of this hub"
+    if record.standing is Standing.FORGED:
+        return f"nobody's: the labels of the container {record.name} are forged"
+    hub, of = record.labels.hub, record.labels.installation
+    return f"of another installation (hub {hub!r}" + (f", installation {of})" if of else ")")
 
 
 def register(app: typer.Typer) -> None:
@@ -94,6 +107,7 @@ def as_dict(record: SessionRecord) -> dict[str, Any]:
     return {
         **labels.identity(),
         "hub": labels.hub,
+        "whose": record.standing.value,
         "state": record.state,
         "devices": list(labels.gpu_uuids),
         "equivalents": labels.gpu_equivalents,
@@ -108,6 +122,7 @@ def _show(found: list[SessionRecord], now: datetime) -> None:
     rows = [
         (
             r.labels.address,
+            _hub(r),
             r.labels.project,
             r.labels.environment,
             ", ".join(r.labels.gpu_uuids) or "CPU only",
@@ -117,8 +132,13 @@ def _show(found: list[SessionRecord], now: datetime) -> None:
         )
         for r in found
     ]
-    table(("session", "project", "environment", "devices", "state", "started", "ends"), rows)
+    table(("session", "hub", "project", "environment", "devices", "state", "started", "ends"), rows)
     print(f"{text.plural(len(found), 'session')}.")
+
+
+def _hub(record: SessionRecord) -> str:
+    notes = {Standing.OURS: "", Standing.FOREIGN: " (another)", Standing.FORGED: " (forged labels)"}
+    return f"{record.labels.hub}{notes[record.standing]}"
 
 
 def _retired(record: SessionRecord) -> str:

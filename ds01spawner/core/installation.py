@@ -27,6 +27,9 @@ from ..labels import CONTAINER, FETCH_SIGNED, INSTALLATION, MAC, SESSION_SIGNED,
 
 FILE = "installation.json"
 KEY_BYTES = 32
+SCHEME = "1"
+"""Which labels are signed. Another list of them gets another number, and the former list is kept beside it
+for as long as a session that was signed by it may run: else an upgrade would disown every session."""
 MAC_HEX = 32
 """128 bits: nobody guesses one, and labels stay short."""
 
@@ -63,9 +66,9 @@ class Installation:
     def mac(self, labels: Mapping[str, str], names: Iterable[str] = SESSION_SIGNED) -> str:
         """The MAC over the labels called ``names``. One that is missing differs from an empty one."""
         # Names and values are kept apart by JSON, so no two sets of labels give one text.
-        told = [[name, labels.get(name)] for name in names]
+        told = [SCHEME, *([name, labels.get(name)] for name in names)]
         text = json.dumps(told, ensure_ascii=True, separators=(",", ":"))
-        return hmac.new(self.key, text.encode(), hashlib.sha256).hexdigest()[:MAC_HEX]
+        return f"{SCHEME}.{hmac.new(self.key, text.encode(), hashlib.sha256).hexdigest()[:MAC_HEX]}"
 
     def genuine(self, labels: Mapping[str, str], names: Iterable[str] = SESSION_SIGNED) -> bool:
         """Whether this installation wrote these labels."""
@@ -167,6 +170,15 @@ def load(state_dir: Path) -> Installation | None:
     if len(found.id) < 8 or len(found.key) < KEY_BYTES:
         raise InstallationError(_damaged(path))
     return found
+
+
+def stamp(state_dir: Path) -> tuple[int, ...]:
+    """What changes when the file does."""
+    try:
+        found = (state_dir / FILE).stat()
+    except OSError:
+        return ()
+    return (found.st_ino, found.st_mtime_ns, found.st_size)
 
 
 def adopt(state_dir: Path, installation: Installation, ids: Iterable[str]) -> Installation:

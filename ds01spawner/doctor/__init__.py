@@ -18,6 +18,7 @@ from .basics import check_policy, check_settings, check_store
 from .builds import check_builds
 from .engine import check_devices, check_engine
 from .images import check_images
+from .installation import check_installation
 from .network import check_isolation, check_network, check_outside
 from .sessions import check_sessions
 from .storage import check_disk
@@ -39,6 +40,7 @@ def diagnose(settings: Settings, areas: Iterable[str]) -> list[dict[str, Any]]:
 
 AREAS: dict[str, Callable[[Settings], Iterable[Finding]]] = {
     "settings": check_settings,
+    "installation": check_installation,
     "policy": check_policy,
     "engine": check_engine,
     "network": check_network,

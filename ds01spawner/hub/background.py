@@ -27,6 +27,7 @@ from ..errors import DS01Error
 from ..messages import notes
 from ..settings import Settings
 from ..site import Site
+from .settling import settle
 
 log = logging.getLogger(__name__)
 STARTED_WITHIN_S = 600.0
@@ -52,6 +53,7 @@ def _run(settings: Settings, connect_url: str) -> None:
     if app is None:
         return
     site = Site.for_settings(settings.model_dump())
+    _settle(site)
     _guarded(lambda: tell_stranded(site, _address(app, connect_url), datetime.now(timezone.utc)))
     watch = None if settings.network in BUILT_IN else _watch(site, app.hub.ip)
     prober = Prober(site)
@@ -121,15 +123,16 @@ def _watch(site: Site, listens_at: str) -> NetworkWatch | None:
     """A watch over the network as it was when the configuration was read, or as it is now."""
     settings = site.settings
     network: HubNetwork | None = remembered(settings.state_dir, settings.network)
+    mine = site.installation.id if site.installation else ""
     try:
         if network is None:
-            network = ensure_network(site.engine.client, settings.network, settings.hub_id)
+            network = ensure_network(site.engine.client, settings.network, settings.hub_id, installation=mine)
             remember(settings.state_dir, network)
     except FAILURES as error:
         site.say_once(f"the sessions' network is not watched: {error}")
         return None
     vital = listens_at == network.gateway
-    return NetworkWatch(lambda: site.engine.client, network, settings.hub_id, vital=vital)
+    return NetworkWatch(lambda: site.engine.client, network, settings.hub_id, vital=vital, installation=mine)
 
 
 class Prober:
@@ -169,6 +172,13 @@ class Prober:
             self._due = self._clock() + AGAIN_S
         else:
             log.info("Sessions on the network %s cannot reach each other", settings.network)
+
+
+def _settle(site: Site) -> None:
+    try:
+        settle(site.engine.client, site.settings)
+    except FAILURES as error:
+        log.error("%s", error)
 
 
 def _guarded(work: Callable[[], Any]) -> None:

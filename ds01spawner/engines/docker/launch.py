@@ -33,6 +33,7 @@ from .attach import Attach, attach_kwargs, gpu_env
 from .claim import claim
 from .create import ContainerSpec, Resources, finalise
 from .ledger import LedgerSnapshot
+from .neighbours import networks_of_others, sessions_of_others
 from .retire import verify_gone
 
 if TYPE_CHECKING:
@@ -108,6 +109,7 @@ def launch(client: Any, request: LaunchRequest) -> Claimed:
     site, settings = request.site, request.site.settings
     if site.installation is None:
         raise Refused(messages.no_installation(str(settings.state_dir)))
+    _refuse_neighbours(settings.hub_id, networks_of_others(client, settings.hub_id, site.installation))
     # The driver is read before the lock is taken, so that a slow one never holds up everybody's claims.
     reading = site.gpu(READING_MAX_AGE_S if request.options.gpu != "none" else ANY_AGE_S)
     info = site.engine_info(client)
@@ -116,6 +118,7 @@ def launch(client: Any, request: LaunchRequest) -> Claimed:
     specs: list[ContainerSpec] = []
 
     def wanted(snapshot: LedgerSnapshot) -> GpuRequest:
+        _refuse_neighbours(settings.hub_id, sessions_of_others(snapshot, settings.hub_id))
         plans.append(fit(_replan(request, reading.inventory, snapshot), info))
         return plans[-1].gpu
 
@@ -143,6 +146,11 @@ def launch(client: Any, request: LaunchRequest) -> Claimed:
         groups=tuple(sorted(request.person.groups)),
         course=request.image.environment.course,
     )
+
+
+def _refuse_neighbours(hub_id: str, found: list[str]) -> None:
+    if found:
+        raise Refused(messages.hub_id_taken(hub_id, found))
 
 
 def fit(launch_plan: LaunchPlan, info: Mapping[str, Any]) -> LaunchPlan:

@@ -21,7 +21,7 @@ from docker.errors import APIError, DockerException
 from docker.types import IPAMConfig, IPAMPool
 
 from ...errors import EngineError
-from ...labels import HUB
+from ...labels import HUB, INSTALLATION
 
 ICC = "com.docker.network.bridge.enable_icc"
 BUILT_IN = frozenset({"bridge", "host", "none"})
@@ -40,7 +40,11 @@ class HubNetwork:
 
 
 def ensure_network(
-    client: docker.APIClient, name: str, hub_id: str, wanted: HubNetwork | None = None
+    client: docker.APIClient,
+    name: str,
+    hub_id: str,
+    wanted: HubNetwork | None = None,
+    installation: str = "",
 ) -> HubNetwork:
     """The network ``name``, created where it is missing, with the addresses of ``wanted`` if they are free.
 
@@ -48,7 +52,9 @@ def ensure_network(
     ``EngineError`` says what is wrong and how to put it right. Safe to call at every start.
     """
     try:
-        found = find_network(client, name) or _create(client, name, hub_id, wanted)
+        found = find_network(client, name) or _create(
+            client, name, {HUB: hub_id, INSTALLATION: installation}, wanted
+        )
     except DockerException as error:
         raise EngineError(f"the network {name!r} cannot be read or made: {error}") from error
     trouble = unfit(found)
@@ -103,11 +109,13 @@ def remembered(state_dir: Path, name: str) -> HubNetwork | None:
     return found if found.name == name and found.gateway and found.subnet else None
 
 
-def _create(client: docker.APIClient, name: str, hub_id: str, wanted: HubNetwork | None) -> dict[str, Any]:
+def _create(
+    client: docker.APIClient, name: str, labels: dict[str, str], wanted: HubNetwork | None
+) -> dict[str, Any]:
     options = {
         "driver": "bridge",
         "options": {ICC: "false"},
-        "labels": {HUB: hub_id},
+        "labels": {key: value for key, value in labels.items() if value},
         "check_duplicate": True,
     }
     try:

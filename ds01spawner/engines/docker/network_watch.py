@@ -19,7 +19,7 @@ import requests
 from docker.errors import APIError, DockerException
 
 from ...errors import EngineError
-from ...labels import HUB
+from ...labels import HUB, INSTALLATION
 from .network import HubNetwork, addresses_of, ensure_network, find_network
 
 log = logging.getLogger(__name__)
@@ -44,10 +44,11 @@ class NetworkWatch:
         clock: Callable[[], float] = time.monotonic,
         *,
         vital: bool = True,
+        installation: str = "",
     ) -> None:
         """``vital`` says that the hub listens at the network's gateway, so that no other address will do."""
         self._client, self.network, self._hub_id, self._clock = client, network, hub_id, clock
-        self._vital = vital
+        self._vital, self._installation = vital, installation
         self.listens_here = has_address(network.gateway)
         """Whether the gateway is an address of this process's own machine; not for a hub in a container."""
         self._asked = float("-inf")
@@ -87,7 +88,7 @@ class NetworkWatch:
             return "there"
         if found is not None and not self._clear(client, found):
             return "broken"
-        made = ensure_network(client, self.network.name, self._hub_id, self.network)
+        made = ensure_network(client, self.network.name, self._hub_id, self.network, self._installation)
         if made != self.network and not self._vital:
             self.network = made
         if made != self.network:
@@ -104,7 +105,9 @@ class NetworkWatch:
         if found.get("Containers"):
             self.why = "its bridge or its addresses changed while containers use it"
             return False
-        if (found.get("Labels") or {}).get(HUB) != self._hub_id:
+        labels = found.get("Labels") or {}
+        made_here = labels.get(INSTALLATION, "") in ("", self._installation)
+        if labels.get(HUB) != self._hub_id or not made_here:
             self.why = "another one of this name, which this hub did not make, is in its place"
             return False
         try:
