@@ -7,7 +7,7 @@ thread.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -211,6 +211,7 @@ class Desk:
     def tag(self, person: Person, limits: Limits, environment: str, tag: str) -> str:
         """Keep an own environment as it is under a further tag, which counts as one more environment."""
         row = self._own(person, environment)
+        self._still_theirs(person, environment)
         try:
             reference = snapshot.tagged(environment, tag)
             data = {"reference": reference, "current": row["data"]["current"], "previous": []}
@@ -225,6 +226,7 @@ class Desk:
         self._own(person, environment)
         if no := sharing.refusal(person, limits, environment, group):
             raise Refused(no)
+        self._still_theirs(person, environment)
         self.store.share(environment, group, person.name, person.name, self.clock(), admit_share)
         return self.shared_with(environment)
 
@@ -327,6 +329,13 @@ class Desk:
             raise Refused(messages.not_yours("environment", environment))
         return row
 
+    def _still_theirs(self, person: Person, environment: str) -> None:
+        """Refuse to pass on what an own name leads to, where that is another person's image."""
+        with suppress(ImageMissing):
+            facts = self.images.inspect(environment)
+            if not self.runner.resolver.readable(facts, reader_of(person)):
+                raise Refused(messages.not_yours("environment", environment))
+
     def _tagged(self, person: Person, environment: str) -> Mapping[str, Any] | None:
         """An own image that no build of ours wrote down: a further tag, or one of the command line."""
         parsed = parse_user_image(environment)
@@ -335,6 +344,8 @@ class Desk:
         try:
             facts = self.images.inspect(environment)
         except ImageMissing:
+            return None
+        if not self.runner.resolver.readable(facts, reader_of(person)):
             return None
         data: dict[str, Any] = {"reference": environment, "current": facts.id, "size": facts.size}
         return {"id": environment, "owner": person.name, "kind": "mine", "state": "ready", "data": data}

@@ -14,6 +14,8 @@ from ds01spawner.images.catalogue import Share, discover
 from ds01spawner.images.desk import Desk
 from ds01spawner.images.engine import ImageMissing
 from ds01spawner.images.facts import ImageFacts
+from ds01spawner.images.resolver import Resolver
+from ds01spawner.images.rights import Reader
 from ds01spawner.policy.load import parse_policy
 from ds01spawner.policy.resolve import Person, resolve
 from ds01spawner.settings import Settings
@@ -59,7 +61,9 @@ def store(tmp_path):
 def desk(store):
     document = {"reference": MINE, "current": "sha256:1", "previous": []}
     store.put_environment(MINE, "alice", "mine", "ready", document, NOW)
-    return Desk(SimpleNamespace(), SimpleNamespace(store=store, images=FakeImages()), lambda: NOW)
+    images = FakeImages()
+    runner = SimpleNamespace(store=store, images=images, resolver=Resolver(images, lambda: store))
+    return Desk(SimpleNamespace(), runner, lambda: NOW)
 
 
 def limits(person, **images):
@@ -190,3 +194,23 @@ def test_the_policy_may_leave_shared_environments_out(store):
     for use, allowed in ((["lab"], False), (["lab", "shared"], True), (["shared/ds01-alice/*"], True)):
         found = {i.environment.id: i.allowed for i in site.listed(BOB, limits(BOB, use=use))}
         assert found[MINE] is allowed
+
+
+@pytest.mark.parametrize("recorded", [False, True])
+def test_an_own_name_that_leads_to_anothers_image_passes_nothing_on(desk, recorded):
+    """However it came about: neither a further tag nor a share makes it the person's own."""
+    theirs = "ds01-alice/p:theirs"
+    desk.images.tags[theirs] = "sha256:b"
+    bobs = {"reference": "ds01-bob/p:latest", "current": "sha256:b", "previous": []}
+    desk.store.put_environment("ds01-bob/p:latest", "bob", "mine", "ready", bobs, NOW)
+    if recorded:  # an own record of an older image under that name
+        old = {"reference": theirs, "current": "sha256:old", "previous": []}
+        desk.store.put_environment(theirs, "alice", "mine", "ready", old, NOW)
+    for act in (
+        lambda: desk.tag(ALICE, limits(ALICE), theirs, "kept"),
+        lambda: desk.share(ALICE, limits(ALICE), theirs, "nlp"),
+    ):
+        with pytest.raises(Refused, match="belongs to others"):
+            act()
+    assert desk.store.shares() == []
+    assert not desk.runner.resolver.readable(desk.images.inspect(theirs), Reader("alice"))
