@@ -258,9 +258,10 @@ class SessionEndings(_Spawner):  # type: ignore[misc]
             except (*ENGINE_FAILURES, DS01Error) as error:
                 if intent is not None:
                     await asyncio.to_thread(self.site.intents.failed, intent, f"the engine failed: {error}")
-                if clock() + pause > deadline:
+                left = deadline - clock()
+                if left <= 0:
                     raise
-            await asyncio.sleep(pause)
+            await asyncio.sleep(min(pause, left))
             pause = min(2 * pause, 5.0)
 
     def _over(self, intent: Intent, state: dict[str, Any], tail: str) -> None:
