@@ -73,7 +73,9 @@ def configure(
     """
     from .hub import background, settling
     from .hub_process import answer_soon
+    from .people import look_after_people
     from .session import START_TIMEOUT_S, SessionMixin
+    from .site import Site
     from .traits import SETTINGS_TRAITS, settings_from
 
     hub = c.JupyterHub
@@ -102,6 +104,7 @@ def configure(
     if idle:
         _idle(c, settings, idle_arguments)
     answer_soon()
+    look_after_people(Site.for_settings(settings.model_dump()))
     background.begin(settings, _told_url(given))
     return settings
 

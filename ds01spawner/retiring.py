@@ -21,7 +21,7 @@ from .engines.docker import endings as engine_endings
 from .engines.docker import launch
 from .errors import DS01Error, EngineError, Refusal
 from .hub_errors import SessionRefused
-from .intents.model import Intent, IntentError, intend
+from .intents.model import Intent, IntentError, Kind, intend
 from .labels import SessionLabels
 from .messages import ends
 from .policy.plan import SessionUse
@@ -211,7 +211,19 @@ class SessionEndings(_Spawner):  # type: ignore[misc]
         self.object_id = ""
         self.clear_state()
 
-    async def _intend(self, container: str, grace: int) -> tuple[Intent | None, bool]:
+    async def decide(self, reason: str, by: str) -> None:
+        """Note for good that this session is to be retired and why, for a stop that follows."""
+        if self.object_id:
+            await self._intend(self.object_id, self.retire_grace, reason, "admin", by)
+
+    async def _intend(
+        self,
+        container: str,
+        grace: int,
+        reason: str = ends.THROUGH_HUB,
+        kind: Kind = "stopped",
+        by: str = "hub",
+    ) -> tuple[Intent | None, bool]:
         """The decision to retire this session, with the reason of whoever asked first, and whether it is
         durable. Where it cannot be written it is tried all the same; what stays is found without a server."""
         labels = self._labels() if self.session_id else None
@@ -222,9 +234,9 @@ class SessionEndings(_Spawner):  # type: ignore[misc]
         wanted = intend(
             labels,
             self.clock(),
-            reason=ends.THROUGH_HUB,
-            kind="stopped",
-            by="hub",
+            reason=reason,
+            kind=kind,
+            by=by,
             container=container,
             grace=grace,
         )

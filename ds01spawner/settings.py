@@ -94,6 +94,11 @@ class Settings(BaseModel):
         return self.state_dir / "claim.lock"
 
     @property
+    def intents(self) -> Path:
+        """The folder of decisions to retire a session that are not carried out yet."""
+        return self.state_dir / "intents"
+
+    @property
     def courses(self) -> Path:
         """The folder of the starter files of courses."""
         return self.courses_dir or self.state_dir / "courses"

@@ -83,7 +83,7 @@ class Site:
         self.workspaces = Workspaces(settings.workspace_root, settings.identity)
         self.endings = Endings(self.store, settings.state_dir)
         self.maintenance = Maintenance(self.store)
-        self.intents = Intents(settings.state_dir / "intents")
+        self.intents = Intents(settings.intents)
         self.carrier = Carrier(self, lambda: datetime.now(timezone.utc))
         self._lock = threading.RLock()
         self._gpu_lock = threading.Lock()

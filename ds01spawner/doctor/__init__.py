@@ -20,6 +20,7 @@ from .engine import check_devices, check_engine
 from .images import check_images
 from .installation import check_installation
 from .network import check_isolation, check_network, check_outside
+from .retirements import check_retirements
 from .sessions import check_sessions
 from .storage import check_disk
 
@@ -51,6 +52,7 @@ AREAS: dict[str, Callable[[Settings], Iterable[Finding]]] = {
     "images": check_images,
     "builds": check_builds,
     "sessions": check_sessions,
+    "retirements": check_retirements,
     "outside": check_outside,
 }
 """What can be looked at, in the order it is shown."""

@@ -54,7 +54,6 @@ from .machine import (
     maintenance,
     name_taken,
     out_of_memory,
-    rename_while_running,
     sessions_not_apart,
     start_failed,
     start_timeout,
@@ -96,6 +95,9 @@ from .projects import (
 from .retirement import (
     NOT_RETIRED,
     being_retired,
+    rename_files,
+    rename_unsure,
+    rename_while_running,
     retiring,
     user_not_deleted,
 )
@@ -181,6 +183,8 @@ __all__ = [
     "profile_not_allowed",
     "queued",
     "quota_not_set",
+    "rename_files",
+    "rename_unsure",
     "rename_while_running",
     "retiring",
     "roster_outside",

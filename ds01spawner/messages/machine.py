@@ -181,15 +181,3 @@ def name_taken(name: str) -> Refusal:
         do="tell an admin; nothing of it was changed",
         status=409,
     )
-
-
-@example(old="alice", new="alice2")
-def rename_while_running(old: str, new: str) -> Refusal:
-    """A user is renamed while a session of theirs runs."""
-    return Refusal(
-        code="rename-while-running",
-        asked=f"{short(old)!r} was to be renamed {short(new)!r}",
-        limit="a running session carries its owner's name for good",
-        do="retire the sessions of that user first, then rename",
-        status=409,
-    )
