@@ -187,6 +187,7 @@ def _network(hub: Config, name: str, settings: Settings) -> None:
 
 def _templates(hub: Config, settings: Settings, service_url: str) -> None:
     from .noticeboard import NoticeBoard
+    from .pages.unfinished import unfinished
     from .site import Site
 
     def clock() -> datetime:
@@ -201,6 +202,7 @@ def _templates(hub: Config, settings: Settings, service_url: str) -> None:
         clock,
         NoticeBoard(site.store, clock).of,
         own_logo=settings.own_logo,
+        left=lambda user: unfinished(site.intents.open(), user, clock()),
     )
     hub["template_vars"] = {**(given if isinstance(given, Mapping) else {}), "ds01": mine}
 

@@ -23,6 +23,7 @@ from .pages.inputs import Banner, EnvironmentInfo, ProjectInfo, QueueHint, Quota
 from .pages.launch import LaunchInputs, launch_view
 from .pages.projects import Offers
 from .pages.render import render
+from .pages.unfinished import Unfinished, unfinished
 from .placement.status import status
 from .policy.plan import Usage
 from .policy.resolve import Limits
@@ -77,7 +78,10 @@ async def launch_form(spawner: DS01Spawner) -> str:
             return render("ds01/form_unavailable.html", reason=str(error))
         wish = chosen and course_choice(site, chosen, environments, bare)
         offers = offers_of(site, {} if linked else typed)
-        inputs = gather(standing, environments, projects, last, wish, linked, service, key, told, offers)
+        here = [u for u in unfinished(site.intents.open(), person.name, now) if u.server == spawner.name]
+        inputs = gather(
+            standing, environments, projects, last, wish, linked, service, key, told, offers, here
+        )
         return render("ds01/launch_form.html", view=launch_view(inputs))
 
     return await asyncio.to_thread(build)
@@ -155,6 +159,7 @@ def gather(
     key: str,
     told: Refusal | None = None,
     offers: Offers | None = None,
+    left: Sequence[Unfinished] = (),
 ) -> LaunchInputs:
     """Everything the page's view model is built from. ``told`` is why a start was refused just now."""
     site, situation = standing.site, standing.situation
@@ -163,6 +168,7 @@ def gather(
     keys = situation.keys(preselected)
     statuses = status(inventory, situation.holdings, situation.blocks, keys=keys)
     banners = [PREFILLED] if linked else []
+    banners += [Banner(each.sentence, kind="warning") for each in left]
     if site.policy.problem and situation.person.admin:
         banners.append(Banner(site.policy.problem, kind="danger", title="The policy file on disk is broken"))
     if limits.aggregate.for_the_kernel and (why := site.unenforced_ceiling()):

@@ -99,6 +99,7 @@ from .retirement import (
     rename_unsure,
     rename_while_running,
     retiring,
+    session_unsure,
     user_not_deleted,
 )
 from .teaching import (
@@ -190,6 +191,7 @@ __all__ = [
     "roster_outside",
     "scheme_not_allowed",
     "session_unknown",
+    "session_unsure",
     "sessions_not_apart",
     "staff_outside",
     "start_failed",

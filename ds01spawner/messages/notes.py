@@ -43,10 +43,10 @@ def hub_moved(project: str) -> str:
     )
 
 
-def unknown_to_hub(project: str, end: datetime) -> str:
+def unknown_to_hub(project: str) -> str:
     """A session runs on though the hub does not know its server (any more)."""
     return (
         f"Your session on project {short(project)!r} still runs, but the hub has lost it. Start it again "
-        "under the same name to be back in it, as it is, or retire it. Otherwise it ends at "
-        f"{end:%Y-%m-%d %H:%M} UTC. Save your work; your project folder stays."
+        "under the same name to be back in it, as it is, or retire it. Otherwise it is retired in some "
+        "time. Save your work; your project folder stays."
     )

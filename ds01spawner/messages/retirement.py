@@ -30,6 +30,20 @@ def being_retired(project: str = "", problem: str = "the engine does not answer"
     )
 
 
+@example()
+def session_unsure() -> Refusal:
+    """Whether a session runs cannot be told now."""
+    return Refusal(
+        code="session-unsure",
+        asked="this session was asked for",
+        limit="the container engine does not answer, so whether it runs cannot be told now",
+        when="nothing was done to it",
+        do="try again in a minute",
+        status=503,
+        retry_after=RETRY_SOON,
+    )
+
+
 @example(user="alice", count=2)
 def user_not_deleted(user: str, count: int) -> Refusal:
     """A user is deleted while sessions of theirs are still there."""

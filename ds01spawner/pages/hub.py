@@ -12,6 +12,7 @@ from ..options import parse_options
 from . import keys
 from .launch import Again, query_of
 from .steps import Step, steps
+from .unfinished import Unfinished
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,7 @@ class HubContext:
     """Signed key of the live fragments; empty for somebody not logged in."""
     endings: Callable[[str], Any]
     board: Callable[[], list[Any]] = list
+    left: Callable[[], list[Unfinished]] = list
     own_logo: bool = False
     """Whether the logo is the site's, which is shown as it is."""
 
@@ -40,6 +42,10 @@ class HubContext:
     def steps(self, spawner: Any) -> tuple[Step, ...]:
         """The rows of the pending page for a spawner that starts (its ``progress_log`` has the events)."""
         return steps(getattr(getattr(spawner, "progress_log", None), "events", ()))
+
+    def unfinished(self) -> list[Unfinished]:
+        """The person's sessions that are being retired, and those that the hub has lost."""
+        return self.left() if self.key else []
 
     def notices(self) -> list[Any]:
         """What the person should read (rows of the store), most urgent first."""
@@ -65,17 +71,24 @@ def template_var(
     clock: Callable[[], datetime],
     notices: Callable[[str], list[Any]] = lambda user: [],
     own_logo: bool = False,
+    left: Callable[[str], list[Unfinished]] = lambda user: [],
 ) -> Callable[[Any], HubContext]:
     """The callable to set as ``JupyterHub.template_vars["ds01"]``.
 
-    ``last_ending(user, server)`` and ``notices(user)`` are called while a page renders: they must not wait.
+    ``last_ending(user, server)``, ``notices(user)`` and ``left(user)`` are called while a page renders: they
+    must not wait.
     """
 
     def context(user: Any) -> HubContext:
         name = getattr(user, "name", "")
         key = keys.sign(secret, name, clock()) if name else ""
         return HubContext(
-            service, key, lambda server: last_ending(name, server), lambda: notices(name), own_logo
+            service,
+            key,
+            lambda server: last_ending(name, server),
+            lambda: notices(name),
+            lambda: left(name),
+            own_logo,
         )
 
     return context

@@ -21,11 +21,13 @@ from .views import POLL_S
 
 
 def find(snapshot: Snapshot, *, session: str = "", user: str = "", server: str = "") -> SessionRecord:
-    """A session by its id, or by user and server; `Refused` (404) when there is none."""
+    """A session by its id, or by user and server; `Refused` when there is none, or while none can tell."""
     for record in snapshot.ledger.sessions:
         labels = record.labels
         if labels.session == session if session else (labels.user, labels.server) == (user, server):
             return record
+    if not snapshot.engine:
+        raise Refused(messages.session_unsure())
     raise Refused(messages.session_unknown(another=False))
 
 

@@ -97,7 +97,9 @@ class Context:
         """``ds01`` for templates that the hub and the service share."""
         key = self.key(person) if person else ""
         own_logo = self.settings.own_logo
-        return HubContext(self.urls.service, key, lambda _: None, lambda: self.board.of(person), own_logo)
+        return HubContext(
+            self.urls.service, key, lambda _: None, lambda: self.board.of(person), own_logo=own_logo
+        )
 
 
 def make_templates(extra_dirs: tuple[str, ...] = ()) -> Environment:

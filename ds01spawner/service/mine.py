@@ -12,6 +12,7 @@ from ..engines.docker.ledger import SessionRecord
 from ..errors import DS01Error, StoreError
 from ..idle.model import Decision
 from ..idle.notices import banner
+from ..intents.model import Intent
 from ..pages import text
 from ..pages.cards import SessionCard
 from ..pages.inputs import KeepAlive, Runs, Series
@@ -61,7 +62,13 @@ async def cards(
         series(context, sessions),
         await runs(context, person, records),
         await _unwatched(context, now),
+        await intents(context),
     )
+
+
+async def intents(context: Context) -> dict[str, Intent]:
+    """The open intents by session."""
+    return {i.session: i for i in await asyncio.to_thread(context.site.intents.open)}
 
 
 async def runs(context: Context, person: Person, records: Sequence[SessionRecord]) -> Mapping[str, Runs]:

@@ -121,7 +121,7 @@ class Reconciler:
         return Rules(timedelta(seconds=settings.orphan_limit), timedelta(seconds=max(leads)))
 
     def _tell(self, intent: Intent, now: datetime) -> None:
-        text = notes.unknown_to_hub(intent.project, intent.due)
+        text = notes.unknown_to_hub(intent.project)
         about: dict[str, Any] = {"server": intent.server, "session": intent.session}
         try:
             store = self._site.store()

@@ -29,6 +29,8 @@ class Snapshot:
     ledger: LedgerSnapshot
     blocks: Mapping[str, Block]
     problem: str = ""
+    engine: bool = True
+    """Whether the engine answered; if not, the ledger is empty because nobody knows."""
 
     def statuses(self, person: Person | None = None) -> tuple[DeviceStatus, ...]:
         """Every device as ``person`` may use it: their own holds and reservations do not bar them."""
@@ -83,13 +85,14 @@ def read(site: Site) -> Snapshot:
     blocks: dict[str, Block] = dict(site.blocks(now))
     try:
         ledger = site.ledger.read(reading.inventory, reading.processes, reading.former)
+        answers = True
         blocks = site.obstacles(reading.inventory, now)
         problem = ""
     except DS01Error as error:
-        ledger = LedgerSnapshot((), (), ())
+        ledger, answers = LedgerSnapshot((), (), ()), False
         problem = f"The container engine cannot be asked: {error}"
         unknown = Block("unready", "nobody can tell just now who uses it")
         blocks |= {d.uuid: unknown for d in reading.inventory.devices}
     if reading.inventory.state != "ok" and not problem:
         problem = reading.inventory.reason
-    return Snapshot(now, reading, ledger, blocks, problem)
+    return Snapshot(now, reading, ledger, blocks, problem, answers)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -15,9 +16,10 @@ from ..idle.rules import from_policy
 from ..images.catalogue import update_available
 from ..intents.model import Intent
 from ..pages import text
-from ..pages.cards import SessionCard, session_card
+from ..pages.cards import Clock, SessionCard, session_card
 from ..pages.inputs import KeepAlive, Runs, Series, SessionInfo
 from ..pages.strip import Strip, build_strip, card_titles
+from ..pages.unfinished import sentence
 from ..policy.resolve import Limits, Person
 from ..store import Store
 from ..workspace.spaces import Spaces
@@ -109,24 +111,54 @@ def cards(
     series: Mapping[str, Sequence[Series]],
     known: Mapping[str, Runs],
     unwatched: str,
+    intents: Mapping[str, Intent],
 ) -> list[SessionCard]:
     """The person's sessions as cards; the maps are by session id."""
     urls: Urls = context.urls
     return [
-        session_card(
-            session_info(r, snapshot),
+        with_intent(
+            intents.get(r.labels.session),
+            urls,
             now,
-            decision=decisions.get(r.labels.session),
-            series=series.get(r.labels.session, ()),
-            keep=keeps.get(r.labels.session),
-            runs=known.get(r.labels.session),
-            unwatched=unwatched,
-            hub_url=urls.hub,
-            user_url=urls.server(r.labels.user, r.labels.server),
-            service_url=urls.service,
+            session_card(
+                session_info(r, snapshot),
+                now,
+                decision=decisions.get(r.labels.session),
+                series=series.get(r.labels.session, ()),
+                keep=keeps.get(r.labels.session),
+                runs=known.get(r.labels.session),
+                unwatched=unwatched,
+                hub_url=urls.hub,
+                user_url=urls.server(r.labels.user, r.labels.server),
+                service_url=urls.service,
+            ),
         )
         for r in own_sessions(snapshot, person.name)
     ]
+
+
+def with_intent(intent: Intent | None, urls: Urls, now: datetime, card: SessionCard) -> SessionCard:
+    """The card of a session that is being retired or lost: what can still be done to it. Pure."""
+    if intent is None:
+        return card
+    why = sentence(intent, now)
+    if intent.waits(now):  # the hub can neither open nor stop it, the service can
+        back = urls.spawn(intent.user, intent.server)
+        ends = Clock("Retired at the latest", intent.due, text.duration(intent.due - now), None, False)
+        return replace(
+            card, state="lost by the hub", why=why, open_url=back, keep_alive="", stop_url="", clocks=(ends,)
+        )
+    return replace(
+        card,
+        state="being retired",
+        why=why,
+        clocks=(),
+        open_url="",
+        keep_alive="",
+        keep_alive_note="",
+        stop_url="",
+        retire_url="",
+    )
 
 
 def state_told(state: str, intent: Intent | None, now: datetime) -> str:

@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from typing import Any
 
 import docker
+from support.idle import ds01
 from support.running_hub import RunningHub
 from support.service_api import MAY_MAKE_TOKENS, ServiceApi
 
 GPU = {"project": "p", "gpu": "1g.10gb"}
 CPU = {"project": "p"}
-
-
-def check(hub: RunningHub) -> subprocess.CompletedProcess[str]:
-    env = {**os.environ, "DS01_STATE_DIR": str(hub.state)}
-    command = [sys.executable, "-m", "ds01spawner.cli", "check", "retirements"]
-    return subprocess.run(command, env=env, capture_output=True, text=True, timeout=120)
 
 
 def gone(hub: RunningHub, sessions_of: Callable[..., list[Any]], patience: float = 90) -> None:
@@ -82,7 +74,7 @@ def test_a_hub_that_lost_its_database_gives_sessions_back(own_hub, sessions_of, 
     hub.start()
     folder = hub.state / "intents"
     hub.wait_for(lambda: folder.exists() and len(list(folder.glob("*.json"))) == 2, 120, "both to be found")
-    found = check(hub)
+    found = ds01(hub, "check", "retirements")
     assert found.returncode == 1, found.stdout
     assert "alice runs on project p, and the hub does not know it" in found.stdout
     assert len(sessions_of(hub)) == 2  # nothing that runs was ended
@@ -100,4 +92,4 @@ def test_a_hub_that_lost_its_database_gives_sessions_back(own_hub, sessions_of, 
     hub.wait_for(lambda: [c.id for c in sessions_of(hub)] == [alices.id], 60, "bob's to be gone")
     hub.retire("alice")
     gone(hub, sessions_of)
-    assert check(hub).returncode == 0
+    assert ds01(hub, "check", "retirements").returncode == 0

@@ -124,8 +124,7 @@ class SessionApi(ApiHandler):
         if outcome.gone:
             self.json({"ok": True, "session": session, "state": "retired"})
             return
-        self.set_status(202)
-        self.json({"session": session, "state": "retiring", "message": outcome.sentence})
+        self.json({"session": session, "state": "retiring", "message": outcome.sentence}, 202)
 
 
 class KeepAliveApi(ApiHandler):

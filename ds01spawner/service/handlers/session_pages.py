@@ -14,6 +14,8 @@ from .. import actions, keeping, retiring, views
 from ..base import PageHandler
 
 DEFAULT_KEEP_S = 3600
+WAIT_S = 30.0
+"""How long a page waits for a session to be gone, before Home says that it is being retired."""
 KEEP_CHOICES = (3600, 2 * 3600, 4 * 3600, 8 * 3600)
 
 
@@ -54,7 +56,7 @@ class Retire(PageHandler):
             await keeping.save(self.ctx, self.person, record)
         if record:
             await retiring.retire(self.ctx, self.person, record, "")
-            outcome = await retiring.wait_gone(self.ctx, record.labels.session)
+            outcome = await retiring.wait_gone(self.ctx, record.labels.session, WAIT_S)
             if not outcome.gone:  # Home shows it until it is gone
                 self.redirect(f"{self.ctx.urls.hub}home")
                 return
