@@ -11,6 +11,7 @@ from typing import Any
 import docker
 from docker.utils import kwargs_from_env
 
+from ..engines.docker.connections import connect as open_client
 from ..errors import DS01Error
 from ..gpu import read_gpu
 from ..mail import channel_for
@@ -130,7 +131,7 @@ def load_hook(name: str) -> Callable[..., Any]:
 def connect(settings: Settings) -> docker.APIClient:
     """A client of the site's engine with a time limit."""
     extra = {"base_url": settings.docker_host} if settings.docker_host else kwargs_from_env()
-    return docker.APIClient(version="auto", timeout=ENGINE_TIMEOUT, **extra)
+    return open_client(timeout=ENGINE_TIMEOUT, **extra)
 
 
 def utcnow() -> datetime:

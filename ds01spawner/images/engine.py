@@ -23,6 +23,7 @@ from urllib3.exceptions import HTTPError
 
 from .. import messages
 from ..core.installation import Installation
+from ..engines.docker.connections import connect
 from ..errors import DS01Error, EngineError, Refused
 from .catalogue import Environment, with_facts
 from .facts import ImageFacts, from_inspect, from_summary
@@ -132,7 +133,7 @@ class Images:
             options = docker.utils.kwargs_from_env()
             if self._host:
                 options = {"base_url": self._host}
-            return docker.APIClient(version="auto", timeout=timeout, **options)
+            return connect(timeout=timeout, **options)
 
     async def run(self, call: Callable[..., T], *args: Any, **kwargs: Any) -> T:
         """Run a blocking call of this class in its threads."""

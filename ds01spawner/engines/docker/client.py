@@ -21,6 +21,7 @@ import requests
 from docker.utils import kwargs_from_env
 
 from ...errors import EngineError
+from .connections import connect
 
 T = TypeVar("T")
 QUICK_S = 4
@@ -107,9 +108,7 @@ class DockerEngine:
             raise EngineError(f"the container engine does not answer: {error}") from error
 
     def _connect(self, **options: Any) -> docker.APIClient:
-        client = docker.APIClient(version=self._version, **{**self._kwargs, **options})
-        if client.base_url.startswith("http+docker://"):
-            client.trust_env = False  # no web proxy on a socket; looking for one costs 0.4 ms a call
+        client = connect(version=self._version, **{**self._kwargs, **options})
         self._version = client._version
         return client
 
