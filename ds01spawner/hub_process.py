@@ -15,12 +15,15 @@ from typing import Any
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
+from .core.lag import publish
+
 THRESHOLDS = (10_000, 10, 10)
 """Objects made before the collector looks: Python's own 700 make it look some hundred times for one class."""
 
 
 def answer_soon() -> None:
     """Set up this process. Idempotent."""
+    publish()
     if not event.contains(Engine, "connect", _write_ahead):
         event.listen(Engine, "connect", _write_ahead)
     # Modules, classes and mappings stay for ever. The collector need not walk all of them again, a fifth of

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import datetime, timezone
 from typing import Any
 
@@ -20,6 +21,7 @@ from .admission import entitle
 from .admission.situation import read
 from .asking import ask_url
 from .core.ending import Ended
+from .core.lag import watch
 from .errors import EngineError, LockError, Refusal, Refused
 from .hub_errors import SessionRefused, open_form
 from .labels import SessionLabels
@@ -82,6 +84,8 @@ class SessionMixin(SiteTraits):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.progress_log = Progress()
+        with suppress(RuntimeError):  # no loop, no lag
+            watch()
 
     # --- the site -------------------------------------------------------------------------------
 
@@ -249,15 +253,18 @@ class SessionMixin(SiteTraits):
         """Wait for the launch; why it must end, when its own work or all of it takes too long."""
         clock = asyncio.get_running_loop().time
         total = max(self.start_timeout - DISCARD_MARGIN_S, self.start_timeout * 0.8)
-        own, began = min(self.boot_timeout, total), clock()
+        own, began, lag = min(self.boot_timeout, total), clock(), watch()
+        late = lag.behind
         while not launch.done():
             spent = clock() - began
+            # What this process itself was late is no time of the session's.
+            own_end = own + turn.waited + lag.behind - late
             if spent >= total and turn.waiting:
                 return messages.turn_never_came(round(spent))
-            if spent >= min(total, own + turn.waited):
+            if spent >= min(total, own_end):
                 return messages.start_timeout(round(spent - turn.waited))
             # Time passes for the turn too, so a look that came too early only looks again.
-            await asyncio.wait([launch], timeout=min(total, own + turn.waited) - spent)
+            await asyncio.wait([launch], timeout=min(total, own_end) - spent)
         return None
 
     async def come_to_turn(self) -> None:

@@ -16,10 +16,9 @@ from typing import Any
 
 import docker.errors
 from dockerspawner import DockerSpawner
-from tornado.httpclient import AsyncHTTPClient, HTTPClientError
 from traitlets import Float, Integer, default
 
-from . import messages
+from . import messages, probing
 from .adopting import SessionAdoption
 from .engines.docker import launch
 from .engines.docker.create import WORKSPACE
@@ -331,31 +330,12 @@ class DS01Spawner(SessionAdoption, SessionEndings, SessionMixin, DockerSpawner):
     async def wait_until_answering(self, address: Any) -> None:
         """Poll the server's API until it answers; a container that ends meanwhile is a failed start."""
         ip, port = address
-        url = f"http://{ip}:{port}{self.server.base_url}api"
-        client = AsyncHTTPClient()
-        looked = time.monotonic()
-        while True:
-            try:
-                await self._listens(ip, port)  # costs a tenth of a request
-                await client.fetch(url, request_timeout=5, connect_timeout=1, follow_redirects=False)
-                return
-            except HTTPClientError as error:
-                if error.code < 500 or error.code in (501, 503):
-                    return  # it speaks HTTP; what it says is the hub's to judge
-            except OSError:
-                pass
+        path = f"{self.server.base_url}api"
+        loop, looked = asyncio.get_running_loop(), time.monotonic()
+        while not await loop.run_in_executor(probing.threads(), probing.answers, ip, int(port), path):
             if time.monotonic() - looked > ENDED_LOOK_S:
                 if (ended := await self.ended_early()) is not None:
                     raise await self.explain_failure(ended)
                 looked = time.monotonic()
             # Looking costs the hub time that those who boot could use.
             await asyncio.sleep(self.answer_interval * max(1, self.turns.booting))
-
-    @staticmethod
-    async def _listens(ip: str, port: int) -> None:
-        """Return when something accepts connections there; OSError as long as nothing does."""
-        try:
-            _, writer = await asyncio.wait_for(asyncio.open_connection(ip, port), 1)
-        except asyncio.TimeoutError as error:
-            raise OSError("no answer") from error
-        writer.close()

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import datetime, timezone
 
+from ..core.lag import within
 from ..errors import InventoryError
 from ..placement.model import Inventory
 from ..settings import Settings
@@ -127,7 +128,7 @@ class GpuReader:
             self._under_way[activity] = future
             future.add_done_callback(lambda done: self._keep(activity, started, done))
         try:
-            return await asyncio.wait_for(asyncio.shield(future), self.timeout)
+            return await within(asyncio.shield(future), self.timeout)
         except (TimeoutError, asyncio.TimeoutError):
             return replace_mode(
                 failed(f"the GPUs could not be read within {self.timeout:g} seconds"), self.settings

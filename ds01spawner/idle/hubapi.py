@@ -7,7 +7,7 @@ Scopes: ``list:users``, ``read:users:name``, ``read:users:groups``, ``read:users
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any, Literal
@@ -15,8 +15,9 @@ from urllib.parse import quote
 
 from tornado.httpclient import HTTPClientError, HTTPRequest, HTTPResponse
 from tornado.httputil import url_concat
-from tornado.simple_httpclient import SimpleAsyncHTTPClient
+from tornado.simple_httpclient import HTTPTimeoutError, SimpleAsyncHTTPClient
 
+from ..core.lag import unhurried
 from ..errors import DS01Error
 
 Stopped = Literal["stopped", "pending", "gone"]
@@ -92,16 +93,19 @@ class HubClient:
         return "pending" if response.code == 202 else "stopped"
 
     async def _fetch(self, url: str, method: str = "GET", accept: str = "application/json") -> HTTPResponse:
-        request = HTTPRequest(
-            url,
-            method=method,
-            headers={**self._headers, "Accept": accept},
-            request_timeout=self._timeout,
-            connect_timeout=self._timeout,
-            follow_redirects=False,
-        )
-        try:
-            return await self._client.fetch(request)
+        def ask(timeout: float) -> Awaitable[HTTPResponse]:
+            request = HTTPRequest(
+                url,
+                method=method,
+                headers={**self._headers, "Accept": accept},
+                request_timeout=timeout,
+                connect_timeout=timeout,
+                follow_redirects=False,
+            )
+            return self._client.fetch(request)
+
+        try:  # a stop may be asked for again: one that is gone is no error
+            return await unhurried(ask, self._timeout, HTTPTimeoutError)
         except (HTTPClientError, OSError) as error:
             raise HubError(f"the hub did not answer {method} {url}: {error}") from error
 

@@ -8,13 +8,14 @@ nothing in it is trusted beyond "this counts as in use".
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from datetime import datetime, timezone
 from typing import Any
 
-from tornado.httpclient import AsyncHTTPClient, HTTPClientError, HTTPRequest
-from tornado.simple_httpclient import SimpleAsyncHTTPClient
+from tornado.httpclient import AsyncHTTPClient, HTTPClientError, HTTPRequest, HTTPResponse
+from tornado.simple_httpclient import HTTPTimeoutError, SimpleAsyncHTTPClient
 
+from ..core.lag import unhurried
 from .model import Kernels, Reading, failed, known, unsupported
 
 MAX_BODY = 2 * 2**20
@@ -117,14 +118,20 @@ class LabClient:
             return []  # only names are lost
 
     async def _get(self, url: str) -> list[Any]:
-        request = HTTPRequest(
-            url,
-            headers={"Authorization": f"token {self._token}", "Accept": "application/json"},
-            connect_timeout=self._timeout,
-            request_timeout=self._timeout,
-            follow_redirects=False,
-        )
-        response = await self._client.fetch(request)
+        headers = {"Authorization": f"token {self._token}", "Accept": "application/json"}
+
+        def ask(timeout: float) -> Awaitable[HTTPResponse]:
+            return self._client.fetch(
+                HTTPRequest(
+                    url,
+                    headers=headers,
+                    follow_redirects=False,
+                    connect_timeout=timeout,
+                    request_timeout=timeout,
+                )
+            )
+
+        response = await unhurried(ask, self._timeout, HTTPTimeoutError)
         data = json.loads(response.body.decode("utf-8", "replace"))
         if not isinstance(data, list):
             raise ValueError("the answer is not a list")

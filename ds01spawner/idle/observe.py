@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Protocol, TypeVar
 
+from ..core.lag import within
 from ..gpu.reading import GpuReading
 from . import gpusignal
 from .engine import Running
@@ -179,7 +180,7 @@ class Observer:
             return failed("the hub does not know its server")
         try:
             ask = self._sensors.lab.kernels(r.addresses, self._sensors.port, server.path)
-            return await asyncio.wait_for(ask, self._sensors.timeout)
+            return await within(ask, self._sensors.timeout)
         except asyncio.TimeoutError:
             return failed("its server did not answer in time")
 
@@ -192,7 +193,7 @@ class Observer:
             return None
         try:
             ask = self._sensors.lab.terminals(r.addresses, self._sensors.port, server.path)
-            return await asyncio.wait_for(ask, self._sensors.timeout)
+            return await within(ask, self._sensors.timeout)
         except asyncio.TimeoutError:
             return failed("its server did not answer in time")
 
@@ -209,7 +210,7 @@ class Observer:
         """Run blocking work with a time limit; a sentence when it fails."""
         future: Awaitable[T] = asyncio.get_running_loop().run_in_executor(self._threads, work)
         try:
-            return await asyncio.wait_for(future, self._sensors.timeout)
+            return await within(future, self._sensors.timeout)
         except asyncio.TimeoutError:
             return f"{what} within {self._sensors.timeout:.0f} s"
         except Exception as error:  # a sensor may fail in any way; the session is kept

@@ -20,6 +20,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import count
 
+from ..core.lag import Lag, watch
 from .pace import Pace
 
 PER_CPU = 1.5
@@ -58,6 +59,7 @@ class Turn:
     _came_at: float | None = field(default=None, compare=False)
     _told: int = field(default=0, compare=False)
     _over: bool = field(default=False, compare=False)
+    _late: float = field(default=0.0, compare=False)
     _desk_from: float | None = field(default=None, compare=False)
     _desk_at: float | None = field(default=None, compare=False)
 
@@ -108,9 +110,12 @@ class Turn:
 class Turns:
     """The line of one hub's starts; see the module's text."""
 
-    def __init__(self, pace: Pace, clock: Callable[[], float] | None = None) -> None:
-        """``clock`` counts seconds; the running loop's own by default."""
+    def __init__(
+        self, pace: Pace, clock: Callable[[], float] | None = None, lag: Callable[[], Lag] = watch
+    ) -> None:
+        """``clock`` counts seconds; the running loop's own by default. ``lag`` is that loop's."""
         self.pace = pace
+        self._lag = lag
         self._clock = clock
         self._numbers = count()
         self._waiting: list[Turn] = []
@@ -235,7 +240,7 @@ class Turns:
                 break
             turn = self._waiting.pop(0)
             self._booting.add(turn.number)
-            turn._came_at = self.clock()
+            turn._came_at, turn._late = self.clock(), self._lag().behind
             later = asyncio.get_running_loop().call_later
             self._overdue[turn.number] = later(HOLDS_S, self._let_be, turn)
             if turn._came is not None and not turn._came.done():
@@ -245,6 +250,12 @@ class Turns:
 
     def _let_be(self, turn: Turn) -> None:
         self._overdue.pop(turn.number, None)
+        behind = self._lag().behind
+        if (late := behind - turn._late) > 1:
+            # So long this process did not look whether it answers; more at once would only add to that.
+            turn._late = behind
+            self._overdue[turn.number] = asyncio.get_running_loop().call_later(late, self._let_be, turn)
+            return
         self._booting.discard(turn.number)
         self._call()
 

@@ -20,6 +20,7 @@ from jupyterhub.utils import url_path_join
 from tornado import web
 from tornado.httpserver import HTTPServer
 
+from ..core.lag import watch
 from ..core.onlyone import Holder, only_one
 from ..pages.keys import load_secret
 from ..settings import Settings, load_settings
@@ -142,6 +143,7 @@ async def serve(settings: Settings, env: dict[str, str]) -> None:
         if hasattr(area, "start"):
             await area.start(context)
     over = asyncio.Event()
+    watch()
     for signal_number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(signal_number, over.set)
     try:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from typing import Any
 from urllib.parse import quote, urlencode
 
 from tornado.httpclient import AsyncHTTPClient, HTTPClientError, HTTPResponse
+from tornado.simple_httpclient import HTTPTimeoutError
 
+from ..core.lag import unhurried
 from ..errors import DS01Error
 from ..policy.resolve import Person
 
@@ -42,15 +44,22 @@ class HubApi:
 
     async def _fetch(self, method: str, path: str, body: Any, timeout: float) -> HTTPResponse:
         data = json.dumps(body) if body is not None else None
-        try:
-            return await AsyncHTTPClient().fetch(
+        headers = {"Authorization": f"token {self._token}", "Content-Type": "application/json"}
+
+        def ask(seconds: float) -> Awaitable[HTTPResponse]:
+            return AsyncHTTPClient().fetch(
                 f"{self._url}/{path}",
                 method=method,
                 body=data,
-                headers={"Authorization": f"token {self._token}", "Content-Type": "application/json"},
+                headers=headers,
                 allow_nonstandard_methods=True,
-                request_timeout=timeout,
+                request_timeout=seconds,
             )
+
+        try:  # a start is not asked for twice
+            if method == "POST":
+                return await ask(timeout)
+            return await unhurried(ask, timeout, HTTPTimeoutError)
         except HTTPClientError as error:
             raise HubError(error.code, _message(error)) from error
         except OSError as error:

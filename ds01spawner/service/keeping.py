@@ -6,6 +6,7 @@ import asyncio
 from dataclasses import dataclass
 
 from .. import messages
+from ..core.lag import within
 from ..engines.docker.ledger import SessionRecord
 from ..errors import DS01Error, Refused
 from ..images.snapshot import PackageDiff
@@ -29,7 +30,7 @@ async def packages(context: Context, record: SessionRecord) -> Found:
     try:
         desk = await building.desk(context)
         work = asyncio.to_thread(desk.new_packages, record.container, record.labels.image)
-        return Found(await asyncio.wait_for(work, PATIENCE_S))
+        return Found(await within(work, PATIENCE_S))
     except asyncio.TimeoutError:  # not the built-in before Python 3.11
         return Found(None, "the session did not answer in time")
     except DS01Error as error:

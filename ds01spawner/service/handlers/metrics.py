@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 import collections
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, generate_latest
 
+from ...core import lag
+from ...errors import StoreError
 from ...idle.state import IdleFiles
 from ...policy.load import PolicyWatcher
 from ..base import ApiHandler
@@ -27,6 +30,9 @@ class Metrics(ApiHandler):
         await asyncio.to_thread(add_policy, found, self.ctx.site.policy)
         files = IdleFiles(self.ctx.settings.state_dir)
         add_idle(found, await asyncio.to_thread(files.published, self.ctx.clock()))
+        found.register(lag.SECONDS)
+        with suppress(StoreError):
+            add_ends(found, await self.ctx.store(lambda store: store.ends_by_kind()))
         self.set_header("Content-Type", CONTENT_TYPE_LATEST)
         self.finish(generate_latest(found))
 
@@ -46,6 +52,13 @@ def registry(snapshot: Snapshot, age: float) -> CollectorRegistry:
     Gauge("ds01_reading_age_seconds", "Age of the reading these come from", registry=found).set(age)
     Gauge("ds01_reading_ok", "1 when GPUs and engine could be read", registry=found).set(not snapshot.problem)
     return found
+
+
+def add_ends(found: CollectorRegistry, kinds: Mapping[str, int]) -> None:
+    """How sessions ended, as history has it."""
+    ends = Gauge("ds01_sessions_ended", "Sessions in history by how they ended", ["kind"], registry=found)
+    for kind, count in kinds.items():
+        ends.labels(kind).set(count)
 
 
 def add_policy(found: CollectorRegistry, policy: PolicyWatcher) -> None:
