@@ -43,27 +43,27 @@ class Lag:
         late = 0.0 if self._due is None else time.monotonic() - self._due
         return self._behind + (late if late > IGNORED_S else 0.0)
 
-    async def measure(self) -> None:
-        """Measure for ever."""
-        while True:
-            self._due = time.monotonic() + self._interval
-            await asyncio.sleep(self._interval)
+    def measure(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Measure a loop for as long as it runs. Call it on the loop."""
+        if self._due is not None:
             late = max(0.0, time.monotonic() - self._due)
             SECONDS.observe(late)
             if late > IGNORED_S:
                 self._behind += late
+        self._due = time.monotonic() + self._interval
+        loop.call_later(self._interval, self.measure, loop)
 
 
-_measured: WeakKeyDictionary[asyncio.AbstractEventLoop, tuple[Lag, asyncio.Task[None]]] = WeakKeyDictionary()
+_measured: WeakKeyDictionary[asyncio.AbstractEventLoop, Lag] = WeakKeyDictionary()
 
 
 def watch() -> Lag:
     """The lag of the running loop, measured from the first call on. Call it on the loop."""
     loop = asyncio.get_running_loop()
     if loop not in _measured:
-        lag = Lag()
-        _measured[loop] = (lag, loop.create_task(lag.measure()))
-    return _measured[loop][0]
+        _measured[loop] = Lag()
+        _measured[loop].measure(loop)
+    return _measured[loop]
 
 
 async def unhurried(ask: Callable[[float], Awaitable[T]], timeout: float, *failures: type[Exception]) -> T:
