@@ -44,8 +44,8 @@ mutants: venv ## Change the decisions one thing at a time and see which change n
 unit: venv ## Run the tests that need nothing but Python
 	@$(RUN) python -m pytest tests/unit $(PYTEST_ARGS)
 
-lint: venv ## Check style
-	@$(RUN) ruff check . && ruff format --check .
+lint: venv ## Check style, what may import what, and that every import is declared
+	@$(RUN) ruff check . && ruff format --check . && lint-imports && deptry .
 
 format: venv ## Put style right where that can be done
 	@$(RUN) ruff check --fix . ; ruff format .
