@@ -95,10 +95,11 @@ def test_conda_packages(name):
     assert conda_package(name) == name
 
 
-SAFE_LINE = re.compile(r"[A-Za-z0-9][^\n\r\\$`]*")
+SAFE_LINE = re.compile(r"[A-Za-z0-9_][^\n\r\\$`]*")
 
 
 @given(st.text(max_size=60) | st.from_regex(r"[a-z]{1,5}[ =<>!~;@\-\[\]'\"a-z0-9./]{0,30}", fullmatch=True))
+@example("_libgcc_mutex")
 @example("a; os_name == '' or os_name == ' --x'")
 def test_whatever_passes_is_one_harmless_line(text):
     for check in (pip_package, apt_package, conda_package):
