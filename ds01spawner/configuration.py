@@ -5,10 +5,12 @@ Set your own traits first, then call it at the end of ``jupyterhub_config.py``.
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -22,12 +24,14 @@ from .core import parent
 from .core.installation import load as load_installation
 from .engines.docker.network import BUILT_IN, ensure_network, remember, remembered
 from .errors import EngineError
+from .folder_modes import make_private, narrow, sqlite_path, watched
 from .images.course import TEACH_SCOPE
 from .pages import template_dirs
 from .pages.hub import template_var
 from .pages.keys import load_secret
 from .settings import DEFAULT_IMAGE, Settings
 
+log = logging.getLogger(__name__)
 SERVICE = "ds01"
 SERVICE_PORT = 10201
 IDLE_SERVICE = "ds01-idle"
@@ -91,9 +95,10 @@ def configure(
     settings = settings_from({n: given[n] if n in given else traits[n].default() for n in SETTINGS_TRAITS})
     image = given.get("image")
     image = image if isinstance(image, str) else DEFAULT_IMAGE
-    settings = settings.model_copy(update={"image": image, "own_logo": _own_logo(hub)})
+    settings = settings.model_copy(update={"image": image, "own_logo": _own_logo(hub), **_of_the_hub(hub)})
     settling.make(settings)
     settings.write()
+    _keep_private(settings)
     _network(hub, settings.network, settings)
     _append(hub, "template_paths", template_dirs())
     _secure_cookies(hub)
@@ -132,6 +137,21 @@ def _own_logo(hub: Config) -> bool:
     """Whether the site has a logo of its own, by its configuration or on the hub's command line."""
     said = JupyterHub.instance().cli_config.JupyterHub if JupyterHub.initialized() else {}
     return "logo_file" in hub or "logo_file" in said
+
+
+def _of_the_hub(hub: Config) -> dict[str, Any]:
+    """What of JupyterHub's own configuration the site's other parts want to know."""
+    url, host = hub.get("db_url"), hub.get("subdomain_host")
+    database = sqlite_path(url if isinstance(url, str) else "sqlite:///jupyterhub.sqlite", Path.cwd())
+    return {"hub_database": database, "subdomain_host": host if isinstance(host, str) else ""}
+
+
+def _keep_private(settings: Settings) -> None:
+    """Nobody but the hub's account and group reads the hub's state, whoever made it with whatever umask."""
+    make_private(settings.hub_database)
+    databases = [settings.hub_database, sqlite_path(settings.store, settings.state_dir)]
+    for wide in narrow(watched(settings.state_dir, databases)):
+        log.warning("%s stays readable for more accounts than it should (%o)", wide.path, wide.mode)
 
 
 def _listed(section: Config, name: str) -> list[Any]:

@@ -23,8 +23,9 @@ import requests
 
 from . import messages
 from .engines.docker import fetch as container
-from .engines.docker.create import Resources
+from .engines.docker.create import WORKSPACE, Resources, log_bound
 from .engines.docker.fetch import FetchSpec, Look
+from .engines.docker.mount_sources import MountSources, compare, shares_mounts
 from .errors import EngineError, Refused
 from .images.engine import Resolved
 from .policy.resolve import Person
@@ -71,7 +72,8 @@ def spec_for(
     settings, session, installation = site.settings, site.limits(person, now).session, site.installation
     if installation is None:
         raise Refused(messages.no_installation(str(settings.state_dir)))
-    count = int(site.engine_info(site.engine.client).get("NCPU") or 0)
+    info = site.engine_info(site.engine.client)
+    count = int(info.get("NCPU") or 0)
     cpus = min(session.cpus, float(count)) if session.cpus and count else session.cpus
     values = {
         "source": source,
@@ -97,6 +99,7 @@ def spec_for(
         ),
         "network": settings.network,
         "image_path": image.facts.env.get("PATH", ""),
+        "log_config": log_bound(info),
     }
     return FetchSpec(**{**values, **more})
 
@@ -112,7 +115,7 @@ async def fetch(
     engine, began, measured = site.engine, time.monotonic(), 0.0
     shown = ""
     try:
-        made = await engine.run(partial(container.begin, spec=spec), key=key or spec.name)
+        made = await engine.run(partial(_begin, site=site, spec=spec, folder=folder), key=key or spec.name)
         while (found := await engine.run(partial(container.look, container=made), pool="read")).code is None:
             text, fraction = gitwords.progress(found.output)
             if text != shown:
@@ -130,6 +133,26 @@ async def fetch(
         raise EngineError(f"the container engine failed while git was fetching: {error}") from error
     judge(spec, found, environment)
     await _check_size(spec, folder, found)
+
+
+def _begin(client: Any, site: Site, spec: FetchSpec, folder: Path) -> str:
+    """Start the container on the very folder that was made for it; `Refused` when that was exchanged."""
+    root, docker_host = site.settings.workspace_root, site.settings.docker_host
+    sources = MountSources(f"{spec.token}-fetch", shares_mounts=shares_mounts(docker_host))
+    try:
+        try:
+            held = sources.below(root, folder.relative_to(root).parts, WORKSPACE, spec.folder)
+        except OSError as error:
+            raise Refused(messages.folder_swapped([spec.project])) from error
+        if sources.owner(WORKSPACE) != spec.uid:
+            raise Refused(messages.folder_swapped([spec.project]))
+        made = container.begin(client, replace(spec, folder=held))
+        pid = int(client.inspect_container(made)["State"].get("Pid") or 0)
+        if pid:
+            compare(client, made, pid, sources, site)
+        return made
+    finally:
+        sources.close()
 
 
 def judge(spec: FetchSpec, found: Look, environment: str = "") -> None:

@@ -41,6 +41,7 @@ class SessionEndings(_Spawner):  # type: ignore[misc]
     """See the module's text. Mix in before `SessionMixin`, whose unimplemented steps it provides."""
 
     object_id: Any
+    let_go: Any
     staged: Any
     session_labels: SessionLabels | None
     seen_running: datetime | None = None
@@ -332,6 +333,7 @@ class SessionEndings(_Spawner):  # type: ignore[misc]
                 await self.site.engine.run(clear, pool="stop", key=self.object_name)
             except (*ENGINE_FAILURES, DS01Error) as error:
                 self.log.error("Files of a new project of %s stay: %s", self._log_name, error)
+        self.let_go()
         self.object_id = ""
         self.staged = ""
 

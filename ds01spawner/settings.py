@@ -85,6 +85,10 @@ class Settings(BaseModel):
     """Bytes that a fetched project may take on disk."""
     show_holders: bool = False
     """Whether people see the names of others who hold a device."""
+    subdomain_host: str = ""
+    """The hub's ``subdomain_host``; empty where sessions' pages have the hub's own address."""
+    hub_database: Path | None = None
+    """The file of the hub's own database, where it is SQLite."""
     own_logo: bool = False
     """Whether the hub's pages show a logo of the site's; it is never recoloured."""
 

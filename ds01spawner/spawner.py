@@ -180,13 +180,21 @@ class DS01Spawner(SessionAdoption, SessionEndings, SessionMixin, DockerSpawner):
 
         Before, it waits until it is this start's turn to boot.
         """
-        await self.come_to_turn()
+        try:
+            await self.come_to_turn()
+            await self._start_claimed()
+            verify = partial(launch.verify, container=self.container_id, claimed=self.claimed, site=self.site)
+            await self.site.engine.run(verify, pool="read")
+        finally:
+            self.let_go()
+
+    async def _start_claimed(self) -> None:
         while True:
             account = partial(launch.prepare, container=self.container_id, spec=self.claimed.spec)
             try:
                 await self.site.engine.run(account, key=self.object_name)
                 await self.docker("start", self.container_id)
-                break
+                return
             except docker.errors.APIError as error:
                 reason = str(error.explanation or error)
                 uuids = self.claimed.uuids
@@ -196,9 +204,14 @@ class DS01Spawner(SessionAdoption, SessionEndings, SessionMixin, DockerSpawner):
             self._avoid |= set(uuids)
             self.log.warning("%s could not start on %s, trying another: %s", self._log_name, uuids, reason)
             await self._remove(self.container_id)
+            self.let_go()
             self.object_id = (await self._claim(self._create_kwargs))["Id"]
-        verify = partial(launch.verify, container=self.container_id, spec=self.claimed.spec, site=self.site)
-        await self.site.engine.run(verify, pool="read")
+
+    def let_go(self) -> None:
+        """Let go of the folders of this start, after whatever its container still waits for."""
+        claimed = getattr(self, "claimed", None)
+        if claimed is not None and claimed.sources is not None:
+            self.site.engine.executor.submit("mutate", self.object_name, claimed.sources.close)
 
     async def get_object(self) -> dict[str, Any] | None:
         """Inspect this session's container; None only when the engine says there is none of ours."""

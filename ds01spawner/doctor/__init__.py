@@ -15,10 +15,13 @@ from ..engines.docker.findings import Finding
 from ..errors import DS01Error
 from ..settings import Settings
 from .basics import check_policy, check_settings, check_store
+from .bounds import check_bounds
 from .builds import check_builds
 from .engine import check_devices, check_engine
+from .exposure import check_exposure
 from .images import check_images
 from .installation import check_installation
+from .modes import check_modes
 from .network import check_isolation, check_network, check_outside
 from .retirements import check_retirements
 from .sessions import check_sessions
@@ -46,6 +49,9 @@ AREAS: dict[str, Callable[[Settings], Iterable[Finding]]] = {
     "engine": check_engine,
     "network": check_network,
     "isolation": check_isolation,
+    "exposure": check_exposure,
+    "bounds": check_bounds,
+    "modes": check_modes,
     "gpus": check_devices,
     "store": check_store,
     "disk": check_disk,

@@ -19,7 +19,7 @@ import docker.errors
 import requests
 from jupyterhub.app import JupyterHub
 
-from ..engines.docker import hub_address, isolation_record
+from ..engines.docker import hub_address, isolation_record, mount_sources
 from ..engines.docker.hub_address import HubAddress
 from ..engines.docker.network import BUILT_IN, HubNetwork, ensure_network, remember, remembered
 from ..engines.docker.network_watch import LOOK_S, NetworkWatch
@@ -55,6 +55,7 @@ def _run(settings: Settings, connect_url: str) -> None:
     site = Site.for_settings(settings.model_dump())
     _settle(site)
     _guarded(lambda: tell_stranded(site, _address(app, connect_url), datetime.now(timezone.utc)))
+    _guarded(lambda: mount_sources.sweep(r.labels.session for r in site.holdings().sessions))
     watch = None if settings.network in BUILT_IN else _watch(site, app.hub.ip)
     prober = Prober(site)
     prober.ask()
@@ -185,7 +186,7 @@ def _guarded(work: Callable[[], Any]) -> None:
     try:
         work()
     except FAILURES as error:
-        log.warning("Sessions that do not find this hub could not be looked for: %s", error)
+        log.warning("What runs could not be looked at: %s", error)
 
 
 def end_process(reason: str) -> None:

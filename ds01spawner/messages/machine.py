@@ -8,6 +8,19 @@ from ..errors import Refusal
 from .base import RETRY_LATER, RETRY_SOON, example, rule_text, short, words
 
 
+@example(places=("/workspace",))
+def folder_swapped(places: Sequence[str]) -> Refusal:
+    """A started container has another folder than the one that was checked."""
+    return Refusal(
+        code="folder-swapped",
+        asked="a session was asked for",
+        limit=f"the folder at {words(places)} was exchanged for another one while the session started",
+        when="nothing of it is kept running",
+        do="try again; tell an admin if you did not move or replace the project's folder",
+        status=409,
+    )
+
+
 @example(ways=("TCP over IPv4", "UDP over IPv4"))
 def sessions_not_apart(ways: Sequence[str]) -> Refusal:
     """The probe found that sessions on the network reach each other's ports."""

@@ -34,6 +34,20 @@ def request_answered(state: str, asked: str, by: str, answer: str, until: dateti
     return f"{text}." + (f" {answer}" if answer else "")
 
 
+def layer_over(project: str, used: str, limit: str, retire: bool) -> str:
+    """A session has written more outside its project than it may."""
+    then = "It is retired now" if retire else "Delete what you do not need, or move it into the project"
+    return (
+        f"Your session on project {short(project)!r} has {used} of files outside its project, such as "
+        f"in /tmp or in its home folder, and {limit} is the limit. Such files end with the session. {then}."
+    )
+
+
+def layer_retired(used: str, limit: str) -> str:
+    """Why a session was retired that wrote too much outside its project."""
+    return f"it had {used} of files outside its project, and {limit} is the limit"
+
+
 def hub_moved(project: str) -> str:
     """A session that was started when the hub had another inner address."""
     return (

@@ -125,6 +125,13 @@ class Session(Section):
     """Size of ``/dev/shm``; counts against ``memory`` as it fills."""
     pids: Annotated[Positive | None, Key("Processes of a session", askable=True)] = 4096
     """Processes and threads of one session."""
+    layer: Annotated[
+        Annotated[Size, Field(ge=2**20)] | None, Key("Files outside the project", askable=True)
+    ] = 20 * 2**30
+    """What a session may write outside its project, such as in ``/tmp``; where the engine's storage cannot
+    bound it, its owner is told."""
+    layer_retire: Annotated[Switch, Key("Retire a session that wrote more", narrows=True)] = False
+    """Retire a session that wrote more than ``layer``, where the storage cannot bound it."""
     io_weight: Annotated[
         Annotated[int, Field(strict=True, ge=10, le=1000)] | None, Key("Share of busy disks")
     ] = None

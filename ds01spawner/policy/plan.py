@@ -39,6 +39,9 @@ class SessionUse:
     """Bytes; None is unlimited or unknown, and then counts as much as a session may have."""
     pids: int | None = None
     preemptible: bool = False
+    layer: int | None = None
+    """Bytes that it may write outside its project."""
+    layer_retire: bool = False
 
     @property
     def title(self) -> str:
@@ -55,7 +58,7 @@ class SessionUse:
         except ValueError:
             known = {}
         known = known if isinstance(known, dict) else {}
-        memory, pids = _number(known.get("memory")), _number(known.get("pids"))
+        memory, pids, layer = (_number(known.get(k)) for k in ("memory", "pids", "layer"))
         return cls(
             user=labels.user,
             server=labels.server,
@@ -66,6 +69,8 @@ class SessionUse:
             memory=None if memory is None else int(memory),
             pids=None if pids is None else int(pids),
             preemptible=labels.preemptible,
+            layer=None if layer is None else int(layer),
+            layer_retire=known.get("layer_retire") is True,
         )
 
 
@@ -99,6 +104,9 @@ class LaunchPlan:
     swap: int | None = 0
     shm: int = 64 * 2**20
     pids: int | None = None
+    layer: int | None = None
+    """Bytes that it may write outside its project."""
+    layer_retire: bool = False
     io_weight: int | None = None
     ulimits: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     """Soft and hard value by name; -1 is unlimited."""
@@ -123,6 +131,8 @@ class LaunchPlan:
             "pids": self.pids,
             "idle": self.idle.timeout,
             "lifetime": self.lifetime_s,
+            "layer": self.layer,
+            **({"layer_retire": True} if self.layer_retire else {}),
         }
         return json.dumps(data, separators=(",", ":"))
 
@@ -336,6 +346,8 @@ def _fill(
         swap=session.swap if memory is not None else None,
         shm=session.shm if memory is None else min(session.shm, memory),
         pids=_least(session.pids, aggregate.pids),
+        layer=session.layer,
+        layer_retire=session.layer_retire,
         io_weight=session.io_weight,
         ulimits=session.ulimits,
         lifetime_s=lifetime,

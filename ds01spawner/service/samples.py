@@ -29,6 +29,7 @@ class Point:
     memory: float | None = None
     gpu: float | None = None
     gpu_memory: float | None = None
+    layer: float | None = None
 
 
 @dataclass
@@ -39,6 +40,7 @@ class _Course:
     cpus: float | None = None
     memory_limit: float | None = None
     gpu_memory_total: float | None = None
+    layer_limit: float | None = None
     has_gpu: bool = False
 
 
@@ -66,6 +68,8 @@ class Samples:
         cpus: float | None = None,
         activity: Iterable[Activity] | None = None,
         gpu_memory_mib: float | None = None,
+        layer: float | None = None,
+        layer_limit: float | None = None,
     ) -> None:
         """Add a look at ``at`` (monotonic seconds). ``activity`` is None for a session without a GPU."""
         course = self._courses.setdefault(session, _Course())
@@ -75,6 +79,7 @@ class Samples:
             cpu = used / (at - course.at) if used >= 0 else None
         course.cpu_seconds, course.at = look.cpu_seconds, at
         course.cpus, course.memory_limit = cpus, look.memory_limit or course.memory_limit
+        course.layer_limit = layer_limit
         course.has_gpu = activity is not None
         course.gpu_memory_total = gpu_memory_mib * MIB if gpu_memory_mib else None
         devices = list(activity or ())
@@ -86,6 +91,7 @@ class Samples:
                 look.memory,
                 max(loads) if loads and len(loads) == len(devices) else None,
                 float(sum(held)) if held and len(held) == len(devices) else None,
+                layer,
             )
         )
 
@@ -104,6 +110,9 @@ class Samples:
             Series("CPU", tuple(p.cpu for p in points), course.cpus, "cores"),
             Series("Memory", tuple(p.memory for p in points), course.memory_limit, "bytes"),
         ]
+        layers = tuple(p.layer for p in points)
+        if any(v is not None for v in layers):
+            found.append(Series("Files outside the project", layers, course.layer_limit, "bytes"))
         if course.has_gpu:
             loads = tuple(p.gpu for p in points)
             none = all(v is None for v in loads)

@@ -6,7 +6,6 @@ import subprocess
 import sys
 import threading
 import time
-from pathlib import Path
 
 import pytest
 
@@ -70,44 +69,3 @@ def test_a_place_where_no_file_can_be_is_an_error(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(LockError, match="cannot be opened"), claim_lock(tmp_path / "file" / "lock", 1):
         pytest.fail("no lock, no GPU")
-
-
-def test_a_lock_whose_file_is_deleted_still_excludes(tmp_path):
-    """The one inside holds a file that has no name any more; the next one makes a new file of that name."""
-    with claim_lock(tmp_path / "lock", 1):
-        (tmp_path / "lock").unlink()
-        with pytest.raises(LockError, match="held by others"), claim_lock(tmp_path / "lock", 0.2):
-            pytest.fail("two holders")
-    with claim_lock(tmp_path / "lock", 1):
-        pass
-
-
-def test_one_that_waits_for_a_deleted_file_excludes_those_that_come_later(tmp_path):
-    inside, over, order = threading.Event(), threading.Event(), []
-
-    def second():
-        with claim_lock(tmp_path / "lock", 20):
-            order.append("second in")
-            inside.set()
-            over.wait(20)
-
-    with claim_lock(tmp_path / "lock", 1):
-        waiter = threading.Thread(target=second)
-        waiter.start()
-        while len(list(_open_files(tmp_path / "lock"))) < 2:
-            time.sleep(0.01)
-        (tmp_path / "lock").unlink()
-    assert inside.wait(20)
-    with pytest.raises(LockError), claim_lock(tmp_path / "lock", 0.2):
-        pytest.fail("two holders")
-    over.set()
-    waiter.join()
-
-
-def _open_files(path):
-    for entry in Path("/proc/self/fd").iterdir():
-        try:
-            if entry.readlink() == path:
-                yield entry
-        except OSError:
-            continue

@@ -16,6 +16,8 @@ from ...labels import SessionLabels
 WORKSPACE = "/workspace"
 CPU_PERIOD_US = 100_000
 VOID = "void"
+LOG_SIZE, LOG_FILES = "10m", 2
+"""How much of what a session prints is kept, where the engine writes it to files of its own."""
 
 DROPPED_ENV = (
     "NVIDIA_VISIBLE_DEVICES",
@@ -83,6 +85,10 @@ class ContainerSpec:
     """Seconds between asking and killing."""
     mounts: Sequence[Mapping[str, Any]] = ()
     """Further mounts of ours, such as read-only course data."""
+    log_config: Mapping[str, Any] = field(default_factory=dict)
+    """Bounds its log; empty keeps the engine's own way. What the administrator set comes first."""
+    layer: int | None = None
+    """Bytes of the container's own layer, on an engine whose storage can bound it."""
 
 
 def finalise(kwargs: Mapping[str, Any], spec: ContainerSpec) -> dict[str, Any]:
@@ -101,6 +107,16 @@ def finalise(kwargs: Mapping[str, Any], spec: ContainerSpec) -> dict[str, Any]:
     # A healthcheck of the image would only burn CPU: the hub polls.
     final["healthcheck"] = {"test": ["NONE"]}
     return final
+
+
+def log_bound(info: Mapping[str, Any]) -> dict[str, Any]:
+    """The log settings of a container of ours, by the engine's answer; empty where another driver is in use.
+
+    ``json-file``, the engine's own choice, has no bound unless the site gave it one. Pure.
+    """
+    if info.get("LoggingDriver") != "json-file":
+        return {}
+    return {"Type": "json-file", "Config": {"max-size": LOG_SIZE, "max-file": str(LOG_FILES)}}
 
 
 def _without_ours(labels: Any) -> dict[str, str]:
@@ -154,6 +170,10 @@ def _host_config(given: Mapping[str, Any], spec: ContainerSpec) -> dict[str, Any
         *(dict(m) for m in spec.mounts),
     ]
     host |= _limits(spec.resources)
+    if spec.log_config and not (host.get("LogConfig") or {}).get("Type"):
+        host["LogConfig"] = dict(spec.log_config)
+    if spec.layer is not None:
+        host["StorageOpt"] = {**(host.get("StorageOpt") or {}), "size": str(spec.layer)}
     # DeviceRequests of any other origin could name devices that are not this session's.
     host["DeviceRequests"] = []
     host |= dict(spec.attach)

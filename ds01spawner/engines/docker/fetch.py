@@ -72,6 +72,7 @@ class FetchSpec:
     env: Mapping[str, str] = field(default_factory=dict)
     """The session's environment, of which only the web proxies are used."""
     image_path: str = ""
+    log_config: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -123,6 +124,7 @@ def create_kwargs(client: Any, spec: FetchSpec) -> dict[str, Any]:
         image_path=spec.image_path,
         hostname="fetch",
         stop_timeout=1,
+        log_config=spec.log_config,
     )
     given = {
         "name": spec.name,

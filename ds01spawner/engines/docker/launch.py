@@ -31,8 +31,10 @@ from . import inforce
 from .account import install_account
 from .attach import Attach, attach_kwargs, gpu_env
 from .claim import claim
-from .create import ContainerSpec, Resources, finalise
+from .create import WORKSPACE, ContainerSpec, Resources, finalise, log_bound
+from .layers import bounds_layers
 from .ledger import LedgerSnapshot
+from .mount_sources import MountSources, compare, shares_mounts
 from .neighbours import networks_of_others, sessions_of_others
 from .retire import verify_gone
 
@@ -83,6 +85,8 @@ class Claimed:
     attach_mode: str = "none"
     groups: tuple[str, ...] = ()
     course: str = ""
+    sources: MountSources | None = None
+    """The folders it mounts, held until it has started."""
 
     @property
     def uuids(self) -> tuple[str, ...]:
@@ -122,21 +126,27 @@ def launch(client: Any, request: LaunchRequest) -> Claimed:
         plans.append(fit(_replan(request, reading.inventory, snapshot), info))
         return plans[-1].gpu
 
+    sources = MountSources(request.session, shares_mounts=shares_mounts(settings.docker_host))
+
     def create(placement: Placement) -> str:
-        specs.append(_spec(request, plans[-1], placement, attach, info))
+        specs.append(_hold(request, sources, _spec(request, plans[-1], placement, attach, info)))
         return _create(client, request, specs[-1])
 
-    placement, container = claim(
-        settings.lock_path,
-        site.ledger,
-        lambda: reading,
-        lambda: merge_blocks(attach.blocks, _blocks(request)),
-        wanted,
-        create,
-        strategy=settings.strategy,
-        keys=request.keys,
-        timeout=request.lock_timeout,
-    )
+    try:
+        placement, container = claim(
+            settings.lock_path,
+            site.ledger,
+            lambda: reading,
+            lambda: merge_blocks(attach.blocks, _blocks(request)),
+            wanted,
+            create,
+            strategy=settings.strategy,
+            keys=request.keys,
+            timeout=request.lock_timeout,
+        )
+    except BaseException:
+        sources.close()
+        raise
     return Claimed(
         container,
         specs[-1],
@@ -145,12 +155,31 @@ def launch(client: Any, request: LaunchRequest) -> Claimed:
         attach.mode,
         groups=tuple(sorted(request.person.groups)),
         course=request.image.environment.course,
+        sources=sources,
     )
 
 
 def _refuse_neighbours(hub_id: str, found: list[str]) -> None:
     if found:
         raise Refused(messages.hub_id_taken(hub_id, found))
+
+
+def _hold(request: LaunchRequest, sources: MountSources, spec: ContainerSpec) -> ContainerSpec:
+    """The spec with sources that cannot be exchanged any more: the very folders that may be mounted."""
+    path, root = request.workspace.path, request.site.settings.workspace_root
+    try:
+        workspace = sources.below(root, path.relative_to(root).parts, WORKSPACE, spec.workspace)
+        mounts = tuple(
+            {**m, "Source": sources.plain(str(m["Source"]), str(m["Target"]))} for m in spec.mounts
+        )
+    except OSError as error:
+        log.error("A folder of %s changed while it started: %s", spec.labels.address, error)
+        raise Refused(
+            messages.folder_swapped([WORKSPACE, *(str(m["Target"]) for m in spec.mounts)])
+        ) from error
+    if sources.owner(WORKSPACE) != request.workspace.identity.uid:
+        raise Refused(messages.folder_swapped([WORKSPACE]))
+    return replace(spec, workspace=workspace, mounts=mounts)
 
 
 def fit(launch_plan: LaunchPlan, info: Mapping[str, Any]) -> LaunchPlan:
@@ -250,6 +279,8 @@ def _spec(
         attach=attach_kwargs(attach.mode, uuids),
         stop_timeout=request.stop_timeout,
         mounts=request.mounts,
+        log_config=log_bound(info),
+        layer=launch_plan.layer if bounds_layers(info) else None,
     )
 
 
@@ -258,14 +289,18 @@ def prepare(client: Any, container: str, spec: ContainerSpec) -> None:
     install_account(client, container, spec)
 
 
-def verify(client: Any, container: str, spec: ContainerSpec, site: Site) -> None:
-    """Read from the kernel that a started session's limits are in force; `Refused` when one is not.
+def verify(client: Any, container: str, claimed: Claimed, site: Site) -> None:
+    """Read from the kernel that a started session has the folders that were checked and the limits that were
+    set; `Refused` when not.
 
-    A container that has ended already, and files that cannot be read, are judged by nobody here.
+    A container that has ended already, and files that cannot be read, are judged by none here.
     """
+    spec = claimed.spec
     pid = int(client.inspect_container(container)["State"].get("Pid") or 0)
     if not pid:
         return
+    if claimed.sources is not None:
+        compare(client, container, pid, claimed.sources, site)
     info = site.engine_info(client)
     found = inforce.read(pid, container, 2 if str(info.get("CgroupVersion")) == "2" else 1)
     if not found.readable:

@@ -6,13 +6,12 @@ threads of one process as well as between processes; the kernel drops it when a 
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import os
 import random
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 from ...errors import LockError
@@ -28,29 +27,23 @@ def claim_lock(path: Path | str, timeout: float = 30.0) -> Iterator[None]:
     `LockError` when it cannot be taken, for whatever reason: there is no going on without it.
     """
     path = Path(path)
-    deadline = time.monotonic() + timeout
-    with ExitStack() as opened:
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o660)
-            opened.callback(os.close, file)
-            folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            opened.callback(os.close, folder)
-        except OSError as error:
-            raise LockError(f"the claim lock {path} cannot be opened: {error.strerror}") from error
-        _take(file, path, timeout, deadline)
-        # Whoever deletes the file lets the next one lock a new file of that name. The folder stays.
-        _take(folder, path, timeout, deadline, only_files=True)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o660)
+    except OSError as error:
+        raise LockError(f"the claim lock {path} cannot be opened: {error.strerror}") from error
+    try:
+        _take(descriptor, path, timeout)
         try:
             yield
         finally:
-            for descriptor in (folder, file):  # a child that is just being forked has them open, too
-                with suppress(OSError):
-                    fcntl.flock(descriptor, fcntl.LOCK_UN)
+            fcntl.flock(descriptor, fcntl.LOCK_UN)
+    finally:
+        os.close(descriptor)
 
 
-def _take(descriptor: int, path: Path, timeout: float, deadline: float, only_files: bool = False) -> None:
-    """Lock what is open. With ``only_files``, a file system that locks nothing else is left at that."""
+def _take(descriptor: int, path: Path, timeout: float) -> None:
+    deadline = time.monotonic() + timeout
     wait = FIRST_WAIT
     while True:
         try:
@@ -59,8 +52,6 @@ def _take(descriptor: int, path: Path, timeout: float, deadline: float, only_fil
         except BlockingIOError:
             left = deadline - time.monotonic()
         except OSError as error:
-            if only_files and error.errno in (errno.EBADF, errno.EINVAL, errno.ENOTSUP):
-                return  # NFS, for one
             raise LockError(f"the claim lock {path} cannot be taken: {error.strerror}") from error
         if left <= 0:
             raise LockError(

@@ -6,7 +6,7 @@ import asyncio
 import threading
 from typing import Any
 
-from .. import ends
+from .. import ends, layerwatch
 from ..context import Context
 from ..housekeeping import keep_tidy, keep_watch
 from ..reconciler import Reconciler
@@ -24,6 +24,9 @@ async def start(context: Context) -> None:
     """Begin to tidy, to finish retirements and to find sessions that nobody owns."""
     _tasks.append(asyncio.create_task(keep_tidy(context.site, context.clock)))
     _tasks.append(asyncio.create_task(keep_watch(context.site, context.clock)))
+    sizes: dict[str, int] = {}
+    context.extra["layers"] = sizes
+    _tasks.append(asyncio.create_task(layerwatch.keep_watch(context.site, context.hub, context.clock, sizes)))
     _over.clear()
     threading.Thread(target=ends.run, args=(context.site, _over), name="ds01-ends", daemon=True).start()
     reconciler = Reconciler(context.site, context.hub, context.clock, context.snapshots.forget)

@@ -16,6 +16,7 @@ from ...engines.docker.ledger import SessionRecord
 from ...errors import DS01Error
 from ...gpu import GpuReading
 from ...gpu.reading import Activity
+from ...policy.plan import SessionUse
 from ..context import Context
 from ..samples import INTERVAL_S, Look, Samples, look_from_stats
 
@@ -70,6 +71,8 @@ async def look(context: Context, samples: Samples) -> None:
             cpus=_cpus(labels.limits),
             activity=_activity(snapshot.reading, labels.gpu_uuids) if labels.gpu_uuids else None,
             gpu_memory_mib=_memory(snapshot.reading, labels.gpu_uuids),
+            layer=context.extra.get("layers", {}).get(labels.session),
+            layer_limit=SessionUse.from_labels(labels).layer,
         )
     samples.keep_only(r.labels.session for r in running)
 

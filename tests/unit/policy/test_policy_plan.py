@@ -72,6 +72,7 @@ def test_a_plan_has_every_number_of_the_policy():
     assert made.gpu.max_equivalents == pytest.approx(3 / 7)
     assert json.loads(made.limits_json()) == {
         "cpus": 4.0, "memory": 8 * GIB, "pids": 512, "idle": 2700, "lifetime": 86400,
+        "layer": 20 * GIB,
     }  # fmt: skip
 
 
@@ -276,7 +277,9 @@ def test_a_plans_label_reads_back():
     label = SessionLabels(
         "alice", "", "t", "hub", "s1", gpu_uuids=("u",), gpu_equivalents=0.5, limits=decide().limits_json()
     )
-    assert SessionUse.from_labels(label) == SessionUse("alice", "", "t", 0.5, 1, 4.0, 8 * GIB, 512)
+    assert SessionUse.from_labels(label) == SessionUse(
+        "alice", "", "t", 0.5, 1, 4.0, 8 * GIB, 512, layer=20 * GIB
+    )
 
 
 # --- the edges of each rule -----------------------------------------------------------------------
@@ -389,7 +392,7 @@ def test_what_a_label_says_is_read_whole():
     use = SessionUse.from_labels(label)
     assert (use.server, use.preemptible, use.cpus, use.pids) == ("two", True, 0.0, 0)
     assert decide().limits_json() == (
-        '{"cpus":4.0,"memory":8589934592,"pids":512,"idle":2700,"lifetime":86400}'
+        '{"cpus":4.0,"memory":8589934592,"pids":512,"idle":2700,"lifetime":86400,"layer":21474836480}'
     )
 
 
