@@ -96,3 +96,23 @@ class LockError(DS01Error):
 
 class StoreError(DS01Error):
     """The store cannot be read or written."""
+
+
+class StoreLocked(StoreError):
+    """Another process writes for longer than anybody should wait; trying again may help."""
+
+
+class StoreReadOnly(StoreError):
+    """The store's file or folder may not be written."""
+
+
+class StoreFull(StoreError):
+    """There is no room left where the store is."""
+
+
+class StoreCorrupt(StoreError):
+    """The store's file is no database any more, or a damaged one."""
+
+
+class StoreReplaced(StoreError):
+    """The store's file was removed or replaced while this was written; nothing of it is in the new one."""

@@ -53,6 +53,10 @@ class Settings(BaseModel):
     """Where starter files of courses are kept; None means ``courses`` in ``state_dir``."""
     data_roots: tuple[Path, ...] = ()
     """Folders of the server below which courses may mount data, read-only."""
+    keep_events: int = 400
+    """Days for which the event log is kept."""
+    keep_builds: int = 180
+    """Days for which builds that are over, and their logs, are kept."""
     start_timeout: int = 900
     """Seconds a start may take; a container that never came up is removed when it is older."""
     orphan_limit: int = 24 * 3600

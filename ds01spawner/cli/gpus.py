@@ -34,6 +34,9 @@ FIELDS = (
 """What ``--json`` tells of each device; a contract."""
 
 
+NO_CARD = "the NVIDIA driver answers, but it knows no card in this machine"
+
+
 @dataclass(frozen=True)
 class GpuMap:
     """One reading of the machine's devices, as shown."""
@@ -48,7 +51,17 @@ class GpuMap:
             "mode": self.inventory.mode,
             "attach": self.attach,
             "devices": [{f: getattr(d, f) for f in FIELDS} for d in self.devices],
+            **({"note": self.note} if self.note else {}),
         }
+
+    @property
+    def note(self) -> str:
+        """Why there is no device, where there is none; empty otherwise."""
+        if self.devices:
+            return ""
+        if self.inventory.mode == "nvml" and self.inventory.state == "ok":
+            return NO_CARD
+        return self.inventory.reason or "the inventory has no device"
 
 
 def read_map(site: Site, now: datetime) -> GpuMap:
@@ -121,6 +134,8 @@ def _show(found: GpuMap) -> None:
     elif inventory.mode == "simulated":
         console.print("These GPUs are simulated: sessions get no real device.", style="yellow")
     if not found.devices:
+        if inventory.mode != "none" and inventory.state == "ok":
+            console.print(f"No GPU can be granted: {found.note}", markup=False)
         return
     free = sum(d.state == "free" for d in found.devices)
     rows = [

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 
+from ..endings import SPOOL
 from ..engines.docker.findings import Finding
+from ..errors import StoreCorrupt, StoreError, StoreFull, StoreLocked, StoreReadOnly
 from ..pages import text
 from ..policy.lint import lint
 from ..policy.load import load_policy
 from ..settings import Settings
 from ..store import Store
+from ..store.db import REPLACED
+from ..store.spool import Spool
 from ..workspace.templates import templates
 
 
@@ -41,6 +45,34 @@ def check_policy(settings: Settings) -> Iterator[Finding]:
         yield Finding("warning", sentence)
 
 
+REPLACED_TOLD = timedelta(days=7)
+CURES: dict[type[StoreError], str] = {
+    StoreLocked: "which process writes for so long? (fuser on the file)",
+    StoreReadOnly: "let the hub's account write the file and its folder",
+    StoreFull: "make room on its disk",
+    StoreCorrupt: "stop hub and services, move the file away, and put a backup in its place",
+}
+
+
 def check_store(settings: Settings) -> Iterator[Finding]:
-    Store.open(settings.store).check()
+    spool = Spool(settings.state_dir / SPOOL)
+    if spool.waiting():
+        what = f"history waits in {spool.path} until the store takes it"
+        yield Finding("warning", what, "pages and accounting lack what is in it", "is the service running?")
+    try:
+        store = Store.open(settings.store)
+        store.check()
+        replaced = store.moment(REPLACED)
+    except StoreError as error:
+        mend = next((cure for kind, cure in CURES.items() if isinstance(error, kind)), "see what it says")
+        why = "no GPU budget can be checked, and nobody in the queue is granted a device"
+        yield Finding("error", str(error), why, mend)
+        return
     yield Finding("ok", f"the store answers ({settings.store.split('@')[-1]})")
+    if replaced is not None and datetime.now(timezone.utc) - replaced < REPLACED_TOLD:
+        yield Finding(
+            "warning",
+            f"its file was removed or replaced under running processes at {replaced:%Y-%m-%d %H:%M} UTC",
+            "what was in it before may be missing from history and accounting",
+            "stop hub and services before the file is touched; put a backup back where it is needed",
+        )

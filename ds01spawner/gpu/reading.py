@@ -248,6 +248,9 @@ def _card_block(raw: Mapping[str, Any], index: int, mig: bool, pending: bool) ->
         turned = "on" if pending else "off"
         return Block("unready", f"MIG is being turned {turned} and waits for a reset of the card")
     if mig and not any(s.get("uuid") for s in raw["slices"]):
+        untold = [s["error"] for s in raw["slices"] if "error" in s]
+        if untold:
+            return Block("unready", f"MIG is on, and its slices cannot be listed: {_problem(untold[0])}")
         return Block(
             "unready",
             "MIG is on but the card has no slices; make some "
@@ -261,6 +264,11 @@ def _problem(error: list[Any]) -> str:
     return CARD_ERRORS.get(code, f"the driver answers {asked} with NVML error {code}")
 
 
+def _nameless(raw: Mapping[str, Any]) -> list[Any]:
+    """Why slices of a card are missing: without a UUID they are no devices."""
+    return [s["error"] for s in raw["slices"] if "error" in s and not s.get("uuid")]
+
+
 def _health(raw: Mapping[str, Any], uuid: str, index: int) -> CardHealth:
     health = raw.get("health") or {}
     return CardHealth(
@@ -271,7 +279,7 @@ def _health(raw: Mapping[str, Any], uuid: str, index: int) -> CardHealth:
         remap_failed=health.get("remap_failed"),
         remap_pending=health.get("remap_pending"),
         recovery_action=health.get("recovery_action"),
-        errors=tuple(_problem(e) for e in health.get("errors", [])),
+        errors=tuple(_problem(e) for e in (*health.get("errors", []), *_nameless(raw))),
     )
 
 

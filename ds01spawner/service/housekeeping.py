@@ -22,6 +22,7 @@ from ..engines.docker.lock import claim_lock
 from ..engines.docker.memory import MemoryWatch
 from ..engines.docker.retire import leftovers
 from ..errors import DS01Error, StoreError
+from ..images.builds import FINAL
 from ..intents.carry import carry
 from ..intents.model import IntentError
 from ..intents.plan import Present, leftover
@@ -33,6 +34,7 @@ from ..store import SessionRecord
 from .ends import report_dead, report_missing
 from .watch import watch_devices
 
+PRUNED = "pruned"
 ALIVE = ("running", "paused", "restarting")
 INTERVAL_S = 30.0
 WATCH_S = 10.0
@@ -145,10 +147,23 @@ async def keep_watch(site: Site, now: Callable[[], datetime], interval: float = 
         await asyncio.sleep(interval)
 
 
+def prune(site: Site, now: datetime) -> None:
+    """Once a day, drop what the site's settings say is too old to be kept. Blocking."""
+    store, settings = site.store(), site.settings
+    if store.fact(PRUNED) == f"{now:%Y-%m-%d}":
+        return
+    events = store.prune_events(now - timedelta(days=settings.keep_events))
+    builds = store.prune_builds(now - timedelta(days=settings.keep_builds), FINAL)
+    store.prune_notes(now - timedelta(days=1))
+    store.set_fact(PRUNED, f"{now:%Y-%m-%d}", now)
+    if events or builds:
+        log.info("Dropped %d old events and %d old builds", events, builds)
+
+
 async def keep_tidy(site: Site, now: Callable[[], datetime], interval: float = INTERVAL_S) -> None:
     """Tidy, and watch the devices, for ever."""
     while True:
-        for work in (tidy, fetching.sweep, watch_devices):
+        for work in (tidy, fetching.sweep, watch_devices, prune):
             try:
                 await asyncio.to_thread(work, site, now())
             except DS01Error as error:

@@ -133,6 +133,16 @@ class Catalogue(Part):
             c.execute(t.build_log.delete().where(t.build_log.c.build == build))
             c.execute(t.builds.delete().where(t.builds.c.id == build))
 
+    def prune_builds(self, before: datetime, states: Iterable[str]) -> int:
+        """Remove the builds in ``states`` that nothing has changed since ``before``; returns how many."""
+        b = t.builds
+        query = select(b.c.id).where(b.c.updated_at < before, b.c.state.in_(list(states)))
+        with self.db.read() as c:
+            old = [r["id"] for r in rows(c.execute(query))]
+        for build in old:
+            self.delete_build(build)
+        return len(old)
+
     def append_log(self, build: str, lines: Iterable[str]) -> int:
         """Add lines to a build's log; returns the number of the last."""
         log = t.build_log

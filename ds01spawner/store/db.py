@@ -7,11 +7,13 @@ that it waits its turn instead of failing half-way); PostgreSQL by URL. Every fa
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import datetime, timezone
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -20,12 +22,31 @@ from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
-from ..errors import StoreError
+from ..errors import (
+    StoreCorrupt,
+    StoreError,
+    StoreFull,
+    StoreLocked,
+    StoreReadOnly,
+    StoreReplaced,
+)
 from . import models as t
 
 HEAD = "0002"
 """The revision this version of the package needs; a test holds it against the shipped migrations."""
 BUSY_SECONDS = 10
+LOOK_SECONDS = 1.0
+"""How often a reader looks whether the file is still the one that is open; a writer always looks."""
+REPLACED = "store.replaced"
+"""The fact in a store that was made, or put back, under running processes: when they noticed."""
+CAUSES: tuple[tuple[type[StoreError], tuple[str, ...]], ...] = (
+    (StoreReadOnly, ("readonly", "read-only", "unable to open database file", "permission denied")),
+    (StoreLocked, ("is locked", "is busy")),
+    (StoreFull, ("is full", "no space left")),
+    (StoreCorrupt, ("malformed", "not a database", "corrupt")),
+)
+"""What the database says, in the words of SQLite and of the system, and what that means."""
+log = logging.getLogger(__name__)
 _WRITE = "ds01_write"
 _ADVISORY_LOCK = 0xD501
 
@@ -38,6 +59,10 @@ class Database:
         self.url = url
         self._engine: Engine | None = None
         self._guard = threading.Lock()
+        self._file = _file_of(url)
+        self._opened: tuple[int, int] | None = None
+        self._looked = 0.0
+        self._reopening = threading.RLock()
 
     @property
     def engine(self) -> Engine:
@@ -45,6 +70,7 @@ class Database:
         with self._guard:
             if self._engine is None:
                 self._engine = _engine(self.url)
+                self._opened = _identity(self._file)
             return self._engine
 
     def close(self) -> None:
@@ -57,8 +83,10 @@ class Database:
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """A transaction that reads one consistent state."""
-        with _translated(self.url), self.engine.connect() as connection:
-            yield connection
+        with _translated(self.url):
+            self._notice(LOOK_SECONDS)
+            with self.engine.connect() as connection:
+                yield connection
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
@@ -67,12 +95,42 @@ class Database:
         What is read in it stays true until it ends, so that caps hold; and event numbers come in the
         order in which they become visible, so that following by number misses none.
         """
-        with _translated(self.url), self.engine.connect() as connection:
-            connection = connection.execution_options(**{_WRITE: True})
-            with connection.begin():
-                if connection.dialect.name == "postgresql":  # SQLite does it by BEGIN IMMEDIATE
-                    connection.execute(text(f"SELECT pg_advisory_xact_lock({_ADVISORY_LOCK})"))
-                yield connection
+        with _translated(self.url):
+            self._notice(0.0)
+            opened = self._opened
+            with self.engine.connect() as connection:
+                connection = connection.execution_options(**{_WRITE: True})
+                with connection.begin():
+                    if connection.dialect.name == "postgresql":  # SQLite does it by BEGIN IMMEDIATE
+                        connection.execute(text(f"SELECT pg_advisory_xact_lock({_ADVISORY_LOCK})"))
+                    yield connection
+            if self._file is not None and opened is not None and _identity(self._file) != opened:
+                raise StoreReplaced(f"{self._file} was removed or replaced while it was written")
+
+    def _notice(self, at_most: float) -> None:
+        """Open the file anew where the path means another one than is open: SQLite itself would read and
+        write on for ever in what was removed."""
+        if self._file is None or self._opened is None or self._engine is None:
+            return
+        now = time.monotonic()
+        if now - self._looked < at_most:
+            return
+        self._looked = now
+        if _identity(self._file) == self._opened:
+            return
+        with self._reopening:
+            found = _identity(self._file)
+            if found == self._opened:
+                return  # another thread was faster
+            what = "removed; an empty one is made" if found is None else "replaced; the new one is used"
+            log.error("The store's file %s was %s", self._file, what)
+            self.close()
+            self._opened = None  # so that opening it does not notice again
+            self.migrate()
+            with self.write() as c:
+                at = datetime.now(timezone.utc)
+                c.execute(t.facts.delete().where(t.facts.c.key == REPLACED))
+                c.execute(t.facts.insert().values(key=REPLACED, value=what, updated_at=at))
 
     def revision(self) -> str | None:
         """The revision of the database, or None where there is none yet."""
@@ -102,7 +160,36 @@ def _translated(url: str) -> Iterator[None]:
     try:
         yield
     except (SQLAlchemyError, OSError) as error:
-        raise StoreError(f"the store {_shown(url)} failed: {_cause(error)}") from error
+        cause = _cause(error)
+        raise _kind(cause)(f"the store {_shown(url)} failed: {cause}") from error
+
+
+def _kind(cause: str) -> type[StoreError]:
+    """Which failure the database's own words mean."""
+    low = cause.lower()
+    return next((kind for kind, words in CAUSES if any(w in low for w in words)), StoreError)
+
+
+def _file_of(url: str) -> Path | None:
+    """The file of an SQLite store; None for any other."""
+    try:
+        parsed = make_url(url)
+    except SQLAlchemyError:
+        return None
+    if parsed.get_backend_name() != "sqlite" or not parsed.database or parsed.database == ":memory:":
+        return None
+    return Path(parsed.database)
+
+
+def _identity(path: Path | None) -> tuple[int, int] | None:
+    """What a path means on the disk; None where there is nothing, or no path."""
+    if path is None:
+        return None
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _shown(url: str) -> str:
@@ -200,6 +287,14 @@ class Part:
         with self.db.read() as c:
             row = c.execute(t.facts.select().where(t.facts.c.key == key)).mappings().first()
         return default if row is None else row["value"]
+
+    def moment(self, key: str) -> datetime | None:
+        """When a small value was last set; None where it never was."""
+        with self.db.read() as c:
+            found: datetime | None = c.execute(
+                t.facts.select().with_only_columns(t.facts.c.updated_at).where(t.facts.c.key == key)
+            ).scalar()
+        return found
 
     def set_fact(self, key: str, value: Any, now: datetime) -> None:
         """Remember a small JSON value under ``key``."""

@@ -13,7 +13,7 @@ from ..core.ending import NOTE_COUNTS, TAIL_KEPT, Clock, Ended, decided, merged,
 from . import models as t
 from .db import Part, row, rows
 from .events import append_event
-from .history import SessionRecord, note_ahead, start_session
+from .history import NOTE_AHEAD, SessionRecord, note_ahead, start_session
 
 RECONCILE_GRACE_SECONDS = 30
 """A session younger than this may be missing from a list that was read before it began."""
@@ -94,6 +94,13 @@ class Ends(Part):
             query = query.where(s.c.server == server)
         with self.db.read() as c:
             return row(c.execute(query.limit(1)))
+
+    def prune_notes(self, before: datetime) -> int:
+        """Forget decisions about sessions that history never learned of; returns how many."""
+        f = t.facts
+        old = f.delete().where(f.c.key.startswith(NOTE_AHEAD, autoescape=True), f.c.updated_at < before)
+        with self.db.write() as c:
+            return int(c.execute(old).rowcount)
 
     def ends_by_kind(self) -> dict[str, int]:
         """How many sessions ended in which way, for metrics."""

@@ -108,7 +108,7 @@ def test_a_machine_without_gpus_needs_no_engine(run):
     result = run(site, "--json")
     assert (result.exit_code, json.loads(result.stdout)) == (
         0,
-        {"mode": "none", "attach": "none", "devices": []},
+        {"mode": "none", "attach": "none", "devices": [], "note": "no NVIDIA driver"},
     )
     assert "no NVIDIA driver" in run(site).stdout
 
@@ -166,3 +166,15 @@ def test_simulate_text_and_own_inventory(run, tmp_path):
     assert "2 devices, load 0.45, 300 sessions × 1 histories" in result.stdout
     path.write_text("cards: []")
     assert run(None, *args, command=simulate).exit_code == 1
+
+
+def test_a_driver_without_a_card_says_so(run):
+    site = FakeSite(GpuReading(Inventory(mode="nvml")))
+    said = json.loads(run(site, "--json").stdout)
+    assert (said["devices"], said["note"]) == ([], gpus.NO_CARD)
+    assert gpus.NO_CARD in " ".join(run(site).output.split())
+
+
+def test_the_note_is_there_only_where_there_is_no_device(run):
+    site = FakeSite(GpuReading(machine((), ("3g.40gb", "4g.40gb"), mode="nvml")))
+    assert "note" not in json.loads(run(site, "--json").stdout)

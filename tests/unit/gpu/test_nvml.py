@@ -171,6 +171,29 @@ def test_a_fault_of_one_slice_stays_on_it(machine: Machine) -> None:
 
 
 @pytest.mark.parametrize(
+    ("function", "code", "said"),
+    [
+        ("nvmlDeviceGetMigDeviceHandleByIndex", 999, "unknown error"),
+        ("nvmlDeviceGetMigDeviceHandleByIndex", 4, "may not open"),
+        ("nvmlDeviceGetMaxMigDeviceCount", 999, "unknown error"),
+    ],
+)
+def test_no_slices_are_advised_where_they_could_only_not_be_listed(
+    machine: Machine, function: str, code: int, said: str
+) -> None:
+    machine.split(0, A100, "1g.10gb", "1g.10gb").line(f"fail {function} 0 {code}").write()
+    block = read_nvml().inventory.blocks[card_uuid(0)]
+    assert block.state == "unready"
+    assert said in block.reason
+    assert "make some" not in block.reason
+
+
+def test_a_card_without_slices_is_still_told_to_get_some(machine: Machine) -> None:
+    machine.split(0, A100).write()
+    assert "make some" in read_nvml().inventory.blocks[card_uuid(0)].reason
+
+
+@pytest.mark.parametrize(
     ("code", "state", "words"),
     [
         (9, "not-loaded", "kernel module is not loaded"),
