@@ -14,7 +14,7 @@ c = get_config()  # noqa: F821
 here = Path(__file__).resolve().parent
 state = Path(os.environ.get("DS01_STATE_DIR", "/var/lib/ds01"))
 port = int(os.environ.get("PORT", "8000"))
-hub_id = os.environ.get("DS01_HUB_ID", "hub")
+hub_id = os.environ.get("DS01_HUB_ID", "hub")  # unique among the hubs of one engine
 
 # --- where the hub listens ----------------------------------------------------------------------
 # Sessions live on a network of their own, on which they reach the hub at the gateway and never each

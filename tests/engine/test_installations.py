@@ -131,6 +131,20 @@ async def test_labels_copied_from_a_running_session_are_void(spawner, engine, bu
     await carol.stop()
 
 
+def test_a_container_that_only_lacks_the_proof_is_no_session(spawner, boxes, engine, hub_id):
+    site = spawner("carol", project="p").site
+    every = tuple(d.uuid for d in site.gpu().inventory.devices)
+    name = f"{hub_id}--carol"
+    told = replace(claim("carol", hub_id, every), installation=site.installation.id, container=name)
+    box = boxes(name, told.to_labels() | {"ds01.mac": site.installation.mac({})})
+    snapshot = site.holdings(0)
+    assert snapshot.sessions == ()
+    assert of(snapshot, {"Id": box.id}) == []
+    assert site.session_in(engine.api.inspect_container(box.id)) is None
+    genuine = boxes(f"{name}-2", signed(told, f"{name}-2", by=site.installation))
+    assert [r.container for r in site.holdings(0).sessions] == [genuine.id]
+
+
 @pytest.mark.parametrize("labels", ["own", "none"])
 async def test_a_stranger_with_the_sessions_name_is_left_alone(spawner, boxes, hub_id, labels):
     """With the person's own forged labels it was cleared away, and the start was a 500."""

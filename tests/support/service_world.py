@@ -99,6 +99,7 @@ class PlayedLedger:
 
     def __init__(self) -> None:
         self.sessions: list[SessionRecord] = []
+        self.others: list[SessionRecord] = []
         self.holdings: list[Holding] = []
         self.reads, self.error = 0, None
 
@@ -124,7 +125,7 @@ class PlayedLedger:
         self.reads += 1
         if self.error:
             raise self.error
-        return LedgerSnapshot(tuple(self.holdings), tuple(self.sessions), ())
+        return LedgerSnapshot(tuple(self.holdings), tuple(self.sessions), (), tuple(self.others))
 
 
 class PlayedImages:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 from tornado import web
 
+from ...engines.docker.ledger import SessionRecord
 from ...errors import StoreError
 from ...pages import text
 from .. import actions, mine, retiring, views
 from ..base import PageHandler
+from ..snapshot import Snapshot
 
 NAV_ADMIN = (("admin", "Admin"),)
 EVENTS_SHOWN = 50
@@ -45,8 +48,9 @@ class Admin(PageHandler):
                 "why": found[r.labels.session].reason if r.labels.session in found else text.UNKNOWN,
                 "standing": r.standing.value,
             }
-            for r in (*snapshot.ledger.sessions, *snapshot.ledger.others)
+            for r in snapshot.ledger.sessions
         ]
+        rows += [_other(r, snapshot) for r in snapshot.ledger.others]
         self.page(
             "admin.html",
             rows=sorted(rows, key=lambda r: (r["labels"].user, r["labels"].server)),
@@ -56,6 +60,20 @@ class Admin(PageHandler):
             problem=problem or policy_problem or "",
             now=now,
         )
+
+
+def _other(record: SessionRecord, snapshot: Snapshot) -> dict[str, Any]:
+    """A row of what is no session of this hub: as it says of itself, but with the devices it really has."""
+    held = tuple(h.uuid for h in snapshot.ledger.holdings if h.container == record.container)
+    true = replace(record, labels=replace(record.labels, gpu_uuids=held))
+    return {
+        "info": views.session_info(true, snapshot),
+        "labels": record.labels,
+        "state": record.state,
+        "why": text.UNKNOWN,
+        "standing": record.standing.value,
+        "container": record.name,
+    }
 
 
 class AdminRetire(PageHandler):

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 from support.service_world import NOW, POLICY, PREFIX, SECRET, cookie, make_world, serving
 
+from ds01spawner.core.installation import Standing
 from ds01spawner.errors import EngineError
 from ds01spawner.idle.state import IdleFiles
 from ds01spawner.pages import keys
@@ -107,6 +109,32 @@ async def test_fifty_at_once_share_one_reading(call, world):
     answers = await asyncio.gather(*(call("api/availability", who="alice") for _ in range(50)))
     assert {a.code for a in answers} == {200}
     assert world.ledger.reads == 1
+
+
+async def test_what_another_hub_or_a_forger_says_is_shown_to_admins_alone(call, world):
+    """It counted as the person's own session: on the strip, in the list and for ending it."""
+    world.ledger.add("alice", "theirs", server="their", uuids=["MIG-2"], project="elsewhere")
+    record, world.ledger.sessions = world.ledger.sessions[-1], world.ledger.sessions[:-1]
+    forged = replace(record, labels=replace(record.labels, session="fake", user="alice"), name="hungry_curie")
+    world.ledger.others = [
+        replace(record, standing=Standing.FOREIGN),
+        replace(forged, standing=Standing.FORGED),
+    ]
+    for path in ("", "gpus", "usage", "api/sessions", "api/availability", "retire?server=their"):
+        for who in ("alice", "bob"):
+            assert "elsewhere" not in (await call(path, who=who)).text, (path, who)
+    for who in ("alice", "root"):
+        for session in ("theirs", "fake"):
+            assert (await call(f"api/sessions/{session}", who=who)).code == 404
+            deleted = await call(f"api/sessions/{session}", who=who, method="DELETE", body={"reason": "x"})
+            assert deleted.code == 404
+    assert world.hub.stopped == []
+    page = (await call("admin", who="root")).text
+    assert "of another hub" in page
+    assert "hungry_curie" in page
+    assert page.count('name="session" value=') == len(world.ledger.sessions), "neither can be retired"
+    form = {"session": "fake", "reason": "x"}
+    assert (await call("admin/retire", who="root", method="POST", form=form)).code == 404
 
 
 async def test_sessions_are_own_or_everybodys_for_admins(call, world):
