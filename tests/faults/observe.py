@@ -123,7 +123,9 @@ class Observer:
             elif action == "destroy":
                 seen.gone = seen.gone or at
         if action in ("create", "start", "oom", "die", "destroy", "pause", "unpause"):
-            self.log.say(f"engine {action}", session=seen.session, at=at, code=facts.get("exitCode"))
+            code, devices = facts.get("exitCode"), ",".join(seen.devices) if action == "create" else None
+            who = f"{seen.user}/{seen.server}" if action == "create" else None
+            self.log.say(f"engine {action}", session=seen.session, at=at, code=code, who=who, devices=devices)
 
     def _meet(self, container: str, labels: dict[str, str], at: float) -> Seen | None:
         session = labels.get("ds01.session")
@@ -177,6 +179,9 @@ class Observer:
 
     def _update(self, seen: Seen, state: str, record: dict[str, Any] | None, at: float) -> None:
         seen.last_seen = at
+        if seen.gone is not None and at > seen.gone:
+            self.log.say("engine shows it again", session=seen.session, state=state)
+            seen.gone = None
         if state in ("running", "paused"):
             seen.running_at = at
             seen.began = seen.began or at
