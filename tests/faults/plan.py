@@ -44,8 +44,12 @@ KINDS: tuple[tuple[str, int], ...] = (
 )
 """Every fault, with how often it is drawn."""
 
-CLOCK = frozenset({"clock ahead", "clock behind"})
-"""One of these at a time: there is one clock."""
+APART: tuple[frozenset[str], ...] = (
+    frozenset({"clock ahead", "clock behind"}),
+    frozenset({"engine disk full", "kill engine, sessions live", "kill engine, sessions end"}),
+)
+"""Of which kinds a storm has one at most. There is one clock; and an engine that starts while its disk is full
+forgets containers that run on, which none who asks the engine can know of."""
 ENDS: tuple[tuple[str, int], ...] = (
     ("owner", 6),
     ("service", 2),
@@ -138,7 +142,7 @@ def _storms(chance: random.Random, seconds: float, kinds: tuple[str, ...]) -> tu
                 bag = [k for k, weight in chosen for _ in range(weight)]
                 chance.shuffle(bag)
             kind = bag.pop()
-            if kind in CLOCK and any(f.kind in CLOCK for f in faults):
+            if any(kind in apart and any(f.kind in apart for f in faults) for apart in APART):
                 continue
             lasts = round(chance.uniform(2, 8), 1)
             at = round(begins + chance.uniform(0, STORM_S - lasts), 1)

@@ -34,6 +34,8 @@ def test_half_an_hour_is_enough_for_every_kind_of_fault():
     assert made.faults >= 250
     assert len(made.lives) >= 1000
     for storm in made.storms:
+        for apart in plan.APART:
+            assert sum(f.kind in apart for f in storm.faults) <= 1
         assert all(storm.begins <= f.at and f.at + f.lasts <= storm.ends for f in storm.faults)
 
 
