@@ -48,8 +48,8 @@ APART: tuple[frozenset[str], ...] = (
     frozenset({"clock ahead", "clock behind"}),
     frozenset({"engine disk full", "kill engine, sessions live", "kill engine, sessions end"}),
 )
-"""Of which kinds a storm has one at most. There is one clock; and an engine that starts while its disk is full
-forgets containers that run on, which none who asks the engine can know of."""
+"""Of which kinds a storm has one at most. There is one clock; and an engine that starts while its disk is
+full forgets containers that run on, which none who asks the engine can know of."""
 ENDS: tuple[tuple[str, int], ...] = (
     ("owner", 6),
     ("service", 2),
