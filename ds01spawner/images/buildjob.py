@@ -17,13 +17,12 @@ from typing import Any
 from ..engines.docker.runstep import Sandbox
 from ..errors import DS01Error
 from ..store.store import Store
-from . import dockerfile, dockerscan, environments, labels_of, logtext, pinning
+from . import dockerfile, dockerscan, environments, inventory, labels_of, logtext, pinning
 from .builds import BuildRequest, Site, drop
-from .facts import LAYER_LABEL, ImageFacts
-from .layer import revision
+from .facts import ImageFacts
 from .naming import HALF_BUILT_NAMESPACE, PIN_NAMESPACE
 from .preflight import check
-from .probe import lock_of, probe
+from .probe import probe
 from .projectfiles import Context, ProjectFileError, pack_files
 from .pulling import Pulled
 from .recipe import Recipe, environment_yml, requirements_text
@@ -134,7 +133,7 @@ class Job:
         image = self._session_image(base)
         self._move("checking", "building")
         facts = self._checked(image)
-        lock = lock_of(self._images, facts.id)
+        lock = inventory.lock_of(self._images, facts.id)
         lock["base"] = base.id
         self._still_wanted()
         self._images.tag(facts.id, self.request.reference)
@@ -208,7 +207,7 @@ class Job:
             conda=conda,
             channels=channels,
             constraints=self.request.constraints,
-            has_layer=base.labels.get(LAYER_LABEL) == revision(self._site.host.hub_version),
+            has_layer=inventory.has_layer(self._images, base, self._site.host.hub_version),
         )
         steps = dockerscan.read(plan.dockerfile)
         context = pack_files(plan.files)
@@ -283,7 +282,7 @@ class Job:
         building = StepwiseBuild(
             self._images,
             self.build,
-            Sandbox(limits.memory, limits.cpus, limits.pids, network, self._site.runtime),
+            Sandbox(limits.memory, limits.cpus, limits.pids, self._layer(), network, self._site.runtime),
             limits.time + 60,
             self._output,
             scope=self.request.owner,
@@ -307,6 +306,12 @@ class Job:
         self._still_wanted()
         self._images.tag(image, f"{HALF_BUILT_NAMESPACE}/{self.build}:{'project' if file else 'image'}")
         return image
+
+    def _layer(self) -> int | None:
+        """What one command may leave: the image's limit, and never more than the disk has to give."""
+        free = self._site.free_bytes()
+        bounds = [self.request.limits.size, None if free is None else max(0, free - self._site.minimum_free)]
+        return min((b for b in bounds if b is not None), default=None)
 
     def _output(self, text: str) -> None:
         self._seen += len(text)

@@ -19,7 +19,7 @@ from ..policy.resolve import Limits, Person
 from ..policy.storage import project_room
 from ..workspace.projects import Workspace
 from . import course as courses
-from . import environments, logtext, sharing, snapshot
+from . import environments, inventory, logtext, sharing, snapshot
 from .builds import BuildRequest, BuildRunner, limits_from
 from .catalogue import Listed
 from .engine import ImageMissing
@@ -249,7 +249,7 @@ class Desk:
                 before = snapshot.packages_of_lock(row["data"]["lock"])
                 break
         else:
-            before = snapshot.image_packages(self.images, image_id)
+            before = inventory.packages(self.images, image_id)
         return snapshot.package_diff(snapshot.session_packages(self.images, container), before)
 
     def keep_packages(

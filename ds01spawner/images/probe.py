@@ -27,8 +27,6 @@ LABEL = "ds01.probe"
 PROBE_UID = 54321
 """A uid no image knows."""
 TIMEOUT_S = 60
-MAX_LOCK = 4 * 2**20
-MAX_PACKAGES = 20_000
 LEFT_BEHIND_S = 5 * TIMEOUT_S
 MAX_SAID = 64 * 1024
 _MARK = "ds01-probe-ran"
@@ -155,36 +153,3 @@ def clear_leftovers(images: Images, older_s: float = LEFT_BEHIND_S) -> int:
             if error.status_code not in (404, 409):
                 raise EngineError(f"removing a probe: {error.explanation}") from error
     return removed
-
-
-def lock_of(images: Images, image_id: str) -> dict[str, Any]:
-    """What a build wrote down as installed: ``python``, ``pip``, ``layer`` and ``apt``."""
-    path = "/opt/ds01/lock.json"
-    client = images.client()
-    name = f"ds01-probe-{uuid.uuid4().hex[:12]}"
-    with asking(f"reading what {image_id[:19]} has"):
-        client.create_container(
-            image_id, ["true"], name=name, labels={LABEL: image_id}, network_disabled=True
-        )
-        try:
-            data = bounded.small_file(client, name, path, MAX_LOCK)
-        finally:
-            with suppress(docker_errors.APIError):
-                client.remove_container(name, force=True, v=True)
-    try:
-        found = json.loads(data or b"")
-    except (ValueError, RecursionError) as error:
-        raise EngineError(f"{path} of the image cannot be read: {error}") from error
-    if not isinstance(found, dict):
-        raise EngineError(f"{path} of the image is not what a build writes")
-    return _checked(found)
-
-
-def _checked(found: dict[str, Any]) -> dict[str, Any]:
-    """The lock with its known parts alone, each of the kind and size that it has."""
-    lock: dict[str, Any] = {"python": str(found.get("python", ""))[:40]}
-    for key in ("pip", "layer", "apt"):
-        items = found.get(key)
-        listed = items[:MAX_PACKAGES] if isinstance(items, list) else []
-        lock[key] = [item for item in listed if isinstance(item, str) and len(item) <= 200]
-    return lock

@@ -118,37 +118,6 @@ def session_packages(images: Images, container: str, timeout_s: int = 30) -> dic
     return parse_packages(output, code)
 
 
-def image_packages(images: Images, image_id: str, timeout_s: int = 60) -> dict[str, str]:
-    """The packages of an image that no build of ours wrote down, by running it once, locked in."""
-    client = images.client(timeout_s)
-    config = client.create_host_config(
-        network_mode="none",
-        cap_drop=["ALL"],
-        security_opt=["no-new-privileges"],
-        mem_limit="512m",
-        pids_limit=64,
-    )
-    try:
-        with asking(f"asking {image_id[:19]} for its packages"):
-            made = client.create_container(
-                image_id,
-                entrypoint=["sh", "-c", _COMMAND],
-                environment={"DS01_CODE": _LIST},
-                host_config=config,
-                user="54321:54321",
-                labels={"ds01.probe": image_id},
-            )["Id"]
-            try:
-                client.start(made)
-                code = client.wait(made, timeout=timeout_s)["StatusCode"]
-                output = bounded.log_tail(client, made, MAX_OUTPUT + 1, stderr=False)
-            finally:
-                client.remove_container(made, force=True, v=True)
-    finally:
-        client.close()
-    return parse_packages(output, code)
-
-
 def parse_packages(output: bytes, code: int | None) -> dict[str, str]:
     """Read the answer of the listing; it comes from inside a session, so its shape is checked."""
     if code != 0 or len(output) > MAX_OUTPUT:

@@ -168,6 +168,13 @@ class StepwiseBuild:
         if ended.code:
             shown = " ".join(words)
             raise StepFailed(step.number, f"The command '{shown}' returned a non-zero code: {ended.code}")
+        if ended.too_large and self._sandbox.layer is not None:
+            most = self._sandbox.layer / 2**30
+            raise StepFailed(
+                step.number,
+                f"it left {ended.too_large / 2**30:.1f} GiB of files, more than the {most:.1f} GiB"
+                " there may be (sparse files count whole)",
+            )
         if ended.cached:
             self._say(" ---> Using cache\n")
         self._say(f" ---> {ended.image[7:19]}\n")

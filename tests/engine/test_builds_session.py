@@ -18,8 +18,9 @@ from ds01spawner.images import snapshot
 from ds01spawner.images.builds import BuildRequest, BuildRunner, Site
 from ds01spawner.images.catalogue import discover
 from ds01spawner.images.engine import ImageMissing, Images
+from ds01spawner.images.inventory import lock_of, packages
 from ds01spawner.images.preflight import Host
-from ds01spawner.images.probe import lock_of, probe
+from ds01spawner.images.probe import probe
 from ds01spawner.images.recipe import parse_recipe
 from ds01spawner.images.sitebuild import hub_version
 from ds01spawner.store import Store
@@ -159,7 +160,7 @@ def test_a_sessions_packages_are_kept_in_the_recipe(images, image, session):
     code, said = container.exec_run(["python3", "-m", "pip", "install", "-q", "six==1.16.0"])
     assert code == 0, said
     before = snapshot.packages_of_lock(lock_of(images, images.inspect(image).id))
-    assert snapshot.image_packages(images, images.inspect(image).id) == before
+    assert packages(images, images.inspect(image).id) == before
     diff = snapshot.package_diff(snapshot.session_packages(images, container.id), before)
     assert diff.as_dict() == {"added": ["six==1.16.0"], "changed": [], "removed": [], "unsafe": []}
     assert snapshot.kept(parse_recipe({"base": "lab"}), diff).pip == ("six==1.16.0",)

@@ -259,6 +259,14 @@ def test_a_fork_bomb_and_a_memory_bomb_end_the_step(build):
         build(f"FROM {BUSYBOX}\nRUN x=xxxxxxxx; while true; do x=$x$x; done\n", Sandbox(memory=2**26))
 
 
+def test_a_sparse_file_never_fills_the_disk(build, images):
+    """It costs nothing in the container, and all that it seems to be in an image."""
+    with pytest.raises(StepFailed, match=r"left 900.0 GiB of files, more than the 1.0 GiB") as failed:
+        build(f"FROM {BUSYBOX}\nRUN truncate -s 900G /x\nRUN true\n", Sandbox(layer=2**30))
+    assert failed.value.number == 2
+    assert build(f"FROM {BUSYBOX}\nRUN truncate -s 9M /x\n", Sandbox(layer=2**30))
+
+
 def test_what_fails_is_named_with_its_step(build, images):
     with pytest.raises(StepFailed, match="non-zero code: 3") as failed:
         build(f"FROM {BUSYBOX}\nARG A=1\nRUN echo fine\nENV X=1\nRUN echo bad; exit 3\nRUN echo never\n")

@@ -35,6 +35,8 @@ class Sandbox:
     memory: int | None = None
     cpus: float | None = None
     pids: int = 2048
+    layer: int | None = None
+    """Bytes of files one command may leave, as they seem: a sparse file becomes as large as it seems."""
     network: str = ""
     runtime: str = ""
     """The plain runtime: the default of a host with GPUs may hand them to whoever asks by a variable."""
@@ -47,6 +49,8 @@ class Ended:
     code: int
     image: str = ""
     cached: bool = False
+    too_large: int = 0
+    """Bytes it left, where they are more than they may be; then there is no image."""
 
 
 class Cancelled(Exception):
@@ -85,6 +89,8 @@ def run(
         code = KILLED if state.get("OOMKilled") else int(client.wait(made, timeout=COMMIT_S)["StatusCode"])
         if code:
             return Ended(code)
+        if sandbox.layer is not None and (left := _left_behind(client, made)) > sandbox.layer:
+            return Ended(0, too_large=left)
         image_config = {**config["Config"], "Entrypoint": config["Config"].get("Entrypoint") or []}
         body = client._post_json(
             client._url("/commit"),
@@ -200,6 +206,12 @@ def _ended(client: Any, container: str, wanted: Callable[[], bool]) -> None:
         if not wanted():
             raise Cancelled
         time.sleep(0.2)
+
+
+def _left_behind(client: Any, container: str) -> int:
+    url = client._url("/containers/{0}/json", container)
+    data = client._result(client._get(url, params={"size": 1}), json=True)
+    return int(data.get("SizeRw") or 0)
 
 
 def _remove(client: Any, container: str) -> None:
