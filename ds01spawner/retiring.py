@@ -34,6 +34,8 @@ else:
 
 EVENTS_BACK = timedelta(hours=1)
 """How far back the engine is asked for what happened to a container; it keeps less in any case."""
+LOOK_S = 5.0
+"""How long the hub's looks at a session may take; longer means that nobody can tell."""
 ENGINE_FAILURES = (docker.errors.DockerException, requests.exceptions.RequestException, OSError)
 
 
@@ -63,9 +65,12 @@ class SessionEndings(_Spawner):  # type: ignore[misc]
     async def poll(self) -> Any:
         """None while it runs, and also while the engine cannot tell; else how it ended."""
         try:
-            found = await self.get_object()
-        except EngineError as error:
-            self.log.error("Cannot tell whether %s runs, so it is kept: %s", self._log_name, error)
+            # The hub looks right before it stops a server. While an engine hangs, a long look would keep the
+            # decision off the disk until after its answer.
+            found = await asyncio.wait_for(self.get_object(quick=True), LOOK_S)
+        except (EngineError, asyncio.TimeoutError) as error:
+            why = str(error) or "the container engine hangs"
+            self.log.error("Cannot tell whether %s runs, so it is kept: %s", self._log_name, why)
             return None if self.object_id else 0
         if found is None:
             if self.session_labels is not None:
@@ -79,18 +84,19 @@ class SessionEndings(_Spawner):  # type: ignore[misc]
 
     async def _go_on_retiring(self) -> None:
         """A hub that was restarted goes on with what it or others had decided."""
-        if self.session_id:
-            intent = await asyncio.to_thread(self.site.intents.get, self.session_id)
-            if intent is not None and not intent.waits(self.clock()):
-                self.site.carrier.kick()
+        session = self.session_labels.session if self.session_labels else self.session_id
+        intent = await asyncio.to_thread(self.site.intents.get, session)
+        if intent is not None and not intent.waits(self.clock()):
+            self.site.carrier.kick()
 
     # --- what the hub keeps ---------------------------------------------------------------------
 
     def get_state(self) -> dict[str, Any]:
         """The session's id too, by which it can be retired while the engine does not answer."""
         state = dict(super().get_state())
-        if self.session_id and self.object_id:
-            state["ds01"] = {"v": 1, "session": self.session_id}
+        session = self.session_labels.session if self.session_labels else self.session_id
+        if session and self.object_id:
+            state["ds01"] = {"v": 1, "session": session}
         return state
 
     def load_state(self, state: dict[str, Any]) -> None:
@@ -102,8 +108,6 @@ class SessionEndings(_Spawner):  # type: ignore[misc]
 
     def _labels(self) -> SessionLabels:
         """This session as the hub knows it, for what is written while the engine does not answer."""
-        if self.session_labels is not None and self.session_labels.session == self.session_id:
-            return self.session_labels
         stored = self.user_options if isinstance(self.user_options, dict) else {}
         project = self.options.project if self.options else str(stored.get("project") or "")
         return SessionLabels(self.user.name, self.name, project, self.hub_id, self.session_id)
@@ -227,7 +231,7 @@ class SessionEndings(_Spawner):  # type: ignore[misc]
     ) -> tuple[Intent | None, bool]:
         """The decision to retire this session, with the reason of whoever asked first, and whether it is
         durable. Where it cannot be written it is tried all the same; what stays is found without a server."""
-        labels = self._labels() if self.session_id else None
+        labels = self.session_labels or (self._labels() if self.session_id else None)
         if labels is None and (found := await self._inspected(container)):
             labels = self.site.session_in(found)
         if labels is None:
@@ -258,16 +262,10 @@ class SessionEndings(_Spawner):  # type: ignore[misc]
         clock = asyncio.get_running_loop().time
         deadline, pause = clock() + self.retire_patience, 0.5
         while True:
-            asking = asyncio.ensure_future(
-                self._ask_to_end(container, intent.grace if intent else self.retire_grace)
-            )
-            # What it said so far is read while it ends, so that nobody waits for it afterwards.
-            tail = await self.log_tail()
-            await asking
-            found = await self._inspected(container)
             try:
-                await self._remove(container)
-                return (found["State"] if found else {}), tail
+                # Asked shortly first: with an engine that hangs, each step would take its minute.
+                await asyncio.to_thread(self.site.engine.answers)
+                return await self._end_once(container, intent.grace if intent else self.retire_grace)
             except (*ENGINE_FAILURES, DS01Error) as error:
                 if intent is not None:
                     await asyncio.to_thread(self.site.intents.failed, intent, f"the engine failed: {error}")
@@ -276,6 +274,15 @@ class SessionEndings(_Spawner):  # type: ignore[misc]
                     raise
             await asyncio.sleep(min(pause, left))
             pause = min(2 * pause, 5.0)
+
+    async def _end_once(self, container: str, grace: int) -> tuple[dict[str, Any], str]:
+        asking = asyncio.ensure_future(self._ask_to_end(container, grace))
+        # What it said so far is read while it ends, so that nobody waits for it afterwards.
+        tail = await self.log_tail()
+        await asking
+        found = await self._inspected(container)
+        await self._remove(container)
+        return (found["State"] if found else {}), tail
 
     def _over(self, intent: Intent, state: dict[str, Any], tail: str) -> None:
         """The engine says that the container is gone: report its end. Blocking."""

@@ -213,10 +213,17 @@ class DS01Spawner(SessionAdoption, SessionEndings, SessionMixin, DockerSpawner):
         if claimed is not None and claimed.sources is not None:
             self.site.engine.executor.submit("mutate", self.object_name, claimed.sources.close)
 
-    async def get_object(self) -> dict[str, Any] | None:
-        """Inspect this session's container; None only when the engine says there is none of ours."""
+    async def get_object(self, quick: bool = False) -> dict[str, Any] | None:
+        """Inspect this session's container; None only when the engine says there is none of ours.
+
+        ``quick`` waits some seconds for an engine that hangs, not a minute.
+        """
+        engine, name = self.site.engine, self.object_name
         try:
-            found = await self.docker("inspect_container", self.object_name)
+            if quick:
+                found = await engine.run(lambda _: engine.quick.inspect_container(name), pool="read")
+            else:
+                found = await self.docker("inspect_container", name)
         except docker.errors.NotFound:
             found = None
         except ENGINE_FAILURES as error:

@@ -11,7 +11,7 @@ import pytest
 from ds01spawner.core.ending import Clock
 from ds01spawner.endings import Endings
 from ds01spawner.engines.docker import endings as engine_endings
-from ds01spawner.engines.docker.retire import retire
+from ds01spawner.engines.docker.retire import end
 from ds01spawner.service import ends as service_ends
 from ds01spawner.service.housekeeping import tidy
 
@@ -193,7 +193,9 @@ async def test_a_session_retired_on_the_engine_keeps_the_engines_time(spawner, e
     one = spawner("alice")
     await one.start()
     (record,) = [r for r in one.site.holdings().sessions if r.labels.session == one.session_id]
-    done = await asyncio.to_thread(retire, one.site.engine.client, record, 1)
+    done = await asyncio.to_thread(
+        end, one.site.engine.client, record.container, record.labels.session, one.site.session_in, 1
+    )
     at, _ = engines_end(engine, one.session_id, now() - timedelta(minutes=1))
     assert abs((done.ended.at - at).total_seconds()) < 1
 

@@ -126,6 +126,11 @@ class PlayedEngine:
         """The calling thread's client."""
         return self
 
+    @property
+    def quick(self) -> PlayedEngine:
+        """The client that does not wait long."""
+        return self
+
     def answers(self) -> PlayedEngine:
         """The client, where the engine answers."""
         try:

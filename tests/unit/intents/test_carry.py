@@ -60,6 +60,7 @@ def test_a_retire_that_failed_is_not_done_and_is_done_later(site, engine, how):
     break_it(engine, how)
     done = carry(site, intent, NOW)
     assert not done.gone
+    assert ("busy" if how == "removal fails" else "") in done.problem
     assert done.problem
     assert site.intents.get("s1").problem
     assert site.endings.last("alice", "") is None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import threading
 from datetime import timedelta
 from types import SimpleNamespace
 
@@ -253,3 +254,23 @@ async def test_what_ended_and_cannot_be_removed_is_removed_later(make, engine):
     engine.fails["remove_container"] = api_error(500)
     assert await spawner.poll() == "ExitCode=0"
     assert [i.kind for i in spawner.site.intents.open()] == ["ended"]
+
+
+async def test_an_engine_that_hangs_does_not_keep_the_decision_off_the_disk(make, engine, monkeypatch):
+    engine.add(ALICE, name="ds01--alice")
+    spawner = make(retire_patience=3600)
+    hangs = threading.Event()
+    monkeypatch.setattr("ds01spawner.retiring.LOOK_S", 0.05)
+    for method in ("inspect_container", "stop", "logs", "remove_container", "ping"):
+        engine.fails[method] = hangs.wait
+    try:
+        assert await spawner.poll() is None  # as the hub does before it stops a server
+        stopping = asyncio.ensure_future(spawner.stop())
+        while not spawner.site.intents.open():
+            assert not stopping.done()
+            await asyncio.sleep(0.01)
+    finally:
+        hangs.set()
+    engine.fails = {}
+    await stopping
+    assert engine.containers == {}
