@@ -108,12 +108,13 @@ def apply(
     ``check`` raises `NotReadable` for an image that whoever applies the file may not hand out.
     """
     # Asked here for whoever has no rights at all, and again where it is written.
-    if no := may_apply(store.get_course(course.id), course, by, admin, scopes):
+    known = store.get_course(course.id)
+    if no := may_apply(known, course, by, admin, scopes):
         raise Refused(no)
     if why := data_may(course, data_roots):
         raise Refused(messages.course_not_theirs(course.id, why))
     try:
-        if course.file.image:
+        if course.file.image and (known is None or known["data"].get("image") != course.file.image):
             check(course.file.image)
     except NotReadable as error:
         raise Refused(messages.course_not_theirs(course.id, str(error))) from None

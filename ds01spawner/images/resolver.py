@@ -126,8 +126,8 @@ def _made(data: Mapping[str, Any], image_id: str) -> bool:
 def _uses(row: Mapping[str, Any], facts: ImageFacts) -> Iterable[CourseUse]:
     data = row["data"]
     pinned = data.get("pinned", "")
-    # What its file names was checked when the file was applied; its staff try it before they publish it.
-    candidate = named(facts, f"{course_repository(row['id'])}:candidate", data.get("image") or "")
+    # An image that its file names gives no right by that: the name may lead elsewhere tomorrow.
+    candidate = named(facts, f"{course_repository(row['id'])}:candidate")
     published = bool(pinned) and pinned == facts.id and row["state"] != "closed"
     if published or candidate or facts.id in (pinned, data.get("former")):
         staff = frozenset((row.get("owner") or "", *data.get("staff", ()))) - {""}

@@ -191,6 +191,8 @@ def test_an_image_that_is_not_theirs_is_neither_applied_nor_published(tmp_path, 
     with pytest.raises(Refused, match="not on this machine"):
         publish(store, images, "nlp", "prof", NOW, resolve=no_right)
     assert publish(store, images, "nlp", "root", NOW) == "sha256:a"
+    renamed = load(tmp_path, IMAGE.replace("title: Language", "title: NLP") + "image: site/nlp:1\n")
+    assert apply(store, renamed, "prof", NOW, admin=False, check=no_right), "the image is as it was approved"
     assert pinned_of(store) == "sha256:a"
 
 

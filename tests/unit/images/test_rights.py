@@ -189,6 +189,15 @@ def test_a_course_gives_what_it_publishes_and_its_staff_what_it_built(store):
     assert not each.readable(each.images.facts, EVE)
 
 
+def test_a_name_in_a_courses_file_gives_its_staff_no_right(store):
+    """It may have been applied before the image was there, or lead elsewhere since."""
+    listed = (Environment("m", "lab", "licensed/matlab:1", groups=frozenset({"nlp"})),)
+    each = resolver(store, "licensed/matlab:1", listed=listed)
+    data = {"staff": ["eve"], "roster": ["x"], "image": "licensed/matlab:1"}
+    store.put_course("nlp", "eve", "draft", data, NOW)
+    assert not each.readable(each.images.facts, EVE)
+
+
 def test_the_sites_list_opens_an_image_to_those_it_is_listed_for(store):
     def readable(image, *groups):
         listed = (Environment("lab", "lab", image, groups=frozenset(groups)),)
