@@ -30,7 +30,7 @@ def origin_findings(subdomain_host: str) -> Iterator[Finding]:
         "site",
         "pages of sessions have the hub's own address (one origin)",
         "a page that a person's session serves may act on the hub as whoever opens it",
-        "set c.JupyterHub.subdomain_host, with a wildcard name and certificate; see the page on TLS",
+        "set c.JupyterHub.subdomain_host, with a wildcard DNS name and certificate (docs/admins/check.md)",
     )
 
 

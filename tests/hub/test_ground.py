@@ -11,6 +11,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from docker.types import IPAMConfig, IPAMPool
 
 from ds01spawner.engines.docker.network import addresses_of, find_network
 from ds01spawner.store import Store
@@ -54,6 +55,32 @@ def test_a_pruned_network_comes_back_under_a_running_hub(own_hub, network, engin
     _, found = check(hub, "network")
     assert [f for f in found if f["level"] == "error" and network in f["what"]] == []
     hub.retire("alice")
+
+
+HURRY = """
+import ds01spawner.engines.docker.network_watch as watch
+watch.ASK_S, watch.GIVE_UP_S = 1, 3
+"""
+
+
+def test_a_hub_whose_address_was_given_away_ends_for_its_supervisor(own_hub, network, engine):
+    hub = own_hub(network=network, after=HURRY)
+    hub.wait_for((hub.state / "network.json").exists, 30, "the hub to know its network")
+    hub.start_session("alice", {"project": "p"})
+    hub.retire("alice")
+    before = find_network(engine.api, network)
+    engine.api.remove_network(network)
+    config = before["IPAM"]["Config"][0]
+    pool = IPAMPool(subnet=config["Subnet"], gateway=config["Gateway"])
+    taken = engine.api.create_network(
+        f"{network}-other", labels=before["Labels"], ipam=IPAMConfig(pool_configs=[pool])
+    )
+    try:
+        hub.wait_for(lambda: hub.process.poll() is not None, 120, "the hub to end")
+        assert hub.process.returncode == 1
+        assert "its own address is gone" in hub.log.read_text()
+    finally:
+        engine.api.remove_network(taken["Id"])
 
 
 def test_a_session_that_does_not_find_its_moved_hub_is_told(own_hub, engine):

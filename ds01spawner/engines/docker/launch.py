@@ -218,6 +218,10 @@ def _create(client: Any, request: LaunchRequest, spec: ContainerSpec) -> str:
     except docker.errors.APIError as error:
         if error.status_code == 409:
             raise Refused(messages.name_taken(str(request.create_kwargs.get("name")))) from error
+        if spec.layer is not None and "storage-opt" in str(error.explanation):
+            # The mount says that it has project quotas and the engine that it cannot use them.
+            request.site.say_once(f"files outside projects are not bounded: {error.explanation}")
+            return _create(client, request, replace(spec, layer=None))
         raise EngineError(f"the container could not be created: {error.explanation or error}") from error
     for warning in made.get("Warnings") or []:
         log.warning("Engine at create of %s: %s", request.session, warning)
