@@ -14,6 +14,7 @@ from typing import Any
 
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
+from tornado.ioloop import PeriodicCallback
 
 from .core.lag import publish
 
@@ -24,6 +25,7 @@ THRESHOLDS = (10_000, 10, 10)
 def answer_soon() -> None:
     """Set up this process. Idempotent."""
     publish()
+    keep_periods()
     if not event.contains(Engine, "connect", _write_ahead):
         event.listen(Engine, "connect", _write_ahead)
     # Modules, classes and mappings stay for ever. The collector need not walk all of them again, a fifth of
@@ -32,6 +34,25 @@ def answer_soon() -> None:
         gc.collect()
         gc.freeze()
         gc.set_threshold(*THRESHOLDS)
+
+
+def keep_periods() -> None:
+    """Let periodic work go on when the wall clock is set back. Idempotent.
+
+    Tornado plans it by the wall clock: set back by an hour, nothing looks for an hour whether the proxy and
+    the services are there and whether sessions still run.
+    """
+    plan = PeriodicCallback._update_next
+    if getattr(plan, "keeps_periods", False):
+        return
+
+    def update(self: PeriodicCallback, now: float) -> None:
+        if self._next_timeout > now + self.callback_time / 1000:
+            self._next_timeout = now
+        plan(self, now)
+
+    update.keeps_periods = True  # type: ignore[attr-defined]
+    PeriodicCallback._update_next = update  # type: ignore[method-assign]
 
 
 def _write_ahead(connection: Any, _record: Any) -> None:

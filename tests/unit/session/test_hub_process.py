@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import sqlite3
+import time
 from types import SimpleNamespace
 
 import pytest
 from sqlalchemy import create_engine, event, text
 from sqlalchemy.engine import Engine
+from tornado.ioloop import IOLoop, PeriodicCallback
 
 from ds01spawner import hub_process
 from ds01spawner.spawner import DS01Spawner
@@ -70,3 +73,27 @@ def test_a_start_that_is_followed_early_goes_on_in_the_same_list():
     early.done = True
     spawner.expect_progress()
     assert spawner.progress_log is not early
+
+
+@pytest.mark.parametrize("jump", [-3600, 3600])
+async def test_periodic_work_goes_on_when_the_clock_is_set(monkeypatch, jump):
+    plain = PeriodicCallback._update_next
+    monkeypatch.setattr(PeriodicCallback, "_update_next", plain)  # put back what the product changes
+    hub_process.keep_periods()
+    hub_process.keep_periods()
+    ahead, ran = [0.0], asyncio.Queue()
+    monkeypatch.setattr(IOLoop, "time", lambda self: time.time() + ahead[0])
+    work = PeriodicCallback(lambda: ran.put_nowait(1), 20)
+    work.start()
+    try:
+        await asyncio.wait_for(ran.get(), 20)
+        ahead[0] = jump
+        for _ in range(4):
+            await asyncio.wait_for(ran.get(), 20)
+        ahead[0] = 0.0
+        while not ran.empty():
+            ran.get_nowait()
+        for _ in range(4):
+            await asyncio.wait_for(ran.get(), 20)
+    finally:
+        work.stop()
