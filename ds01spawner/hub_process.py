@@ -52,7 +52,7 @@ def keep_periods() -> None:
         plan(self, now)
 
     update.keeps_periods = True  # type: ignore[attr-defined]
-    PeriodicCallback._update_next = update  # type: ignore[method-assign]
+    setattr(PeriodicCallback, "_update_next", update)  # noqa: B010 - no name of its own to assign to
 
 
 def _write_ahead(connection: Any, _record: Any) -> None:
