@@ -113,6 +113,8 @@ async def test_the_container_that_fetches_is_locked_up_as_a_session_is(start, se
     assert (host["NetworkMode"], host["PidsLimit"], host["Memory"]) == ("ds01-test", 64, 64 * 2**20)
     (mount,) = host["Mounts"]
     (staged,) = home(one).glob(".ds01-new-*")
+    while not os.path.exists(mount["Source"]):  # it is being let go at this moment
+        await asyncio.sleep(0.05)
     assert os.path.samefile(mount["Source"], staged)
     assert config["User"] == f"{home(one).stat().st_uid}:{home(one).stat().st_gid}"
     env = dict(line.split("=", 1) for line in config["Env"])
