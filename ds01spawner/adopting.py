@@ -30,6 +30,7 @@ class SessionAdoption(_Spawner):  # type: ignore[misc]
     async def join_running(self) -> Any:
         """This very session where it still runs; else clear a leftover of ours, or refuse the name."""
         await self.site.engine.ready()
+        await asyncio.to_thread(self.site.engine.answers)  # one that hangs refuses in seconds
         self._avoid = set()
         try:
             found = await self.docker("inspect_container", self.object_name)

@@ -330,6 +330,7 @@ class SessionEndings(_Spawner):  # type: ignore[misc]
         """Remove whatever this start made; queued behind any call that is still in flight."""
         session, staged = self.session_id, self.staged
         try:
+            await asyncio.to_thread(self.site.engine.answers)
             step = partial(launch.discard, site=self.site, name=self.object_name, session=session)
             await self.site.engine.run(step, pool="stop", key=self.object_name)
         except (*ENGINE_FAILURES, DS01Error) as error:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from .. import messages
-from ..intents.model import Intent
+from ..intents.model import UNRECORDED, Intent
 from ..messages import notes
 
 
@@ -27,7 +27,7 @@ def unfinished(intents: Iterable[Intent], user: str, now: datetime) -> list[Unfi
     return [
         Unfinished(i.server, i.project, sentence(i, now), i.waits(now), i.due)
         for i in intents
-        if i.user == user
+        if i.user == user and i.kind not in UNRECORDED  # what a start left was no session
     ]
 
 

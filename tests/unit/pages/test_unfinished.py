@@ -11,9 +11,9 @@ from ds01spawner.pages.unfinished import unfinished
 NOW = datetime(2026, 11, 28, 10, tzinfo=timezone.utc)
 
 
-def intent(user="alice", server="", **more):
+def intent(user="alice", server="", kind="admin", **more):
     labels = SessionLabels(user, server, "thesis", "hub", f"s-{user}-{server}")
-    return intend(labels, NOW, reason="r", kind="admin", by="x", container="c", **more)
+    return intend(labels, NOW, reason="r", kind=kind, by="x", container="c", **more)
 
 
 def test_only_ones_own_are_told():
@@ -34,3 +34,7 @@ def test_a_lost_one_says_the_way_back_and_how_long_it_is_open():
     assert found.lost
     assert "the hub has lost it. Start it again" in found.sentence
     assert found.until == NOW + timedelta(hours=2)
+
+
+def test_what_a_start_left_behind_is_no_session_of_anybodys():
+    assert unfinished([intent(kind="failed"), intent(kind="ended")], "alice", NOW) == []
