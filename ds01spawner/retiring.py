@@ -287,7 +287,7 @@ class SessionEndings(_Spawner):  # type: ignore[misc]
     def _over(self, intent: Intent, state: dict[str, Any], tail: str) -> None:
         """The engine says that the container is gone: report its end. Blocking."""
         itself = engine_endings.explain(intent.session, engine_endings.of_state(state), tail=tail)
-        self.site.endings.ended(merged(itself, intent.ended(self.clock(), tail)), intent.labels())
+        self.site.endings.ended(merged(itself, intent.ended(self.clock(), tail)), intent.labels()).result()
         self.session_labels = None
         self.site.intents.done(intent.session)
 

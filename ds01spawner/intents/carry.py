@@ -49,7 +49,8 @@ def carry(site: Site, intent: Intent, now: datetime) -> Carried:
         return Carried(intent, False, str(error))
     if intent.kind not in UNRECORDED:
         report = merged(ended.ended, intent.ended(now, ended.log_tail))
-        site.endings.ended(report, ended.labels or intent.labels())
+        # Written before the intent goes, and before anybody else finds the container gone and guesses why.
+        site.endings.ended(report, ended.labels or intent.labels()).result()
     site.intents.done(intent.session)
     log.info("%s is retired: %s", intent.address, intent.reason)
     return Carried(intent, True, "", ended.log_tail)

@@ -77,6 +77,7 @@ class FakeSite:
 
     def _ended(self, ended, labels):
         self.ends.append((labels.user, ended.reason, ended.kind))
+        return SimpleNamespace(result=lambda: None)
 
     def store(self):
         return self._store
