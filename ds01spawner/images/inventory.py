@@ -15,8 +15,6 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from docker import errors as docker_errors
-
 from ..engines.docker import bounded
 from ..errors import EngineError
 from . import layer
@@ -84,7 +82,7 @@ def _same_files(client: Any, container: str, folder: str, wanted: dict[str, byte
                 if content is None or member.uid or member.size != len(wanted[name]) or member.mode & 0o022:
                     return False
                 found[name] = content.read()
-    except (docker_errors.NotFound, bounded.TooMuch, tarfile.TarError):
+    except (bounded.NotFound, bounded.TooMuch, tarfile.TarError):
         return False
     return found == wanted
 
@@ -99,7 +97,7 @@ def container_of(client: Any, image_id: str) -> Iterator[str]:
     try:
         yield name
     finally:
-        with suppress(docker_errors.APIError):
+        with suppress(bounded.FAILED):
             client.remove_container(name, force=True, v=True)
 
 
@@ -136,7 +134,7 @@ class _Reader:
             try:
                 with bounded.archive(self.client, self.container, path, 2**20) as tar:
                     member = tar.next()
-            except (docker_errors.NotFound, bounded.TooMuch, tarfile.TarError):
+            except (bounded.NotFound, bounded.TooMuch, tarfile.TarError):
                 return path
             if member is None or not member.issym():
                 return path
@@ -155,7 +153,7 @@ class _Reader:
         for path in paths:
             try:
                 self._folder(path, found)
-            except docker_errors.NotFound:
+            except bounded.NotFound:
                 continue
             except tarfile.TarError as error:
                 raise EngineError(f"{path} of the image cannot be read: {error}") from error

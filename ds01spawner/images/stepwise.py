@@ -12,9 +12,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from docker import errors as docker_errors
-
-from ..engines.docker import runstep
+from ..engines.docker import bounded, runstep
 from ..engines.docker.runstep import Sandbox
 from ..errors import EngineError
 from . import steps as walking
@@ -137,7 +135,7 @@ class StepwiseBuild:
         base = self._built[known] if known is not None else stage.base
         try:
             found = self._client.inspect_image(base)
-        except docker_errors.ImageNotFound:
+        except bounded.NotFound:
             raise StepFailed(stage.step.number, f"{base} is not on this machine") from None
         self._say(f" ---> {found['Id'][7:19]}\n")
         return found["Id"], found["Config"] or {}

@@ -54,11 +54,17 @@ class Builder:
         self.images, self.project = images, project
         self.scope = uuid.uuid4().hex
         self.said = []
+        self.name = uuid.uuid4().hex[:8]
+
+    @property
+    def left(self):
+        """Containers of this test's builds."""
+        return self.images.client().containers(all=True, filters={"name": f"{runstep.NAME}{self.name}"})
 
     def __call__(self, text, sandbox=None, scope="", buildargs=None, labels=None, shared=0, during=None):
         self.said.clear()
         build = StepwiseBuild(
-            self.images, uuid.uuid4().hex[:8], sandbox or Sandbox(memory=2**28, pids=200, network="none"),
+            self.images, self.name, sandbox or Sandbox(memory=2**28, pids=200, network="none"),
             300, self.said.append, scope=scope or self.scope, shared_steps=shared,
         )  # fmt: skip
         if during:
@@ -279,7 +285,7 @@ def test_what_fails_is_named_with_its_step(build, images):
     assert failed.value.number == 4
     with pytest.raises(StepFailed, match="nothing to run"):
         build("FROM scratch\nRUN true\n")
-    assert not images.client().containers(all=True, filters={"name": runstep.NAME})
+    assert not build.left
 
 
 def test_nothing_is_shared_between_owners(build, images):
@@ -318,7 +324,7 @@ def test_a_build_is_stopped_at_once(build, images):
         with pytest.raises(Stopped):
             build(f"FROM {BUSYBOX}\nRUN {command}\n", during=stop)
         assert time.monotonic() - begun < 60
-    assert not images.client().containers(all=True, filters={"name": runstep.NAME})
+    assert not build.left
 
 
 def test_no_file_of_the_project_takes_the_place_of_the_dockerfile(build, images, project):

@@ -18,6 +18,9 @@ from docker import errors as docker_errors
 
 from ...errors import EngineError
 
+NotFound = docker_errors.NotFound
+"""The engine has no such container, image or path."""
+FAILED = docker_errors.APIError
 SMALL_S = 20
 CHUNK = 64 * 1024
 
