@@ -21,10 +21,7 @@ from .base import (
 from .devices import (
     nothing_free,
 )
-from .installations import (
-    hub_id_taken,
-    no_installation,
-)
+from .installations import hub_id_taken, no_installation, taken_meanwhile
 from .limits import (
     aggregate_memory,
     builder_full,
@@ -198,6 +195,7 @@ __all__ = [
     "staff_outside",
     "start_failed",
     "start_timeout",
+    "taken_meanwhile",
     "template_unknown",
     "ticket_over",
     "ticket_unknown",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..errors import Refusal
-from .base import example, short
+from .base import RETRY_SOON, example, short
 
 
 @example(state_dir="/var/lib/ds01")
@@ -30,6 +30,19 @@ def hub_id_taken(hub: str, others: Sequence[str]) -> Refusal:
         do="tell an admin to give one of the hubs another hub_id, or to remove what is left of a hub that is "
         "gone",
         status=503,
+    )
+
+
+@example()
+def taken_meanwhile() -> Refusal:
+    """Another hub, or somebody at the engine, took the very device at the same moment."""
+    return Refusal(
+        code="gpus-taken",
+        asked="a GPU was asked for",
+        limit="a container of another hub on this machine took the same one at this moment",
+        do="try again; nothing was created",
+        status=503,
+        retry_after=RETRY_SOON,
     )
 
 

@@ -17,7 +17,7 @@ import requests
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "unit" / "placement"))
 from machines import FOUR_CARDS
-from support.ours import INSTALLATION, signed
+from support.ours import INSTALLATION, installation_of, signed
 
 from ds01spawner.engines.docker.claim import claim
 from ds01spawner.engines.docker.ledger import Ledger
@@ -361,3 +361,47 @@ def test_no_lock_no_gpu(claims, api, hub_id):
 def mine_in(holdings: tuple[Holding, ...], hub_id, api) -> set[str]:
     ours = {c["Id"] for c in api.containers(all=True, filters={"label": f"ds01.hub={hub_id}"})}
     return {h.uuid for h in holdings if h.container in ours}
+
+
+def test_hubs_with_locks_of_their_own_never_both_get_one(clients, busybox_image, hub_id, tmp_path, engine):
+    """Each read before the other created: both had the card."""
+    both_have_read = threading.Barrier(2)
+
+    def start(number: int) -> str:
+        ledger = Ledger(clients, installation=lambda: installation_of(f"{hub_id}{number}"))
+
+        def create(placement) -> str:
+            both_have_read.wait(60)
+            requests = [{"DeviceIDs": [d.uuid for d in placement.devices], "Capabilities": [["gpu"]]}]
+            host = clients().create_host_config(device_requests=requests)
+            labels = {"ds01.hub": hub_id}
+            return clients().create_container(busybox_image, ["true"], labels=labels, host_config=host)["Id"]
+
+        def undo(container: str) -> None:
+            clients().remove_container(container, force=True)
+
+        try:
+            _, container = claim(
+                tmp_path / f"{number}.lock",
+                ledger,
+                lambda: GpuReading(FOUR_CARDS),
+                dict,
+                GpuRequest("full"),
+                create,
+                undo=undo,
+            )
+        except Refused as refused:
+            if refused.refusal.code != "gpus-taken":
+                raise
+            return ""
+        return container
+
+    try:
+        with ThreadPoolExecutor(2) as pool:
+            kept = {c for c in pool.map(start, range(2)) if c}
+        there = {c["Id"] for c in engine.api.containers(all=True, filters={"label": f"ds01.hub={hub_id}"})}
+        assert there == kept, "who gives way leaves nothing"
+        assert len(kept) <= 1
+    finally:
+        for container in engine.api.containers(all=True, filters={"label": f"ds01.hub={hub_id}"}):
+            engine.api.remove_container(container["Id"], force=True)

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from ...errors import Refused
+from ... import messages
+from ...errors import DS01Error, Refused
 from ...gpu.reading import GpuReading
 from ...placement.model import Block, GpuRequest, Placement
 from ...placement.place import place, refusal
@@ -29,6 +30,7 @@ def claim(
     strategy: str = DEFAULT_STRATEGY,
     keys: frozenset[str] = frozenset(),
     timeout: float = 30.0,
+    undo: Callable[[str], None] | None = None,
 ) -> tuple[Placement, str]:
     """Choose devices for ``request`` and create their container; returns both. Blocks the thread.
 
@@ -38,6 +40,10 @@ def claim(
 
     ``request`` may be a function of what is held at this moment, so that a quota is checked under the
     same lock that guards the devices; it answers the request or raises `Refused`.
+
+    The lock is this hub's own. Another hub on the engine, or a hand, may create a container with the same
+    device between our reading and our create; so with ``undo``, which removes a container, the engine is
+    asked once more, and whoever sees another holder gives way: perhaps both, and never do both keep it.
 
     `Refused` with the reason when no device can be had; `LockError`, `EngineError`, `InventoryError` or
     `StoreError` when something could not be read: then nothing is granted.
@@ -56,4 +62,22 @@ def claim(
             )
             if not placement.ok:
                 raise Refused(refusal(wanted, placement))
-        return placement, create(placement)
+        container = create(placement)
+        if placement.devices and undo is not None:
+            _keep_or_undo(ledger, gpus, placement, container, undo)
+        return placement, container
+
+
+def _keep_or_undo(
+    ledger: Ledger, gpus: GpuReading, placement: Placement, container: str, undo: Callable[[str], None]
+) -> None:
+    mine = {d.uuid for d in placement.devices}
+    try:
+        again = ledger.read(gpus.inventory, (), gpus.former)
+        shared = any(h.uuid in mine and h.container != container for h in again.holdings)
+    except DS01Error:
+        undo(container)
+        raise
+    if shared:
+        undo(container)
+        raise Refused(messages.taken_meanwhile())

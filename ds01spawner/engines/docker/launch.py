@@ -11,6 +11,7 @@ import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import docker.errors
@@ -143,6 +144,7 @@ def launch(client: Any, request: LaunchRequest) -> Claimed:
             strategy=settings.strategy,
             keys=request.keys,
             timeout=request.lock_timeout,
+            undo=partial(_undo, client),
         )
     except BaseException:
         sources.close()
@@ -157,6 +159,13 @@ def launch(client: Any, request: LaunchRequest) -> Claimed:
         course=request.image.environment.course,
         sources=sources,
     )
+
+
+def _undo(client: Any, container: str) -> None:
+    try:
+        client.remove_container(container, force=True, v=True)
+    except docker.errors.DockerException as error:
+        raise EngineError(f"a container that must not stay could not be removed: {error}") from error
 
 
 def _refuse_neighbours(hub_id: str, found: list[str]) -> None:
