@@ -145,7 +145,7 @@ def container(person, raw, usage, extra):
         session="s",
         image=SimpleNamespace(
             image_id="sha256:1",
-            environment=SimpleNamespace(id="lab"),
+            environment=SimpleNamespace(id="lab", course=""),
             facts=SimpleNamespace(env={}, entrypoint=[]),
         ),
         stop_timeout=30,
