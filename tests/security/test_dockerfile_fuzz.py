@@ -230,7 +230,7 @@ def fuzz(ground: Ground, count: int) -> None:
     @given(dockerfiles(ground.planted))
     def property_(text: str) -> None:
         check(ground, text)
-        if ground.seen % 1000 == 0:
+        if ground.seen % 200 == 0:
             print(
                 f"{ground.seen} so far, {ground.accepted} let through, {ground.built} became an image",
                 flush=True,
