@@ -97,7 +97,7 @@ def _space(path: str) -> tuple[str, str]:
         return ("course", "") if owner == "course" else ("person", owner)
     if first == COURSE_NAMESPACE:
         return "course", ""
-    if first.startswith("ds01-"):
+    if first.startswith("ds01-") and rest:
         return "person", first.removeprefix("ds01-")
     return "public", ""
 
@@ -109,7 +109,7 @@ def hidden_name(path: str) -> bool:
 
 def reserved_name(path: str) -> bool:
     """Whether a name lies in a name space of ours, so that no registry is asked for it."""
-    return path.startswith("ds01-")
+    return path.startswith("ds01-") and "/" in path
 
 
 def names_of(tags: Iterable[str], digests: Iterable[str]) -> tuple[str, ...]:

@@ -42,6 +42,7 @@ def known(*names, **changes):
         (known("docker.io/ds01-bob/priv:latest"), "b r"),
         (known("registry.example/ds01-bob/priv:latest"), "b r"),
         (known("ds01-bob/priv@" + ID), "b r"),
+        (known("registry.example/ds01-tools:1"), "abe r"),
         (known("ds01-1001/priv:latest"), "b r"),
         (known("ds01-bob/priv:latest", "ds01-1001/priv:latest"), "b r"),
         (known("ds01-bob/priv:latest", "ds01-eve/innocent:latest"), "r"),
@@ -140,6 +141,7 @@ def test_a_full_id_has_the_rights_of_its_image(store):
 def test_a_public_name_is_asked_of_the_registry_and_none_of_ours(store):
     each = resolver(store)
     each.check("python:3.12", EVE)
+    each.check("127.0.0.1:5000/ds01-tools:1", EVE)
     for name in ("python:3.12", "ds01-bob/x", "ds01-pin/x", "registry.example/ds01-bob/x", ID):
         with pytest.raises(NotReadable):
             each.fetch(name, EVE)
