@@ -15,6 +15,7 @@ from urllib.parse import urlencode
 import yaml
 
 from . import messages
+from .core import freetext
 from .errors import Refusal, Refused
 from .messages import notes
 from .policy.key_info import mended_by
@@ -72,9 +73,17 @@ def ask(
     now: datetime,
 ) -> str:
     """Keep a request of the person the limits are of; returns its id. `Refused` says what to mend."""
-    user = limits.person.name
+    user, reason = limits.person.name, _typed(reason)
     checked = check_request(wanted, reason[:MAX_REASON], until, limits, now)
     return store.add_request(user, checked, reason.strip()[:MAX_REASON], now, until, _admit)
+
+
+def _typed(text: str) -> str:
+    """Text from a form or REST; `Refused` (400) where it has what no reader can see."""
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
+    if why := freetext.problem(text, lines=True):
+        raise Refused(messages.bad_request(f"printable text is expected; {why}", "type it without that"))
+    return text
 
 
 def _admit(waiting: int, day: int) -> None:
@@ -114,7 +123,7 @@ def decide(
     row = _open(store, number)
     if state not in ("approved", "denied"):
         raise Refused(messages.bad_request("it can be approved or denied", "choose one of the two"))
-    answer = answer.strip()[:MAX_REASON]
+    answer = _typed(answer).strip()[:MAX_REASON]
     if state == "denied" and not answer:
         raise Refused(messages.bad_request("a denial without a reason", "say why; the person reads it"))
     granted = dict(row["wanted"] if wanted is None else wanted)

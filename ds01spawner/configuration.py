@@ -28,7 +28,7 @@ from .folder_modes import make_private, narrow, sqlite_path, watched
 from .images.course import TEACH_SCOPE
 from .pages import template_dirs
 from .pages.hub import template_var
-from .pages.keys import load_secret
+from .pages.keys import LogOuts, load_secret
 from .settings import DEFAULT_IMAGE, Settings
 
 log = logging.getLogger(__name__)
@@ -76,7 +76,7 @@ def configure(
     says where the hub should listen.
     """
     from .hub import background, settling
-    from .hub_process import answer_soon
+    from .hub_process import answer_soon, end_keys_with_log_in
     from .people import look_after_people
     from .session import START_TIMEOUT_S, SessionMixin
     from .site import Site
@@ -110,6 +110,7 @@ def configure(
         _idle(c, settings, idle_arguments)
     answer_soon()
     look_after_people(Site.for_settings(settings.model_dump()))
+    end_keys_with_log_in(LogOuts(settings.state_dir), lambda: datetime.now(timezone.utc))
     background.begin(settings, _told_url(given))
     return settings
 

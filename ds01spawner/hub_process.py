@@ -10,6 +10,8 @@ from __future__ import annotations
 import contextlib
 import gc
 import sqlite3
+from collections.abc import Callable
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import event
@@ -17,6 +19,7 @@ from sqlalchemy.engine import Engine
 from tornado.ioloop import PeriodicCallback
 
 from .core.lag import publish
+from .pages.keys import LogOuts
 
 THRESHOLDS = (10_000, 10, 10)
 """Objects made before the collector looks: Python's own 700 make it look some hundred times for one class."""
@@ -53,6 +56,23 @@ def keep_periods() -> None:
 
     update.keeps_periods = True  # type: ignore[attr-defined]
     setattr(PeriodicCallback, "_update_next", update)  # noqa: B010 - no name of its own to assign to
+
+
+def end_keys_with_log_in(log_outs: LogOuts, clock: Callable[[], datetime]) -> None:
+    """Let each log-out end the keys of the person's live pages. For this process; a second call replaces."""
+    from jupyterhub.handlers.login import LogoutHandler
+
+    plain = getattr(LogoutHandler, "_ds01_plain", None) or LogoutHandler._backend_logout_cleanup
+
+    def cleanup(self: Any, name: str) -> None:
+        plain(self, name)
+        try:
+            log_outs.note(name, clock())
+        except OSError as error:
+            self.log.error("The keys of %s's live pages end within an hour only: %s", name, error)
+
+    LogoutHandler._ds01_plain = plain
+    LogoutHandler._backend_logout_cleanup = cleanup
 
 
 def _write_ahead(connection: Any, _record: Any) -> None:

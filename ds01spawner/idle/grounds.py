@@ -26,7 +26,7 @@ def weigh(now: datetime, since: datetime, signals: Signals, rules: IdleRules) ->
     return (
         _ground("kernels", signals.kernels, lambda k: _kernels(now, k, used(k.last_used)), "a running cell"),
         _ground("terminals", signals.work, lambda w: _work(now, w, used(w.typed_at)), "a program at work"),
-        _saved(now, signals.saved, used(signals.saved.value)),
+        _saved(now, signals.saved),
         _ground("cpu", signals.cpu, lambda v: _cpu(v, rules), f"{percent(rules.cpu_cores)} of a core"),
         _ground("network", signals.network, lambda v: _network(v, rules), rate(rules.network_bps)),
         _gpu(signals, rules),
@@ -49,8 +49,7 @@ def last_used(now: datetime, signals: Signals) -> datetime | None:
 
     The hub's own time counts only for servers that are not Jupyter (see `_hub`).
     """
-    times = [signals.saved.value]
-    times.append(signals.kernels.value.last_used if signals.kernels.value else None)
+    times = [signals.kernels.value.last_used if signals.kernels.value else None]
     times.append(signals.work.value.typed_at if signals.work.value else None)
     if signals.kernels.status == "unsupported":
         times.append(signals.hub.value)
@@ -101,13 +100,12 @@ def _work(now: datetime, work: Work, used: bool) -> tuple[bool, str]:
     return False, "no program is at work"
 
 
-def _saved(now: datetime, saved: Reading[datetime], used: bool) -> Ground:
-    # A saved file can only speak for use: reading and thinking save nothing. So a scan that fails
-    # takes nothing away from the person, and is no reason to keep the session for ever.
-    if used and saved.value is not None:
-        text = f"a file was saved at {clock(min(saved.value, now), now)}"
-        return Ground("saved", "active", text, "a saved file")
-    return Ground("saved", "ignored", saved.reason or "no file was saved", "a saved file")
+def _saved(now: datetime, saved: Reading[datetime]) -> Ground:
+    # Any program sets a file's time at will, so it is shown and never counts: one `touch` an hour would keep
+    # a GPU. `.keep-alive` is the way to ask, within the caps.
+    if saved.value is None:
+        return Ground("saved", "ignored", saved.reason or "no file was changed")
+    return Ground("saved", "ignored", f"a file was changed at {clock(min(saved.value, now), now)}")
 
 
 def _cpu(cores: float, rules: IdleRules) -> tuple[bool, str]:

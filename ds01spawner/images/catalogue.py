@@ -14,6 +14,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from .. import messages
+from ..core import freetext
 from ..errors import Refused
 from ..messages.own_environments import NONE_OFFERED
 from ..policy.environments import allows
@@ -88,6 +89,11 @@ class CatalogueEntry(BaseModel):
     cuda: str = Field(default="", pattern=r"^([0-9]{1,2}(\.[0-9]{1,2})?)?$")
     groups: tuple[str, ...] = ()
     default: bool = False
+
+    @field_validator("title", "description", "framework")
+    @classmethod
+    def _text(cls, value: str) -> str:
+        return freetext.checked(value)
 
     @field_validator("image")
     @classmethod
@@ -187,9 +193,9 @@ def from_image(
         id=reference,
         kind=kind,
         image=reference,
-        title=labels.get(TITLE_LABEL, ""),
-        description=labels.get(DESCRIPTION_LABEL, ""),
-        framework=labels.get(FRAMEWORK_LABEL, ""),
+        title=freetext.plain(labels.get(TITLE_LABEL, "")),
+        description=freetext.plain(labels.get(DESCRIPTION_LABEL, "")),
+        framework=freetext.plain(labels.get(FRAMEWORK_LABEL, "")),
         cuda=facts.cuda,
         owner=owner or labels.get(OWNER_LABEL, ""),
         groups=groups,

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from ..core import freetext
 from . import reference, yamlfile
 from .naming import course_repository
 from .recipe import Recipe, from_document, inside_path
@@ -94,9 +95,15 @@ class CourseFile(BaseModel):
     @classmethod
     def _names(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for name in value:
-            if not name or len(name) > 100 or any(c.isspace() or c in "/,:" for c in name):
+            odd = any(c.isspace() or c in "/,:" for c in name) or freetext.problem(name)
+            if not name or len(name) > 100 or odd:
                 raise ValueError(f"{name[:40]!r} is not the name of a person or group")
         return value
+
+    @field_validator("title", "description")
+    @classmethod
+    def _text(cls, value: str) -> str:
+        return freetext.checked(value)
 
     @field_validator("starter")
     @classmethod

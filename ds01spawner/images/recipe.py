@@ -13,6 +13,7 @@ import yaml
 from packaging.requirements import InvalidRequirement, Requirement
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from ..core import freetext
 from ..errors import Problem
 from . import yamlfile
 
@@ -145,9 +146,7 @@ class Recipe(BaseModel):
     @field_validator("title", "description")
     @classmethod
     def _text(cls, value: str) -> str:
-        if not value.isprintable():
-            raise ValueError("one line of printable text is expected here")
-        return value
+        return freetext.checked(value)
 
     @model_validator(mode="after")
     def _one_way(self) -> Recipe:

@@ -3,7 +3,8 @@
 Pages of the hub refresh parts of themselves from the service. The service's cookie does not serve
 there (a script may not use another path's cookie without its XSRF token), so the page carries a signed
 key that names the person and expires. It opens the live fragments (and dismisses a
-notice) and nothing else, and travels in a header, which no other site can send.
+notice) and nothing else, and travels in a header, which no other site can send. It lives for an hour, each
+live fragment brings the next one, and all of a person's keys end when they log out.
 """
 
 from __future__ import annotations
@@ -13,30 +14,66 @@ import hashlib
 import hmac
 import os
 import secrets
+from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 HEADER = "X-DS01-Key"
-LIFETIME = timedelta(hours=24)
+NEXT = "DS01-Key"
+"""The header of a fragment with the key for the next one."""
+LIFETIME = timedelta(hours=1)
 
 
 def sign(secret: bytes, person: str, now: datetime, lifetime: timedelta = LIFETIME) -> str:
     """A key for ``person`` that `verify` accepts until ``now + lifetime``."""
-    body = f"{int((now + lifetime).timestamp())}:{person}".encode()
+    made, end = int(now.timestamp()), int((now + lifetime).timestamp())
+    body = f"{made}:{end}:{person}".encode()
     return _encode(body) + "." + _encode(_mac(secret, body))
 
 
-def verify(secret: bytes, key: str, now: datetime) -> str | None:
-    """The person a key was made for, or None when it is forged, broken or past its time."""
+def verify(
+    secret: bytes, key: str, now: datetime, ended: Callable[[str], float] = lambda person: 0.0
+) -> str | None:
+    """The person a key was made for; None when it is forged, broken, too old or of an earlier log-in.
+
+    ``ended(person)`` is when they last logged out, in seconds since the epoch.
+    """
     try:
         body, mac = (_decode(part) for part in key.split("."))
-        expires, _, person = body.decode().partition(":")
+        made, expires, person = body.decode().split(":", 2)
         deadline = datetime.fromtimestamp(int(expires), timezone.utc)
     except (ValueError, OverflowError, OSError):
         return None
     if not person or not hmac.compare_digest(mac, _mac(secret, body)) or now > deadline:
         return None
-    return person
+    return person if int(made) > ended(person) or not ended(person) else None
+
+
+class LogOuts:
+    """When people last logged out: the hub writes it, the service reads it. A small file for each person."""
+
+    def __init__(self, state_dir: Path) -> None:
+        self._folder = state_dir / "logouts"
+
+    def note(self, person: str, now: datetime) -> None:
+        """Keys made until now are over."""
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path = self._path(person)
+        temporary = path.with_suffix(f".{os.getpid()}.tmp")
+        temporary.write_text(f"{int(now.timestamp())}")
+        temporary.replace(path)
+
+    def last(self, person: str) -> float:
+        """Seconds since the epoch; 0 for who never did. What cannot be read ends every key."""
+        try:
+            return float(self._path(person).read_text())
+        except FileNotFoundError:
+            return 0.0
+        except (OSError, ValueError):
+            return float("inf")
+
+    def _path(self, person: str) -> Path:
+        return self._folder / hashlib.sha256(person.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
 def load_secret(state_dir: Path) -> bytes:

@@ -8,6 +8,7 @@ from typing import Any
 from uuid import uuid4
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from ..core import freetext
 from ..placement.model import Inventory
 from ..store import Store
 from .reservations import Reservation, bad, check, from_row, occurrences, to_row
@@ -45,6 +46,8 @@ def parse(body: Mapping[str, Any]) -> Reservation:
     grace = body.get("grace_minutes", 15)
     if not 0 <= grace <= 24 * 60:
         raise bad("grace_minutes is from 0 to 1440")
+    if why := freetext.problem(body.get("title", "")):
+        raise bad(f"title is one line of printable text; {why}")
     zone = body.get("zone") or "UTC"
     return Reservation(
         id=uuid4().hex[:12],

@@ -201,13 +201,19 @@ class FragmentHandler(Handler):
 
     async def prepare(self) -> None:
         """Check the key; without one there is nothing to see."""
-        name = keys.verify(self.ctx.secret, self.request.headers.get(keys.HEADER, ""), self.ctx.clock())
+        given, ended = self.request.headers.get(keys.HEADER, ""), self.ctx.log_outs.last
+        name = keys.verify(self.ctx.secret, given, self.ctx.clock(), ended)
         if name is None:
             raise web.HTTPError(403, "this part of a page needs the key of its page")
         try:
             self.person = await self.ctx.hub.person(name)
         except HubError as error:
             raise web.HTTPError(503, "the hub does not answer") from error
+
+    def fragment(self, template: str, **context: Any) -> None:
+        """As before, with the page's next key."""
+        self.set_header(keys.NEXT, self.ctx.key(self.person.name))
+        super().fragment(template, **context)
 
     def check_xsrf_cookie(self) -> None:
         """The key travels in a header that no other site can set, so it is its own proof."""

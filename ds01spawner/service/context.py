@@ -66,12 +66,14 @@ class Context:
     nav: tuple[tuple[str, str], ...] = ()
     """(path below the service, title) of the pages."""
     decisions: Decisions = field(init=False)
+    log_outs: keys.LogOuts = field(init=False)
     board: NoticeBoard = field(init=False)
     extra: dict[str, Any] = field(default_factory=dict)
     """What handler modules keep for themselves, by their own name."""
 
     def __post_init__(self) -> None:
         """The idle service writes its decisions beside the settings."""
+        self.log_outs = keys.LogOuts(self.site.settings.state_dir)
         self.decisions = Decisions(IdleFiles(self.site.settings.state_dir))
         self.board = NoticeBoard(self.site.store, self.clock)
 

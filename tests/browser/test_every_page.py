@@ -18,7 +18,7 @@ from playwright.sync_api import Browser, expect
 from support.people import Visitor
 from support.running_hub import POLICY, RunningHub
 from support.service_api import MAY_MAKE_TOKENS, images_removed
-from support.stage import Stage, visible
+from support.stage import Stage, typed, visible
 from support.words import KINDS, PROBE, WATCH
 from tornado.web import RequestHandler
 
@@ -262,7 +262,7 @@ def walk(stage: Stage, people: Any) -> None:
             break
         admin.page.wait_for_timeout(500)
     row = rows.first
-    row.get_by_placeholder("Reason").fill(visible(words.reason)[:250])
+    row.get_by_placeholder("Reason").fill(typed(words.reason)[:250])
     row.get_by_role("button", name="Retire").click()
     expect(admin.page.get_by_role("region", name="Events")).to_contain_text("admin")
     stage.hub.wait_for(lambda: not stage.model(words.server).get("ready"), 60, "the admin's retire")
@@ -295,7 +295,7 @@ def send(looker: Looker, who: dict[str, Visitor]) -> None:
     for link in LINKS:
         student.go(link.format(x=attack))
         looker.probe(student, link)
-    typed = {
+    fill = {
         "short": words.title,
         "long": visible(words.reason).replace("\x1b", ""),
         "yaml": f"version: 1\ncourse: {json.dumps(words.title, ensure_ascii=False)}\n",
@@ -304,8 +304,8 @@ def send(looker: Looker, who: dict[str, Visitor]) -> None:
     for person, path, fields, button in FORMS:
         page = who[person].go(f"services/ds01/{path}")
         for selector, kind in fields.items():
-            page.fill(selector, typed[kind])
+            page.fill(selector, fill[kind])
         page.get_by_role("button", name=button, exact=True).click()
         expect(page.get_by_role("alert").first).to_be_visible()
-        looker.look(who[person], f"{path} with {typed['short'][:11]}")
+        looker.look(who[person], f"{path} with {fill['short'][:11]}")
         looker.seen -= 1

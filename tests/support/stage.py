@@ -12,6 +12,7 @@ from urllib.parse import quote
 
 import docker
 
+from ds01spawner.core import freetext
 from ds01spawner.core.installation import load
 from ds01spawner.images.naming import user_image
 from ds01spawner.images.ownership import sign
@@ -58,7 +59,7 @@ class Stage:
         self._requests(soon)
         self.admin.post("/reservations", self._reservation(soon), 201)
         self.student.post("/queue", {"server": "later", "options": self._options("1g.10gb")}, 202)
-        course = {"course": self.course, "title": words.title, "description": words.description}
+        course = {"course": self.course, "title": typed(words.title), "description": typed(words.description)}
         course |= {"roster": [words.group], "recipe": {"base": "lab", "pip": ["six"]}}
         self.admin.post("/courses", {"text": json.dumps(course, ensure_ascii=False)})
         self._build(busybox)
@@ -101,17 +102,17 @@ class Stage:
 
     def _requests(self, soon: datetime) -> None:
         for wanted in ({"session.max": 9}, {"images.use": [self.words.reason]}):
-            body = {"wanted": wanted, "reason": self.words.reason, "until": soon.isoformat()}
+            body = {"wanted": wanted, "reason": typed(self.words.reason), "until": soon.isoformat()}
             self.student.post("/requests", body, 201)
         first = self.student.get("/requests")["requests"][-1]["id"]
-        denied = {"state": "denied", "answer": self.words.reason}
+        denied = {"state": "denied", "answer": typed(self.words.reason)}
         self.admin.post(f"/requests/{first}/decision", denied)
 
     def _reservation(self, soon: datetime) -> dict[str, Any]:
         end = soon + timedelta(hours=2)
         return {
             "subject": f"group:{self.words.group}",
-            "title": self.words.title,
+            "title": typed(self.words.title),
             "start": soon.isoformat(),
             "end": end.isoformat(),
             "profile": "1g.10gb",
@@ -126,8 +127,8 @@ class Stage:
             f"FROM {busybox}\nCOPY printed.txt /\nRUN cat /printed.txt; exit 7\n"
         )
         recipe = {
-            "title": self.words.title,
-            "description": self.words.description,
+            "title": typed(self.words.title),
+            "description": typed(self.words.description),
             "dockerfile": "Dockerfile",
         }
         if not all(v.isprintable() for v in recipe.values()):
@@ -158,6 +159,11 @@ class Stage:
         for device in self.admin.get("/devices")["devices"]:
             if device["state"] == "drained":
                 command(self.hub, "undrain", device["uuid"])
+
+
+def typed(text: str) -> str:
+    """What a form or REST takes: everything but what no reader can see."""
+    return freetext.plain(text)
 
 
 def visible(text: str) -> str:

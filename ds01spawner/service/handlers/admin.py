@@ -8,6 +8,7 @@ from typing import Any
 
 from tornado import web
 
+from ...core import freetext
 from ...engines.docker.ledger import SessionRecord
 from ...errors import StoreError
 from ...pages import text
@@ -113,6 +114,8 @@ def _reason(handler: PageHandler) -> str:
     reason = handler.get_body_argument("reason", "").strip()
     if not reason:
         raise web.HTTPError(400, "say why: the person concerned will read it")
+    if why := freetext.problem(reason):
+        raise web.HTTPError(400, f"the reason is one line of printable text; {why}")
     return reason[: retiring.MAX_REASON]
 
 

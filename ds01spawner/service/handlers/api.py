@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 from tornado import web
 
+from ...core import freetext
 from ...placement import availability
 from ...store.events import as_json
 from .. import actions, mine, retiring, views
@@ -118,6 +119,8 @@ class SessionApi(ApiHandler):
         reason = self.body().get("reason", "")
         if not isinstance(reason, str):
             raise web.HTTPError(400, "reason is a text")
+        if why := freetext.problem(reason, lines=True):
+            raise web.HTTPError(400, f"reason is printable text; {why}")
         if labels.user != self.person.name and not reason.strip():
             raise web.HTTPError(400, "say why in `reason`: the session's owner will read it")
         outcome = await retiring.retire(self.ctx, self.person, record, reason)

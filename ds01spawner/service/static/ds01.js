@@ -6,6 +6,19 @@
   document.addEventListener("htmx:beforeSwap", (event) => {
     if (event.detail.xhr.getResponseHeader("DS01-Fragment") === null) event.detail.shouldSwap = false;
   });
+  // Each live part brings the key for the next; after a log-out there is none, and the page is read anew.
+  let key = "";
+  document.addEventListener("htmx:beforeSwap", (event) => {
+    key = event.detail.xhr.getResponseHeader("DS01-Key") || key;
+  });
+  document.addEventListener("htmx:configRequest", (event) => {
+    if (key && event.detail.headers["X-DS01-Key"]) event.detail.headers["X-DS01-Key"] = key;
+  });
+  document.addEventListener("htmx:responseError", (event) => {
+    const asked = event.detail.requestConfig?.headers?.["X-DS01-Key"];
+    const filled = document.querySelector("form input:not([type=hidden]), form select, form textarea");
+    if (event.detail.xhr.status === 403 && asked && !filled) window.location.reload();
+  });
   // A tab nobody looks at does not ask, and nothing is swapped under a dialog that is open.
   document.addEventListener("htmx:beforeRequest", (event) => {
     if (document.visibilityState === "hidden" || event.detail.target.querySelector("dialog[open]")) event.preventDefault();

@@ -51,3 +51,32 @@ def test_hub_and_service_share_one_secret_that_others_cannot_read(tmp_path):
     path = tmp_path / "state" / "fragments.key"
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_log_out_ends_every_key_of_that_person_and_of_none_else(tmp_path):
+    outs = keys.LogOuts(tmp_path / "state")
+    before, other = keys.sign(SECRET, "alice", NOW), keys.sign(SECRET, "bob", NOW)
+    assert keys.verify(SECRET, before, NOW, outs.last) == "alice"
+    outs.note("alice", NOW + timedelta(seconds=5))
+    later = NOW + timedelta(seconds=9)
+    assert keys.verify(SECRET, before, later, outs.last) is None
+    assert keys.verify(SECRET, other, later, outs.last) == "bob"
+    assert keys.verify(SECRET, keys.sign(SECRET, "alice", later), later, outs.last) == "alice"
+    (path,) = (tmp_path / "state" / "logouts").iterdir()
+    path.write_text("odd")
+    assert keys.verify(SECRET, keys.sign(SECRET, "alice", later), later, outs.last) is None
+
+
+def test_the_hubs_log_out_is_noted(tmp_path, monkeypatch):
+    from jupyterhub.handlers.login import LogoutHandler
+
+    from ds01spawner.hub_process import end_keys_with_log_in
+
+    plain = []
+    monkeypatch.setattr(LogoutHandler, "_backend_logout_cleanup", lambda self, name: plain.append(name))
+    monkeypatch.setattr(LogoutHandler, "_ds01_plain", None, raising=False)
+    for folder in ("a", "b"):  # a configuration may be read twice: the last one counts
+        end_keys_with_log_in(keys.LogOuts(tmp_path / folder), lambda: NOW)
+    LogoutHandler._backend_logout_cleanup(object(), "alice")
+    assert (plain, keys.LogOuts(tmp_path / "b").last("alice")) == (["alice"], NOW.timestamp())
+    assert keys.LogOuts(tmp_path / "a").last("alice") == 0.0
