@@ -6,6 +6,7 @@ import inspect
 import re
 from importlib import import_module
 
+import page
 import pytest
 from table import ROLES, SURFACES, Row, rows, surfaces
 
@@ -42,3 +43,12 @@ def test_the_table_is_well_made() -> None:
         assert row.tries == row.tries.strip(), row.id
     said = [(row.surface.name, row.role, row.tries) for row in every]
     assert len(set(said)) == len(said), "two rows say the same"
+
+
+def test_there_are_enough_rows_on_enough_surfaces() -> None:
+    assert len(rows()) >= 200
+    assert len({surface.name for surface, _ in surfaces()}) >= 10
+
+
+def test_the_published_page_is_current() -> None:
+    assert page.PAGE.read_text(encoding="utf-8") == page.page(), "run python tests/security/page.py"
