@@ -23,12 +23,13 @@ from traitlets.config import Config
 from .core import parent
 from .core.installation import load as load_installation
 from .engines.docker.network import BUILT_IN, ensure_network, remember, remembered
-from .errors import EngineError
+from .errors import DS01Error, EngineError
 from .folder_modes import make_private, narrow, sqlite_path, watched
 from .images.course import TEACH_SCOPE
 from .pages import template_dirs
 from .pages.hub import template_var
 from .pages.keys import LogOuts, load_secret
+from .public_urls import origin_of, service_address
 from .settings import DEFAULT_IMAGE, Settings
 
 log = logging.getLogger(__name__)
@@ -102,7 +103,8 @@ def configure(
     _network(hub, settings.network, settings)
     _append(hub, "template_paths", template_dirs())
     _secure_cookies(hub)
-    _templates(hub, settings, _service_path(hub))
+    _refuse_internal_ssl(hub)
+    _templates(hub, settings, _service_address(hub))
     _scopes(hub)
     if service:
         _service(c, settings)
@@ -182,6 +184,22 @@ def _service_path(hub: Config) -> str:
     return f"{base.rstrip('/')}/services/{SERVICE}/"
 
 
+def _service_address(hub: Config) -> str:
+    """Where browsers find the service: on a domain of its own where the hub has subdomains."""
+    host, hook = hub.get("subdomain_host"), hub.get("subdomain_hook")
+    return service_address(_service_path(hub), host if isinstance(host, str) else "", hook)
+
+
+def _refuse_internal_ssl(hub: Config) -> None:
+    """`DS01Error` where the hub would use certificates of its own making inside: sessions have none."""
+    if hub.get("internal_ssl"):
+        raise DS01Error(
+            "c.JupyterHub.internal_ssl is on, and ds01spawner cannot give its sessions the certificates for "
+            "that. Take it out: hub, proxy and sessions talk on a network of this machine alone. "
+            "docs/admins/tls.md says how browsers reach the hub by TLS."
+        )
+
+
 def _network(hub: Config, name: str, settings: Settings) -> None:
     """Make the network of the sessions, and let the hub listen where sessions can reach it.
 
@@ -246,6 +264,12 @@ def _environment(settings: Settings) -> dict[str, str]:
     }
 
 
+def _public(hub: Config) -> dict[str, str]:
+    """What tells the service that browsers find the hub and itself on different domains; else nothing."""
+    address, host = _service_address(hub), hub.get("subdomain_host")
+    return {"DS01_PUBLIC_SERVICE": address, "DS01_PUBLIC_HUB": str(host)} if origin_of(address) else {}
+
+
 def _service(c: Config, settings: Settings) -> None:
     _append(
         c.JupyterHub,
@@ -255,7 +279,7 @@ def _service(c: Config, settings: Settings) -> None:
                 "name": SERVICE,
                 "url": f"http://127.0.0.1:{os.environ.get('DS01_SERVICE_PORT', SERVICE_PORT)}",
                 "command": [sys.executable, "-m", "ds01spawner.service"],
-                "environment": _environment(settings),
+                "environment": {**_environment(settings), **_public(c.JupyterHub)},
                 "oauth_no_confirm": True,
                 "oauth_client_allowed_scopes": [TEACH_SCOPE],
                 "display": False,  # our own entry is in the navigation bar

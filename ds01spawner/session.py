@@ -32,6 +32,7 @@ from .pages.keys import load_secret, sign
 from .policy.plan import LaunchPlan
 from .policy.resolve import Person
 from .progress import Progress
+from .public_urls import service_address
 from .queue.api import addresses, instead_of
 from .queue.turns import Turn, Turns
 from .settings import Settings
@@ -120,8 +121,9 @@ class SessionMixin(SiteTraits):
 
     @property
     def service_url(self) -> str:
-        """Public path of the service, with a trailing slash."""
-        return f"{self.hub.base_url.removesuffix('hub/')}services/ds01/"
+        """Public address of the service, with a trailing slash: a path where it has no domain of its own."""
+        path, known = f"{self.hub.base_url.removesuffix('hub/')}services/ds01/", self.user.settings
+        return service_address(path, known.get("subdomain_host", ""), known.get("subdomain_hook"))
 
     def fragment_key(self) -> str:
         """The signed key with which this person's page refreshes its live parts."""

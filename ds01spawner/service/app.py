@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from jupyterhub._data import DATA_FILES_PATH
 from jupyterhub.services.auth import HubOAuthCallbackHandler
 from jupyterhub.utils import url_path_join
 from tornado import web
@@ -31,6 +32,7 @@ from .hubapi import HubApi
 from .openapi import document
 from .snapshot import Snapshots
 
+HUB_STATIC = Path(DATA_FILES_PATH) / "static"
 STATIC = Path(__file__).resolve().parent / "static"
 MODULES = (
     "pages",
@@ -89,6 +91,7 @@ def make_app(context: Context, areas: Iterable[Any] | None = None, **settings: A
     rules: list[Any] = [
         (url_path_join(prefix, "oauth_callback"), HubOAuthCallbackHandler),
         (rf"{prefix}static/(.*)", web.StaticFileHandler, {"path": str(STATIC)}),
+        (rf"{prefix}hub-static/(.*)", web.StaticFileHandler, {"path": str(HUB_STATIC)}),
         (rf"{prefix}api/openapi\.json", OpenApi),
         *((f"{prefix}{pattern}/?" if pattern else prefix, handler) for pattern, handler in routes),
         (rf"{prefix.rstrip('/')}", web.RedirectHandler, {"url": prefix}),
@@ -111,7 +114,8 @@ def make_context(settings: Settings, env: dict[str, str]) -> Context:
     site = Site.for_settings(settings.model_dump())
     hub_base = env.get("JUPYTERHUB_BASE_URL", "/")
     urls = Urls(
-        hub=url_path_join(hub_base, "hub") + "/",
+        hub=env.get("DS01_PUBLIC_HUB", "").rstrip("/") + url_path_join(hub_base, "hub") + "/",
+        address=env.get("DS01_PUBLIC_SERVICE", ""),
         service=env.get("JUPYTERHUB_SERVICE_PREFIX", url_path_join(hub_base, "services/ds01") + "/"),
     )
     return Context(

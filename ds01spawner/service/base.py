@@ -24,6 +24,14 @@ from .hubapi import HubError
 
 log = logging.getLogger(__name__)
 SAFE = ("GET", "HEAD", "OPTIONS")
+ALLOWED = f"{keys.HEADER}, HX-Request, HX-Current-URL, HX-Target, HX-Trigger, HX-Trigger-Name, HX-Boosted"
+"""Headers that htmx sends from a page of the hub."""
+_HTMX_READS = (
+    "Trigger Trigger-After-Swap Trigger-After-Settle Location Redirect Refresh Retarget Reswap Reselect"
+)
+_HTMX_READS += " Push Push-Url Replace-Url"
+EXPOSED = ", ".join(["DS01-Fragment", keys.NEXT, *(f"HX-{name}" for name in _HTMX_READS.split())])
+"""Headers that htmx looks for in an answer; a browser complains of each that it may not see."""
 METHODS = ("GET", "HEAD", "POST", "DELETE", "PATCH", "PUT", "OPTIONS")
 
 
@@ -140,7 +148,7 @@ class PageHandler(PersonHandler):
             "no_spawner_check": True,
             "login_url": f"{urls.hub}login",
             "logout_url": f"{urls.hub}logout",
-            "static_url": lambda path, **_: f"{urls.hub}static/{path}",
+            "static_url": lambda path, **_: f"{urls.hub_static}{path}",
             "services": [],
             "parsed_scopes": {},
             "xsrf_token": self.xsrf_token.decode("ascii"),
@@ -199,8 +207,26 @@ class FragmentHandler(Handler):
 
     person: Person
 
+    def set_default_headers(self) -> None:
+        """The hub's own pages may ask from its host, where that is another: by the key, never by a cookie."""
+        super().set_default_headers()
+        if origin := self.ctx.urls.foreign_origin:
+            self.set_header("Access-Control-Allow-Origin", origin)
+            self.set_header("Access-Control-Allow-Headers", ALLOWED)
+            self.set_header("Access-Control-Allow-Methods", "GET, POST")
+            self.set_header("Access-Control-Expose-Headers", EXPOSED)
+            self.set_header("Cross-Origin-Resource-Policy", "cross-origin")
+            self.set_header("Vary", "Origin")
+
+    def options(self, *_: str) -> None:
+        """A browser asks first whether the hub's pages may send the key's header."""
+        self.set_status(204)
+        self.finish()
+
     async def prepare(self) -> None:
         """Check the key; without one there is nothing to see."""
+        if self.request.method == "OPTIONS":
+            return
         given, ended = self.request.headers.get(keys.HEADER, ""), self.ctx.log_outs.last
         name = keys.verify(self.ctx.secret, given, self.ctx.clock(), ended)
         if name is None:

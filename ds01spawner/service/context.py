@@ -19,6 +19,7 @@ from ..pages import keys, template_dirs
 from ..pages.hub import HubContext
 from ..pages.render import install_filters
 from ..policy.resolve import Limits, Person
+from ..public_urls import origin_of
 from ..settings import Settings
 from ..site import Site
 from ..store import Store
@@ -31,10 +32,29 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Urls:
-    """Public paths, each with a trailing slash."""
+    """Public addresses, each with a trailing slash. ``hub`` is whole where the service has another domain."""
 
     hub: str = "/hub/"
     service: str = "/services/ds01/"
+    """The path of the service on its own host."""
+    address: str = ""
+    """Its whole address where the hub's pages are of another host."""
+
+    @property
+    def told(self) -> str:
+        """The service as pages of the hub name it."""
+        return self.address or self.service
+
+    @property
+    def hub_static(self) -> str:
+        """The hub's styles, fonts and scripts: served here where the hub is of another origin, since browsers
+        take no fonts from there."""
+        return f"{self.service}hub-static/" if self.foreign_origin else f"{self.hub}static/"
+
+    @property
+    def foreign_origin(self) -> str:
+        """The hub's origin where it is not the service's own; its pages may read live parts."""
+        return origin_of(self.hub)
 
     @property
     def base(self) -> str:
@@ -100,7 +120,7 @@ class Context:
         key = self.key(person) if person else ""
         own_logo = self.settings.own_logo
         return HubContext(
-            self.urls.service, key, lambda _: None, lambda: self.board.of(person), own_logo=own_logo
+            self.urls.told, key, lambda _: None, lambda: self.board.of(person), own_logo=own_logo
         )
 
 

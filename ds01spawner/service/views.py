@@ -130,7 +130,7 @@ def cards(
                 unwatched=unwatched,
                 hub_url=urls.hub,
                 user_url=urls.server(r.labels.user, r.labels.server),
-                service_url=urls.service,
+                service_url=urls.told,
             ),
         )
         for r in own_sessions(snapshot, person.name)

@@ -26,16 +26,6 @@ defaults:
   queue: {max_tickets: 2}
   idle: {keep_alive: {per_session: 4h, per_day: 8h}}
 """
-PEOPLE = {
-    "anonymous": "",
-    "student": "alice",
-    "other student": "bob",
-    "instructor in scope": "prof",
-    "instructor out of scope": "rival",
-    "admin": "root",
-    "a session's own token": "token-of-a-server",
-}
-"""Who asks, by role; a token that may not use the service is as good as none."""
 
 
 @dataclass

@@ -23,6 +23,16 @@ ROLES = (
     "another hub",
     "host account",
 )
+PEOPLE = {
+    "anonymous": "",
+    "student": "alice",
+    "other student": "bob",
+    "instructor in scope": "prof",
+    "instructor out of scope": "rival",
+    "admin": "root",
+    "a session's own token": "token-of-a-server",
+}
+"""Who asks, by role; a token that may not use the service is as good as none."""
 SURFACES = (
     "pages",
     "rest",

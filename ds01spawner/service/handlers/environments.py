@@ -174,7 +174,7 @@ class BuildFragment(FragmentHandler):
         after = int(raw) if raw.isdecimal() and len(raw) < 10 else 0
         seen = await look(self.ctx, self.person, build, after)
         key = self.ctx.key(self.person.name)
-        self.fragment("build_more.html", key=key, service_url=self.ctx.urls.service, **seen)
+        self.fragment("build_more.html", key=key, service_url=self.ctx.urls.told, **seen)
 
 
 async def look(context: Context, person: Person, build: str, after: int = 0) -> dict[str, Any]:

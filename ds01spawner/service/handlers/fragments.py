@@ -39,7 +39,7 @@ class SessionsFragment(FragmentHandler):
 async def show_notices(handler: FragmentHandler) -> None:
     """Render the notices as they are now."""
     found = await mine.notices(handler.ctx, handler.person, handler.ctx.clock())
-    handler.fragment("notices.html", notices=found, service_url=handler.ctx.urls.service)
+    handler.fragment("notices.html", notices=found, service_url=handler.ctx.urls.told)
 
 
 class NoticesFragment(FragmentHandler):

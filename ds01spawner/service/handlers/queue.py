@@ -19,6 +19,7 @@ from ...idle.wiring import load_hook
 from ...mail import channel_for
 from ...options import parse_options
 from ...pages import text
+from ...public_urls import origin_of
 from ...queue import api, booking
 from ...queue.model import LIVE
 from ...queue.runner import Runner
@@ -215,6 +216,8 @@ def link(context: Context) -> Callable[[str, str], str]:
     """Addresses of sessions for messages: whole ones where the site says what its hub is called outside."""
     outside = urlsplit(context.settings.hub_url)
     origin = f"{outside.scheme}://{outside.netloc}" if outside.netloc else ""
+    if origin_of(context.urls.hub):
+        return context.urls.server
     return lambda user, server: f"{origin}{context.urls.server(user, server)}" if origin else ""
 
 

@@ -13,8 +13,8 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any
 
-from conftest import PEOPLE
 from support.service_world import NOW, SECRET, cookie, serving
+from table import PEOPLE
 
 from ds01spawner.pages import keys
 
