@@ -8,7 +8,7 @@ UNRECORDED = "it ended; the reason was not recorded"
 """Stands wherever a reason is missing: no other sentence may."""
 LOST = "its container was gone when it was next looked for, and the engine has no record of how it ended"
 THROUGH_HUB = "it was stopped through JupyterHub, which does not record who asked or why"
-SHUT_DOWN = "its server was shut down from inside the session; your files are untouched"
+SHUT_DOWN = "its server was shut down, from inside or by a request to its container; your files are untouched"
 ENGINE_STOPPED = (
     "the container engine was stopped or restarted, which ended the session; your files are untouched. "
     "Start again"

@@ -52,7 +52,7 @@ COMMANDS = {
 }
 WAYS = [
     ("crash", "crashed", 7, "exit code 7"),
-    ("shutdown", "shutdown", 0, "shut down from inside"),
+    ("shutdown", "shutdown", 0, "shut down, from inside or by a request to its container"),
     ("oom", "oom", 137, "its limit of 64 MiB"),
     ("killed", "killed", 137, "SIGKILL"),
     ("stopped outside", "killed", None, "SIGTERM"),

@@ -27,7 +27,7 @@ REASONS: Mapping[str, str] = {
     "memory": r"memory",
     "kill": r"exit code 137|killed|SIGKILL|memory",
     "outside killed": r"exit code 137|killed|SIGKILL",
-    "outside stopped": r"exit code (0|137|143)|stopped|ended",
+    "outside stopped": r"exit code (0|137|143)|stopped|ended|shut down",
     "outside removed": r"removed|gone|exit code 137|killed",
     "engine": r"engine|exit code (0|137|143)|gone|killed|removed",
 }
