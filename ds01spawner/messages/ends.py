@@ -6,6 +6,7 @@ import signal
 
 UNRECORDED = "it ended; the reason was not recorded"
 """Stands wherever a reason is missing: no other sentence may."""
+WITH_FORMER_STORE = "it ended; why was written in the session store that was removed or replaced since"
 LOST = "its container was gone when it was next looked for, and the engine has no record of how it ended"
 THROUGH_HUB = "it was stopped through JupyterHub, which does not record who asked or why"
 SHUT_DOWN = "its server was shut down, from inside or by a request to its container; your files are untouched"

@@ -9,12 +9,15 @@ from typing import Any
 
 from sqlalchemy import Connection, select
 
-from ..core.ending import NOTE_COUNTS, TAIL_KEPT, Clock, Ended, decided, merged, rank
+from ..core.ending import KNOWLEDGE, NOTE_COUNTS, TAIL_KEPT, Clock, Ended, decided, merged, rank
+from ..messages import ends as words
 from . import models as t
-from .db import Part, row, rows
+from .db import REPLACED, Part, row, rows
 from .events import append_event
 from .history import NOTE_AHEAD, SessionRecord, note_ahead, start_session
 
+REPLACED_NOTICED = timedelta(seconds=10)
+"""A decision written just before a store was lost may be carried out so much after that was noticed."""
 RECONCILE_GRACE_SECONDS = 30
 """A session younger than this may be missing from a list that was read before it began."""
 
@@ -62,6 +65,7 @@ class Ends(Part):
         with self.db.write() as c:
             known = _row(c, ended.session)
             if known is None and record is not None:
+                ended = _since_the_store_began(c, ended)
                 start_session(c, record)
                 known = _row(c, ended.session)
             if known is None:
@@ -167,6 +171,21 @@ def _note_of(known: dict[str, Any]) -> Ended | None:
         return None
     by = str((known["data"].get("note") or {}).get("by") or "")
     return Ended(known["session"], at, known["kind"], known["reason"], by=by, since=at)
+
+
+def _since_the_store_began(c: Connection, ended: Ended) -> Ended:
+    """An end of which history knows nothing, without a cause that only this store's silence suggests.
+
+    The engine says that a container was removed or stopped, whoever had it done. A decision behind that was
+    written in the store of the time; where that store is gone, its silence proves nothing.
+    """
+    if KNOWLEDGE.get(ended.kind) != KNOWLEDGE["removed"]:
+        return ended
+    f = t.facts
+    replaced = row(c.execute(select(f.c.updated_at).where(f.c.key == REPLACED)))
+    if replaced is None or ended.at > replaced["updated_at"] + REPLACED_NOTICED:
+        return ended
+    return replace(ended, kind="unknown", reason=words.WITH_FORMER_STORE)
 
 
 def _row(c: Connection, session: str) -> dict[str, Any] | None:

@@ -33,6 +33,9 @@ REASONS: Mapping[str, str] = {
 }
 """What the reason of an end says, by what was done."""
 
+WENT_WITH_THE_STORE = r"written in the session store that was removed or replaced"
+"""What is true of a session whose decision was written in a store that was taken away."""
+
 HARMLESS = frozenset({"ready", "network", "outside paused"})
 """What ends no session."""
 
@@ -83,11 +86,12 @@ def ends_are_true(
         if row is None:
             found.append(Violation("every session is in history", f"{seen.name} is not", seen.session))
             continue
-        found += _end(seen, row, over, exact=seen.session not in by_a_wrong_clock)
+        exact = seen.session not in by_a_wrong_clock
+        found += _end(seen, row, over, exact, store_lost=seen.session in exempt)
     return found
 
 
-def _end(seen: Seen, row: Row, over: float, exact: bool) -> list[Violation]:
+def _end(seen: Seen, row: Row, over: float, exact: bool, store_lost: bool = False) -> list[Violation]:
     if row.ended is None:
         return [Violation("history ends what ended", f"{seen.name} still runs in history", seen.session)]
     found = []
@@ -97,6 +101,8 @@ def _end(seen: Seen, row: Row, over: float, exact: bool) -> list[Violation]:
         found.append(Violation("ends are exact", text, seen.session))
     causes = _causes(seen)
     patterns = [REASONS[c] for c in causes if c in REASONS]
+    if patterns and store_lost:
+        patterns.append(WENT_WITH_THE_STORE)
     if patterns and not any(re.search(p, row.reason, re.IGNORECASE) for p in patterns):
         text = f"{seen.name}: {', '.join(sorted(causes))}; history says {row.kind!r}: {row.reason!r}"
         found.append(Violation("reasons are true", text, seen.session))

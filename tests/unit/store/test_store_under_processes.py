@@ -21,6 +21,7 @@ from ds01spawner.errors import (
     StoreReplaced,
 )
 from ds01spawner.labels import SessionLabels
+from ds01spawner.messages import ends
 from ds01spawner.settings import Settings
 from ds01spawner.store import SessionRecord, Store
 from ds01spawner.store import db as database
@@ -229,3 +230,44 @@ def test_the_reconciler_prunes_once_a_day(open_store, settings, now):
     assert len(store.events()) == 1
     prune(site, now + timedelta(days=1))
     assert store.events() == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "seconds", "told"),
+    [
+        ("removed", -22, "unknown"),
+        ("shutdown", -1, "unknown"),
+        ("killed", 5, "unknown"),
+        ("engine", -1, "unknown"),
+        ("crashed", -22, "crashed"),  # the engine's own record of it, whatever was decided
+        ("oom", -22, "oom"),
+        ("idle", -22, "idle"),  # a decision that came another way
+        ("removed", 60, "removed"),
+    ],
+)
+def test_the_silence_of_a_new_store_proves_nothing_of_what_was_before(open_store, file, kind, seconds, told):
+    """The owner had retired it; that stood in the store that is gone, and "from outside" would be false."""
+    store = open_store()
+    remove(file)
+    store.ends_by_kind()
+    store.db._looked = 0.0
+    store.ends_by_kind()
+    replaced = store.moment(REPLACED)
+    ended = Ended("s1", replaced + timedelta(seconds=seconds), kind, f"it was {kind}")
+    record = SessionRecord.from_labels(LABELS, replaced - timedelta(minutes=5))
+    after = store.record_end(ended, record)
+    assert (after.kind, after.at) == (told, ended.at)
+    assert after.reason == (ends.WITH_FORMER_STORE if told == "unknown" else f"it was {kind}")
+    decided = Ended("s1", ended.at, "retired", "you retired it", since=ended.at - timedelta(seconds=2))
+    if told == "unknown":
+        assert store.record_end(decided).kind == "retired", "whoever knows better is still believed"
+
+
+def test_what_history_knew_as_running_is_explained_as_ever(open_store, file):
+    store = open_store()
+    remove(file)
+    store.db._looked = 0.0
+    store.ends_by_kind()
+    at = store.moment(REPLACED)
+    store.session_started(SessionRecord.from_labels(LABELS, at))
+    assert store.record_end(Ended("s1", at, "removed", "it was removed")).kind == "removed"
