@@ -15,6 +15,7 @@ from support.running_hub import POLICY, running_hub
 from support.service_api import MAY_MAKE_TOKENS, ServiceApi, images_removed
 
 from ds01spawner.images.builds import RESTARTED
+from ds01spawner.workspace.projects import Workspaces
 
 pytestmark = pytest.mark.timeout(900)
 UNIQUE = uuid.uuid4().hex[:6]
@@ -72,11 +73,7 @@ def prof(hub):
 
 def project(api: ServiceApi, name: str) -> Path:
     """The folder of a person's project, made as their session would make it."""
-    folder = api.hub.workspaces / api.user / name
-    if not folder.is_dir():
-        answer = api.http.post("/builds", json={"project": name})
-        assert answer.status_code == 404, answer.text
-    return folder
+    return Workspaces(api.hub.workspaces).prepare(api.user, name).path
 
 
 def own(path: Path, folder: Path) -> Path:
