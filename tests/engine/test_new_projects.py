@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 
 from ds01spawner import attempts
 from ds01spawner.cli import build_app
+from ds01spawner.core import installation
 from ds01spawner.engines.docker.network import ensure_network
 from ds01spawner.fetching import sweep
 from ds01spawner.hub_errors import SessionRefused
@@ -277,6 +278,11 @@ def test_the_command_fetches_a_repository(server, engine, hub_id, lab_image, tmp
         result = CliRunner().invoke(build_app(), command)
         return result.exit_code, json.loads(result.stdout)
 
+    code, said = init("thesis", f"{server}/good.git")
+    assert code == 1
+    assert "holds no installation" in said["message"]  # and a command makes none
+    assert os.listdir(tmp_path / "workspaces" / "alice") == []
+    installation.make(tmp_path)
     code, said = init("thesis", f"{server}/good.git")
     assert (code, said["created"]) == (0, True)
     assert (tmp_path / "workspaces" / "alice" / "thesis" / "README.md").stat().st_uid == said["uid"] >= 20000
