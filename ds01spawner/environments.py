@@ -28,8 +28,9 @@ from .images.course import candidate_environment, course_environments
 from .images.engine import ImageMissing, Images, Resolved, split_reference
 from .images.facts import ImageFacts
 from .images.naming import course_repository
-from .images.preflight import Host, Preflight, check, needs_probe
+from .images.preflight import Host, Preflight, check
 from .images.probe import ProbeCache
+from .images.registries import Registries
 from .images.resolver import Resolver
 from .images.rights import Reader
 from .images.sitebuild import hub_version
@@ -79,7 +80,7 @@ class Environments:
         self.images = images
         self._store = store
         self._cuda = cuda
-        self.resolver = Resolver(images, store, self.lab)
+        self.resolver = Resolver(images, store, self.lab, Registries(settings.image_registries))
         self._lock = threading.Lock()
         self._probing = threading.Lock()
         self._probes = ProbeCache(images, settings.state_dir / "probes.json")
@@ -188,7 +189,7 @@ class Environments:
     def known_preflight(self, facts: ImageFacts) -> Preflight | None:
         """The check of an image as far as it can be told without running it."""
         probe = None
-        if needs_probe(facts):
+        if self.images.needs_probe(facts):
             probe = self._probes.known(facts.id)
             if probe is None:
                 return None
@@ -196,7 +197,7 @@ class Environments:
 
     def preflight(self, facts: ImageFacts) -> Preflight:
         """The check of an image; one we did not build is run once, locked in, and remembered."""
-        if not needs_probe(facts):
+        if not self.images.needs_probe(facts):
             return check(facts, self._host())
         with self._probing:
             return check(facts, self._host(), self._probes.get(facts.id))

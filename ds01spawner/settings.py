@@ -53,6 +53,9 @@ class Settings(BaseModel):
     """Where starter files of courses are kept; None means ``courses`` in ``state_dir``."""
     data_roots: tuple[Path, ...] = ()
     """Folders of the server below which courses may mount data, read-only."""
+    image_registries: tuple[str, ...] = ("public",)
+    """Registries that the engine may be sent to for an image that people name, with their port where it has
+    one; ``public`` stands for every one outside the site's own network."""
     keep_events: int = 400
     """Days for which the event log is kept."""
     keep_builds: int = 180

@@ -26,6 +26,7 @@ SETTINGS_TRAITS = {
     "strategy": "strategy",
     "environments_file": "environments",
     "data_roots": "data_roots",
+    "image_registries": "image_registries",
     "hub_id": "hub_id",
     "identity": "identity",
     "start_timeout": "start_timeout",
@@ -87,6 +88,15 @@ class SiteTraits(_Spawner):  # type: ignore[misc]
         Unicode(),
         help="""Folders of the server below which a course's data may lie, as this process and the engine
         see them. They are mounted read-only, and nothing outside them ever is.""",
+    ).tag(config=True)
+    image_registries = List(
+        Unicode(),
+        default_value=["public"],
+        help="""Registries that the engine may be sent to for an image that people name in a recipe, a
+        Dockerfile or a course and that is not on the machine: names with their port, such as
+        ``registry.example.org:5000`` (``:*`` for any). ``public`` stands for every registry outside the
+        site's own network; leave it out, and only those in the list are asked. An IP address, ``localhost``,
+        a name without a dot and a name that leads to an inner address have to be listed.""",
     ).tag(config=True)
     hub_id = Unicode("hub", help="Name of this hub, unique among the hubs of one engine.").tag(config=True)
     orphan_limit = Integer(

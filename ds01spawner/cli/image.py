@@ -18,9 +18,9 @@ from ..images.engine import ImageMissing, Images
 from ..images.naming import HALF_BUILT_NAMESPACE, checked_tag, parse_user_image, user_image
 from ..images.ownership import OWNER_LABEL
 from ..images.preflight import check as preflight
-from ..images.preflight import needs_probe
 from ..images.probe import probe
 from ..images.projectfiles import ProjectFiles
+from ..images.registries import Registries
 from ..images.resolver import Resolver
 from ..images.rights import Reader
 from ..images.sitebuild import base_for, build_site, site_images
@@ -68,7 +68,7 @@ def _check_image(reference: str, as_json: bool) -> None:
     images = site_images(settings)
     site = build_site(images, cuda=_cuda(settings))
     facts = images.inspect(reference)
-    result = preflight(facts, site.host, probe(images, facts.id) if needs_probe(facts) else None)
+    result = preflight(facts, site.host, probe(images, facts.id) if images.needs_probe(facts) else None)
     rows = [(f.check, f.level, f.message, f.mend) for f in result.findings]
     emit(result.as_dict(), as_json, lambda _: table(("check", "result", "says", "mend"), rows))
     if not result.ok:
@@ -167,7 +167,8 @@ def build(
 
 def resolver_of(settings: Settings, images: Images, store: Store) -> Resolver:
     """What says which image a name means, with the site's own list."""
-    return Resolver(images, lambda: store, lambda: lab_of(settings))
+    registries = Registries(settings.image_registries)
+    return Resolver(images, lambda: store, lambda: lab_of(settings), registries)
 
 
 def lab_of(settings: Settings) -> tuple[Environment, ...]:
@@ -197,6 +198,7 @@ def run_build(settings: Settings, images: Images, request: BuildRequest, as_json
             cuda=_cuda(settings),
             ready=BuildsNetwork(settings, images).ready,
             listed=lambda: lab_of(settings),
+            registries=settings.image_registries,
         ),
     )
     try:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from ..engines.docker.findings import Finding, Level
 from ..images.catalogue import load_catalogue
 from ..images.engine import ImageMissing
-from ..images.preflight import Host, check, needs_probe
+from ..images.preflight import Host, check
 from ..images.sitebuild import site_images
 from ..settings import Settings
 from ..site import Site
@@ -40,7 +40,7 @@ def check_images(settings: Settings) -> Iterator[Finding]:
             level, why = IMAGE_LEVELS[fault.level]
             yield Finding(level, f"{environment.id}: {fault.message}", why, fault.mend)
         if not faults:
-            hint = " (its command was not tried)" if needs_probe(facts) else ""
+            hint = " (its command was not tried)" if images.needs_probe(facts) else ""
             yield Finding("ok", f"{environment.id}: {environment.image}{hint}")
 
 

@@ -28,6 +28,7 @@ from .naming import HALF_BUILT_NAMESPACE
 from .preflight import Host
 from .projectfiles import ProjectFiles
 from .recipe import Recipe
+from .registries import Registries
 from .resolver import Resolver
 from .rights import Reader
 from .room import Room, admit_build
@@ -102,6 +103,8 @@ class Site:
     """The engine's plain runtime, where its default one may hand GPUs to whoever asks by a variable."""
     listed: Callable[[], Iterable[Environment]] = tuple
     """The site's own environments, whose images everybody they are listed for may build from."""
+    registries: Registries = field(default_factory=Registries)
+    """Those that the engine may be sent to for an image that is not here."""
     free_bytes: Callable[[], int | None] = lambda: None
     """Free space where the engine keeps images, or None when it is not known."""
     minimum_free: int = 2 * 2**30
@@ -142,7 +145,7 @@ class BuildRunner:
         self.images = images
         self.site = site
         self.clock = clock
-        self.resolver = Resolver(images, lambda: store, site.listed)
+        self.resolver = Resolver(images, lambda: store, site.listed, site.registries)
         self._workers = workers
         self._lock = threading.Lock()
         self._queue: dict[str, BuildRequest] = {}

@@ -27,7 +27,7 @@ from ..engines.docker.connections import connect
 from ..errors import DS01Error, EngineError, Refused
 from .catalogue import Environment, with_facts
 from .facts import ImageFacts, from_inspect, from_summary
-from .ownership import claimed, sort_names
+from .ownership import claimed, made_here, sort_names
 from .pulling import Layers, Pulled
 from .reference import carries, parse
 
@@ -182,6 +182,13 @@ class Images:
         if found is None:
             raise EngineError("this hub has no installation yet: it is made when the hub starts")
         return found
+
+    def needs_probe(self, facts: ImageFacts) -> bool:
+        """Whether the image must be run once to be judged: what was built here was probed when it was made.
+
+        A label says nothing of that, because every image may have it.
+        """
+        return not made_here(self._installation(), facts)
 
     def _sorted(self, facts: ImageFacts) -> ImageFacts:
         return sort_names(self._installation(), facts) if any(map(claimed, facts.tags)) else facts

@@ -46,6 +46,21 @@ def sort_names(installation: Installation | None, facts: ImageFacts) -> ImageFac
     return replace(facts, tags=tuple(t for t in facts.tags if t not in others), others=others)
 
 
+def made_here(installation: Installation | None, facts: ImageFacts) -> bool:
+    """Whether a build of this installation made this very image, and so tried it.
+
+    Labels are inherited by whatever is built on the image, and anybody can copy them: they count only under
+    a name in the repository that they were signed for, where no other image of theirs gets.
+    """
+    if installation is None:
+        return False
+    if facts.id in installation.adopted:
+        return True
+    return _signed(installation, facts.labels) and any(
+        _named(tag) == facts.labels.get(REPOSITORY_LABEL) for tag in facts.tags
+    )
+
+
 def claimed(tag: str) -> bool:
     """Whether a name says whose the image is: a person's, a former one of theirs, a course's candidate."""
     if tag.startswith(f"{COURSE_NAMESPACE}/"):
@@ -59,14 +74,19 @@ def _ours(installation: Installation | None, facts: ImageFacts, tag: str) -> boo
         return False
     if facts.id in installation.adopted:
         return True
-    labels = facts.labels
-    if labels.get(INSTALLATION_LABEL) != installation.id or not installation.matches(
+    return _signed(installation, facts.labels) and facts.labels.get(REPOSITORY_LABEL) == _named(tag)
+
+
+def _signed(installation: Installation, labels: Mapping[str, str]) -> bool:
+    return labels.get(INSTALLATION_LABEL) == installation.id and installation.matches(
         labels, SIGNED, labels.get(MAC_LABEL, "")
-    ):
-        return False
+    )
+
+
+def _named(tag: str) -> str:
+    """The repository that a name stands for; a kept one for that which it was made as."""
     name = _repository(tag)
-    named = f"ds01-{name.removeprefix(KEPT)}" if name.startswith(KEPT) else name
-    return labels.get(REPOSITORY_LABEL) == named
+    return f"ds01-{name.removeprefix(KEPT)}" if name.startswith(KEPT) else name
 
 
 def _repository(reference: str) -> str:

@@ -87,11 +87,6 @@ class Preflight:
         }
 
 
-def needs_probe(facts: ImageFacts) -> bool:
-    """Whether the image must be run once to be judged: our own builds were probed when they were made."""
-    return SINGLEUSER_LABEL not in facts.labels
-
-
 def check(facts: ImageFacts, host: Host, probe: Probe | None = None) -> Preflight:
     """Judge an image. Without a ``probe``, what only running it can tell is judged by its labels."""
     findings = [_platform(facts, host), _singleuser(facts, host, probe), _cuda(facts, host)]

@@ -17,6 +17,7 @@ from typing import Any
 
 import requests
 from docker import errors as docker_errors
+from docker.types import LogConfig
 
 from ..engines.docker import bounded
 from ..errors import EngineError
@@ -109,6 +110,8 @@ def _run(images: Images, image_id: str, user: str) -> tuple[int | None, str]:
         mem_limit="768m",
         memswap_limit="768m",
         pids_limit=128,
+        # Of what it says only the end is read: an image that talks on must not fill the engine's disk.
+        log_config=LogConfig(type="json-file", config={"max-size": "1m", "max-file": "1"}),
     )
     options: dict[str, Any] = {"user": user} if user else {}
     name = f"ds01-probe-{uuid.uuid4().hex[:12]}"

@@ -17,6 +17,7 @@ from .facts import ImageFacts
 from .naming import course_repository
 from .ownership import OWNER_LABEL
 from .pulling import Pulled
+from .registries import Registries
 from .rights import CourseUse, Known, Reader, hidden_name, may_read, reserved_name
 
 if TYPE_CHECKING:
@@ -28,15 +29,18 @@ class NotReadable(DS01Error, ValueError):
 
 
 class Resolver:
-    """See the module. ``store`` gives the open store, ``listed`` the site's own environments."""
+    """See the module. ``store`` gives the open store, ``listed`` the site's own environments, ``registries``
+    those that the engine may be sent to."""
 
     def __init__(
         self,
         images: Images,
         store: Callable[[], Store],
         listed: Callable[[], Iterable[Environment]] = tuple,
+        registries: Registries | None = None,
     ) -> None:
         self.images = images
+        self._registries = registries or Registries()
         self._store = store
         self._listed = listed
 
@@ -62,6 +66,7 @@ class Resolver:
             self.images.inspect(text)
         except ImageMissing:
             if _public(text):
+                self._refuse_registry(text)
                 try:
                     self.images.pull(text, progress)
                 except (EngineError, ImageMissing):
@@ -75,6 +80,12 @@ class Resolver:
         except NotReadable:
             if not _public(text):
                 raise
+            self._refuse_registry(text)
+
+    def _refuse_registry(self, text: str) -> None:
+        wanted = _parsed(text)
+        if wanted is not None and (why := self._registries.refusal(wanted.domain)):
+            raise NotReadable(f"{text[:80]!r} is not on this machine, and {why}")
 
     def readable(self, facts: ImageFacts, reader: Reader) -> bool:
         """Whether somebody may read an image, whatever they call it."""

@@ -24,6 +24,7 @@ from .dockerfile import SiteBuild
 from .engine import Images
 from .preflight import Host
 from .recipe import Recipe
+from .registries import PUBLIC, Registries
 from .resolver import NotReadable
 
 
@@ -67,6 +68,7 @@ def build_site(
     ready: Callable[[], str] = lambda: "",
     listed: Callable[[], Iterable[Environment]] = tuple,
     environ: Mapping[str, str] | None = None,
+    registries: Iterable[str] = (PUBLIC,),
 ) -> Site:
     """What a `BuildRunner` needs; ``cuda`` is what the driver takes, ``engine_root`` the engine's folder."""
     given = os.environ if environ is None else environ
@@ -76,6 +78,7 @@ def build_site(
         network=given.get("DS01_BUILD_NETWORK", ""),
         listed=listed,
         ready=ready,
+        registries=Registries(tuple(registries)),
         runtime=images.plain_runtime(),
         free_bytes=_free(engine_root),
         minimum_free=minimum_free,

@@ -58,6 +58,7 @@ def _open(context: Context) -> Desk:
         engine_root=site.engine_root,
         ready=BuildsNetwork(site.settings, images).ready,
         listed=site.environments.lab,
+        registries=site.settings.image_registries,
     )
     runner = BuildRunner(site.store(), images, made, clock=context.clock)
     stale = runner.recover()

@@ -43,6 +43,7 @@ def hub(tmp_path_factory, engine, lab_image, data_root):
         f"c.JupyterHub.load_groups = {{{GROUP!r}: {{'users': [{STUDENT!r}, {MATE!r}]}}}}\n"
         f"c.JupyterHub.load_roles.append({{'name': 'teach', 'users': [{PROF!r}], "
         f"'scopes': ['custom:ds01:course:teach!group={GROUP}']}})\n"
+        "c.DS01Spawner.image_registries = ['public', 'localhost:*', '127.0.0.1:*']\n"
         f"c.DS01Spawner.data_roots = [{str(data_root)!r}]\n"
     )
     name = f"test-{os.getpid()}-{UNIQUE}"

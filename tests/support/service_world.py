@@ -31,7 +31,7 @@ from ds01spawner.images.builds import BuildRunner
 from ds01spawner.images.builds import Site as BuildSite
 from ds01spawner.images.desk import Desk
 from ds01spawner.images.engine import EngineFacts, ImageMissing
-from ds01spawner.images.facts import ImageFacts
+from ds01spawner.images.facts import SINGLEUSER_LABEL, ImageFacts
 from ds01spawner.images.preflight import Host
 from ds01spawner.labels import SessionLabels
 from ds01spawner.placement.model import Holding
@@ -156,6 +156,9 @@ class PlayedImages:
         facts = self.inspect(image)
         self.held[facts.id] = replace(facts, tags=(*facts.tags, reference))
         self.changes += 1
+
+    def needs_probe(self, facts: ImageFacts) -> bool:
+        return SINGLEUSER_LABEL not in facts.labels
 
     def remove(self, reference: str) -> None:
         for facts in [f for f in self.held.values() if reference in f.tags]:

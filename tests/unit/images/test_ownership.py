@@ -9,7 +9,7 @@ from support.ours import INSTALLATION, OTHER
 
 from ds01spawner.images.catalogue import discover
 from ds01spawner.images.facts import ImageFacts
-from ds01spawner.images.ownership import SIGNED, claimed, sign, sort_names
+from ds01spawner.images.ownership import SIGNED, claimed, made_here, sign, sort_names
 from ds01spawner.images.rights import Known, Reader, may_read
 
 LABELS = {"ds01.image.owner": "bob", "ds01.image.base": "sha256:0", "ds01.image.built": "2026-01-01T00:00:00"}
@@ -80,3 +80,39 @@ def test_an_image_with_another_hubs_name_is_read_by_none_of_ours():
     assert not may_read(Known("sha256:1", names=("site/lab:1",), elsewhere=True), reader)
     assert may_read(Known("sha256:1", names=("site/lab:1",)), reader)
     assert not may_read(Known("sha256:1", labelled="bob", elsewhere=True), reader)
+
+
+VERSION = "ds01.singleuser.version"
+OURS_NLP = sign(INSTALLATION, LABELS, "ds01-course/nlp:candidate")
+
+
+@pytest.mark.parametrize(
+    ("labels", "tags", "by", "made"),
+    [
+        (OURS, ("ds01-bob/thesis:latest",), INSTALLATION, True),
+        (OURS, ("site/lab:1", "ds01-kept/bob/thesis:0123456789ab"), INSTALLATION, True),
+        (
+            sign(INSTALLATION, LABELS, "ds01-course/nlp:candidate"),
+            ("ds01-course/nlp:r2",),
+            INSTALLATION,
+            True,
+        ),
+        ({VERSION: "6.1.1"}, ("ds01/lab:latest",), INSTALLATION, False),
+        ({VERSION: "6.1.1"}, ("ds01-bob/thesis:latest",), INSTALLATION, False),
+        # Pulled or built on ours, and so with all of its labels:
+        (OURS, ("registry.example.org/bob/thesis:1",), INSTALLATION, False),
+        (OURS, ("ds01-building/b-1:image",), INSTALLATION, False),
+        (OURS, ("ds01-bob/other:latest",), INSTALLATION, False),
+        (OURS, (), INSTALLATION, False),
+        ({**OURS, VERSION: "6.1.1"}, ("ds01-bob/thesis:latest",), INSTALLATION, False),
+        (OURS, ("ds01-bob/thesis:latest",), OTHER, False),
+        (OURS, ("ds01-bob/thesis:latest",), None, False),
+    ],
+)
+def test_only_what_was_built_here_needs_no_probe(labels, tags, by, made):
+    assert made_here(by, ImageFacts("sha256:1", tags=tags, labels=labels)) is made
+
+
+def test_what_was_adopted_by_its_id_needs_no_probe():
+    by = replace(INSTALLATION, adopted=frozenset({"sha256:1"}))
+    assert made_here(by, ImageFacts("sha256:1"))

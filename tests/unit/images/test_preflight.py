@@ -3,7 +3,7 @@
 import pytest
 
 from ds01spawner.images.facts import ImageFacts, from_inspect
-from ds01spawner.images.preflight import Host, Probe, check, needs_probe
+from ds01spawner.images.preflight import Host, Probe, check
 
 HOST = Host("amd64", "6.1.1", "12.4")
 OURS = {"ds01.singleuser.version": "6.1.1"}
@@ -98,11 +98,6 @@ def test_volumes_are_noted():
     result = check(image(volumes=("/data",)), HOST)
     assert result.ok
     assert any("gone at retire" in f.message for f in result.findings)
-
-
-def test_only_foreign_images_are_probed():
-    assert needs_probe(image(labels={}))
-    assert not needs_probe(image())
 
 
 def test_facts_of_an_inspected_image():
