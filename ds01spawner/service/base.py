@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from contextlib import AsyncExitStack
 from http import HTTPStatus
 from typing import Any, ClassVar
 
@@ -21,6 +22,7 @@ from ..workspace.projects import WorkspaceError
 from . import bodies
 from .context import Context
 from .hubapi import HubError
+from .turns import TooMany
 
 log = logging.getLogger(__name__)
 SAFE = ("GET", "HEAD", "OPTIONS")
@@ -96,6 +98,18 @@ class PersonHandler(HubOAuthenticated, Handler):  # type: ignore[misc]
     person: Person
     allow_services = False
 
+    async def _execute(self, *args: Any, **kwargs: Any) -> None:
+        # Around everything, so that the person's place is free again however the request ends.
+        async with AsyncExitStack() as self._while_it_lasts:
+            await super()._execute(*args, **kwargs)
+
+    async def _turn(self) -> None:
+        turn = self.ctx.turns.of(self.person.name, self.request.method not in SAFE)
+        try:
+            await self._while_it_lasts.enter_async_context(turn)
+        except TooMany:
+            raise web.HTTPError(429, "you have very many requests under way; wait for them to end") from None
+
     async def prepare(self) -> None:
         """Find out who asks; whoever is nobody is sent to log in, or told so."""
         await self.hub_auth.get_user(self, sync=False)  # kept on the handler; the property would block
@@ -111,6 +125,7 @@ class PersonHandler(HubOAuthenticated, Handler):  # type: ignore[misc]
             self.person = Person(model["name"])
             return
         self.person = await self.ctx.hub.person(model["name"])
+        await self._turn()
 
     def not_logged_in(self) -> None:
         """Nobody we know."""

@@ -26,6 +26,7 @@ from ..store import Store
 from .decisions import Decisions
 from .hubapi import HubApi
 from .snapshot import Snapshots
+from .turns import Turns
 
 T = TypeVar("T")
 
@@ -88,6 +89,7 @@ class Context:
     decisions: Decisions = field(init=False)
     log_outs: keys.LogOuts = field(init=False)
     board: NoticeBoard = field(init=False)
+    turns: Turns = field(default_factory=Turns)
     extra: dict[str, Any] = field(default_factory=dict)
     """What handler modules keep for themselves, by their own name."""
 
