@@ -114,6 +114,10 @@ class Observer:
             seen = self._meet(container, facts, at)
             if seen is None:
                 return
+            if action == "create" and container != seen.container:
+                _goes_on(seen, container, facts)
+            if container != seen.container:
+                return  # the container of an earlier try of the same start
             if action == "start":
                 seen.began = at
             elif action == "oom":
@@ -137,7 +141,7 @@ class Observer:
                 labels.get("ds01.user", ""),
                 labels.get("ds01.server", ""),
                 labels.get("ds01.project", ""),
-                tuple(u for u in labels.get("ds01.gpu.uuids", "").split(",") if u),
+                _devices(labels),
                 container,
                 at,
             )
@@ -203,3 +207,13 @@ def _time(text: str) -> float | None:
     if text.startswith("0001"):
         return None
     return datetime.fromisoformat(text[:26].rstrip("Z") + "+00:00").timestamp()
+
+
+def _goes_on(seen: Seen, container: str, labels: dict[str, str]) -> None:
+    """A start that failed on one device goes on with another, in another container of the same session."""
+    seen.container, seen.devices = container, _devices(labels)
+    seen.began = seen.ended = seen.gone = seen.code = None
+
+
+def _devices(labels: dict[str, str]) -> tuple[str, ...]:
+    return tuple(u for u in labels.get("ds01.gpu.uuids", "").split(",") if u)

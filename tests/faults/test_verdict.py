@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from threading import RLock
+from types import SimpleNamespace
 
 import pytest
 
 from faults.history import Row
-from faults.observe import Seen
+from faults.observe import Observer, Seen
 from faults.pages import home_is_true, strip_is_true
 from faults.session import written
 from faults.verdict import (
@@ -104,3 +106,23 @@ def test_home_shows_what_runs_and_nothing_else():
     assert home_is_true(page, "ann", runs) == []
     assert home_is_true(page, "ann", runs[:1])
     assert home_is_true(page, "ann", [*runs, seen(server="a")])
+
+
+def test_a_start_that_goes_on_in_another_container_is_one_session():
+    watching = Observer.__new__(Observer)
+    watching.sessions, watching.log, watching.lock = {}, SimpleNamespace(say=lambda *_, **__: None), RLock()
+
+    def happens(action, container, at, device="", **facts):
+        labels = {"ds01.session": "s1", "ds01.user": "u1", "ds01.gpu.uuids": device, **facts}
+        watching._event({"Action": action, "Actor": {"ID": container, "Attributes": labels}}, at)
+
+    happens("create", "c1", 10.0, "MIG-1")
+    happens("destroy", "c1", 11.0, "MIG-1")
+    assert watching.sessions["s1"].over_at == 11.0
+    happens("create", "c2", 11.2, "MIG-2")
+    happens("start", "c2", 12.0, "MIG-2")
+    happens("destroy", "c1", 12.5, "MIG-1")
+    (seen,) = watching.live()
+    assert (seen.container, seen.devices, seen.created, seen.began) == ("c2", ("MIG-2",), 10.0, 12.0)
+    happens("die", "c2", 20.0, exitCode="3")
+    assert (seen.over_at, seen.code) == (20.0, 3)
