@@ -11,9 +11,12 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from ..core import freetext
 from ..errors import DS01Error, Refused
 
 OK, REFUSED, USAGE = 0, 1, 2
+MAX_REASON = 300
+"""Characters of a reason; pages take as many."""
 WIDE = 10_000
 """Columns of text where no terminal limits them."""
 
@@ -69,6 +72,16 @@ def refuse(message: str, as_json: bool = False, **details: Any) -> NoReturn:
     else:
         problems.print(message, style="red", markup=False)
     raise typer.Exit(REFUSED)
+
+
+def reason_of(text: str, missing: str, as_json: bool = False) -> str:
+    """The reason that people will read, by the same rule as the pages' own; refuses otherwise."""
+    said = text.strip()
+    if not said and missing:
+        refuse(missing, as_json)
+    if why := freetext.problem(said):
+        refuse(f"The reason is one line of printable text; {why}.", as_json)
+    return said[:MAX_REASON]
 
 
 def run(app: typer.Typer) -> None:

@@ -10,7 +10,7 @@ import typer
 from ..errors import DS01Error
 from ..settings import Settings, load_settings
 from ..store import EVERYBODY, Store
-from .common import Json, emit, refuse, table
+from .common import Json, emit, reason_of, refuse, table
 from .times import HELP, parse_time, utcnow
 
 Uuid = Annotated[str, typer.Argument(help="UUID of a device or card, or its unique beginning.")]
@@ -24,13 +24,12 @@ def drain(
 ) -> None:
     """Take a device out of use for new sessions. Running sessions stay."""
     settings, now = load_settings(), utcnow()
-    if not reason.strip():
-        refuse("A drain needs a reason: people see it where the device would be.", as_json)
+    reason = reason_of(reason, "A drain needs a reason: people see it where the device would be.", as_json)
     end = parse_time(until, now) if until else None
     if end is not None and end <= now:
         refuse("The time in --until is past.", as_json)
     full = _resolve(uuid, settings, as_json)
-    Store.open(settings.store).drain(full, reason.strip(), getpass.getuser(), now, end)
+    Store.open(settings.store).drain(full, reason, getpass.getuser(), now, end)
     data = {"ok": True, "uuid": full, "state": "drained", "reason": reason, "until": end}
     emit(data, as_json, lambda d: print(f"{full} is drained: no new session gets it."))
 
@@ -67,12 +66,13 @@ def maintenance(
     else:
         deadline = parse_time(at, now)
         over = parse_time(until, now) if until else None
-        if not reason.strip() or deadline < now or (over is not None and over <= deadline):
+        reason = reason_of(reason, "", as_json)
+        if not reason or deadline < now or (over is not None and over <= deadline):
             refuse("It needs a --reason, a time ahead, and an --until after it.", as_json)
         uuid = device if device == "*" else _resolve(device, settings, as_json)
-        number = store.add_maintenance(deadline, reason.strip(), who, now, over, uuid)
+        number = store.add_maintenance(deadline, reason, who, now, over, uuid)
         which = "All sessions" if uuid == "*" else f"Sessions on {uuid}"
-        text = f"{which} end at {deadline:%Y-%m-%d %H:%M} UTC: {reason.strip()}"
+        text = f"{which} end at {deadline:%Y-%m-%d %H:%M} UTC: {reason}"
         store.add_notice(
             EVERYBODY, text, now, kind="maintenance", level="warning", expires_at=over,
             key=f"maintenance:{number}",

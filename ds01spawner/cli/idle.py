@@ -20,7 +20,7 @@ from ..policy.resolve import Person
 from ..settings import Settings, load_settings
 from ..site import Site
 from ..store import Store
-from .common import REFUSED, Json, emit, problems, refuse, table
+from .common import REFUSED, Json, emit, problems, reason_of, refuse, table
 from .times import parse_span, utcnow
 
 POLL_SECONDS = 60.0
@@ -34,6 +34,7 @@ def keep_alive(
 ) -> None:
     """Keep a session from being retired as idle, within its owner's caps."""
     settings, now, wanted = load_settings(), utcnow(), parse_span(span).total_seconds()
+    reason = reason_of(reason, "", as_json)
     found = _find(settings, session, as_json)
     store = Store.open(settings.store)
     labels = found.labels

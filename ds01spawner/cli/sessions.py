@@ -17,7 +17,7 @@ from ..pages import text
 from ..settings import load_settings
 from ..site import Site
 from ..store import SessionRecord as HistoryRecord
-from .common import Json, emit, problems, refuse, table
+from .common import Json, emit, problems, reason_of, refuse, table
 from .times import utcnow
 
 
@@ -39,12 +39,11 @@ def retire(
     as_json: Json = False,
 ) -> None:
     """Retire a session: stop it, remove the container, free its devices. The files stay."""
-    if not reason.strip():
-        refuse("A retire needs a reason: the session's owner reads it.", as_json)
+    reason = reason_of(reason, "A retire needs a reason: the session's owner reads it.", as_json)
     site, now = Site(load_settings()), utcnow()
     record = find(site, session, as_json)
     by = getpass.getuser()
-    said = f"{reason.strip()} (retired by {by})"
+    said = f"{reason} (retired by {by})"
     site.endings.started(HistoryRecord.from_labels(record.labels, now))
     site.endings.noted(record.labels.session, now, said, "admin", by)
     wanted = intend(
@@ -60,7 +59,7 @@ def retire(
     site.endings.flush()
     if site.endings.spool.waiting():
         problems.print("The store is down: history has this later.", style="yellow", markup=False)
-    data = {"ok": done.gone, **as_dict(record), "reason": reason.strip(), "log_tail": done.log_tail}
+    data = {"ok": done.gone, **as_dict(record), "reason": reason, "log_tail": done.log_tail}
     if not done.gone:
         sentence = messages.retiring(done.problem) if durable else messages.NOT_RETIRED
         data |= {"state": "retiring" if durable else "running"}
@@ -90,7 +89,7 @@ def whose(record: SessionRecord) -> str:
     if record.standing is Standing.OURS:
         return "of this hub"
     if record.standing is Standing.FORGED:
-        return f"nobody's: the labels of the container {record.name} are forged"
+        return f"of no user: the labels of the container {record.name} are forged"
     hub, of = record.labels.hub, record.labels.installation
     return f"of another installation (hub {hub!r}" + (f", installation {of})" if of else ")")
 

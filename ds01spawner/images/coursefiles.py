@@ -11,7 +11,7 @@ import os
 import shutil
 import tarfile
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -72,6 +72,27 @@ def keep_starter(folder: Path, course: str, project: ProjectFiles, path: str) ->
         temporary.replace(target / name)
     left_out = sorted(packed.outside | packed.unreadable)[:20]
     return {"archive": name, "count": packed.count, "size": packed.size, "left_out": left_out}
+
+
+def sweep_starters(folder: Path, named: Collection[tuple[str, str]], older: float) -> list[str]:
+    """Remove archives older than a time that no course names, as (course, archive); returns their names.
+
+    What was kept a moment ago is about to be named. No link is followed, and nothing else is removed.
+    """
+    removed = []
+    with suppress(FileNotFoundError), os.scandir(folder) as courses:
+        for course in [c for c in courses if c.is_dir(follow_symlinks=False)]:
+            with os.scandir(course.path) as files:
+                for file in files:
+                    if not file.is_file(follow_symlinks=False) or not file.name.endswith((".tar", ".tmp")):
+                        continue
+                    unused = (course.name, file.name) not in named
+                    if unused and file.stat(follow_symlinks=False).st_mtime < older:
+                        os.unlink(file.path)
+                        removed.append(f"{course.name}/{file.name}")
+            with suppress(OSError):  # there is something in it
+                os.rmdir(course.path)
+    return removed
 
 
 def copy_starter(archive: Path, project: ProjectFiles, course: str) -> bool:

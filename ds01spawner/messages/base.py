@@ -26,7 +26,7 @@ def example(**values: Any) -> Callable[[F], F]:
 
 
 def rule_text(source: str) -> str:
-    """Whose rule it is, or empty where nobody's; ``source`` is that of `Limits.source`."""
+    """Whose rule it is, or empty where there is none; ``source`` is that of `Limits.source`."""
     article = "the " if source.startswith(("built-in", "exception")) else ""
     return f"set by {article}{source}" if source else ""
 

@@ -35,7 +35,7 @@ def hub_id_taken(hub: str, others: Sequence[str]) -> Refusal:
 
 @example()
 def taken_meanwhile() -> Refusal:
-    """Another hub, or somebody at the engine, took the very device at the same moment."""
+    """Another hub, or a user of the engine, took this very device at the same moment."""
     return Refusal(
         code="gpus-taken",
         asked="a GPU was asked for",

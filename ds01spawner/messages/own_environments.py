@@ -40,7 +40,7 @@ def environment_unknown(environment: str, why: str = "") -> Refusal:
 
 @example(what="build", name="b-20260302-1")
 def not_yours(what: str, name: str) -> Refusal:
-    """A build, a course or an environment of somebody else's, or none at all: the words are the same."""
+    """A build, a course or an environment of another user, or none at all: the words are the same."""
     return Refusal(
         code=f"no-{what}",
         asked=f"there is no {what} {short(name)!r} of yours",

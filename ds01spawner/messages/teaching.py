@@ -23,7 +23,7 @@ def roster_outside(course: str, groups: Sequence[str], scope: str) -> Refusal:
 
 @example(course="nlp-s26", people=["carol"], scope="custom:ds01:course:teach")
 def staff_outside(course: str, people: Sequence[str], scope: str) -> Refusal:
-    """Somebody who was only listed as staff would make others staff too."""
+    """A user who is only listed as staff would make others staff too."""
     shown = [repr(short(person)) for person in people[:5]]
     return Refusal(
         code="staff-outside",

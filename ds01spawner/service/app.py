@@ -26,6 +26,7 @@ from ..core.onlyone import Holder, only_one
 from ..pages.keys import load_secret
 from ..settings import Settings, load_settings
 from ..site import Site
+from .atonce import use_threads
 from .base import ApiHandler
 from .context import Context, Urls, make_templates
 from .hubapi import HubApi
@@ -130,6 +131,7 @@ def make_context(settings: Settings, env: dict[str, str]) -> Context:
 
 async def serve(settings: Settings, env: dict[str, str]) -> None:
     """Run until the process is told to end."""
+    use_threads(asyncio.get_running_loop())
     context = make_context(settings, env)
     secure = env.get("JUPYTERHUB_PUBLIC_URL", "").startswith("https://")
     app = make_app(context, **({"xsrf_cookie_kwargs": {"secure": True}} if secure else {}))

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 from jupyterhub.services.auth import HubOAuthenticated
 from tornado import web
 
+from .. import messages
 from ..asking import ask_url
 from ..errors import DS01Error, EngineError, Refusal, Refused, StoreError
 from ..images.projectfiles import ProjectFileError
@@ -20,6 +21,7 @@ from ..policy.resolve import Limits, Person
 from ..settings import Settings
 from ..workspace.projects import WorkspaceError
 from . import bodies
+from .atonce import AtOnce
 from .context import Context
 from .hubapi import HubError
 from .turns import TooMany
@@ -51,6 +53,21 @@ class Handler(web.RequestHandler):
         """The site's settings."""
         return self.ctx.settings
 
+    _counted: tuple[AtOnce, str] | None = None
+
+    def count(self, at_once: AtOnce, person: str) -> None:
+        """Count this request as the person's until it is answered; `Refused` (429) where too many are."""
+        if not at_once.enter(person):
+            raise Refused(messages.too_many_at_once())
+        self._counted = (at_once, person)
+
+    def on_finish(self) -> None:
+        """Whether answered or given up: the work is over."""
+        if self._counted is not None:
+            at_once, person = self._counted
+            self._counted = None
+            at_once.leave(person)
+
     def set_default_headers(self) -> None:
         """Nothing here may be framed, cached by others, or read as another type."""
         self.set_header("Content-Security-Policy", "frame-ancestors 'none'")
@@ -63,6 +80,8 @@ class Handler(web.RequestHandler):
         status, body = explain(error, status_code)
         if isinstance(error, Refused) and (url := ask_url(self.ctx.urls.service, error.refusal)):
             body["ask_url"] = url
+        if isinstance(error, Refused) and error.refusal.retry_after:
+            self.set_header("Retry-After", str(error.refusal.retry_after))
         self.set_status(status)
         if status == HTTPStatus.METHOD_NOT_ALLOWED:
             self.set_header("Allow", ", ".join(self.allowed()))
@@ -117,6 +136,7 @@ class PersonHandler(HubOAuthenticated, Handler):  # type: ignore[misc]
         if model is None:
             self.not_logged_in()
             return
+        self.count(self.ctx.at_once, f"{model.get('kind')} {model['name']}")
         if self.request.method not in SAFE:
             self.check_xsrf_cookie()
         if model.get("kind") == "service":
@@ -246,6 +266,7 @@ class FragmentHandler(Handler):
         name = keys.verify(self.ctx.secret, given, self.ctx.clock(), ended)
         if name is None:
             raise web.HTTPError(403, "this part of a page needs the key of its page")
+        self.count(self.ctx.fragments_at_once, name)
         try:
             self.person = await self.ctx.hub.person(name)
         except HubError as error:

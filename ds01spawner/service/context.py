@@ -23,6 +23,7 @@ from ..public_urls import origin_of
 from ..settings import Settings
 from ..site import Site
 from ..store import Store
+from .atonce import FRAGMENTS, PAGES, AtOnce
 from .decisions import Decisions
 from .hubapi import HubApi
 from .snapshot import Snapshots
@@ -90,6 +91,10 @@ class Context:
     log_outs: keys.LogOuts = field(init=False)
     board: NoticeBoard = field(init=False)
     turns: Turns = field(default_factory=Turns)
+    at_once: AtOnce = field(default_factory=lambda: AtOnce(PAGES))
+    """Pages and calls in progress, by person."""
+    fragments_at_once: AtOnce = field(default_factory=lambda: AtOnce(FRAGMENTS))
+    """Live parts in progress, by person."""
     extra: dict[str, Any] = field(default_factory=dict)
     """What handler modules keep for themselves, by their own name."""
 

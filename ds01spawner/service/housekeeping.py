@@ -23,6 +23,7 @@ from ..engines.docker.memory import MemoryWatch
 from ..engines.docker.retire import leftovers
 from ..errors import DS01Error, StoreError
 from ..images.builds import FINAL
+from ..images.coursefiles import sweep_starters
 from ..intents.carry import carry
 from ..intents.model import IntentError
 from ..intents.plan import Present, leftover
@@ -36,6 +37,8 @@ from .watch import watch_devices
 
 PRUNED = "pruned"
 ALIVE = ("running", "paused", "restarting")
+MOST_COURSES = 10_000
+"""That many the store lists."""
 INTERVAL_S = 30.0
 WATCH_S = 10.0
 LOCK_S = 5.0
@@ -155,9 +158,22 @@ def prune(site: Site, now: datetime) -> None:
     events = store.prune_events(now - timedelta(days=settings.keep_events))
     builds = store.prune_builds(now - timedelta(days=settings.keep_builds), FINAL)
     store.prune_notes(now - timedelta(days=1))
+    prune_starters(site, now)
     store.set_fact(PRUNED, f"{now:%Y-%m-%d}", now)
     if events or builds:
         log.info("Dropped %d old events and %d old builds", events, builds)
+
+
+def prune_starters(site: Site, now: datetime) -> None:
+    """Remove starter files that no course names any more, a day after they were kept. Blocking."""
+    courses = site.store().courses()
+    if len(courses) >= MOST_COURSES:
+        return  # not all were listed
+    kept = [(row["id"], row["data"].get("starter_files") or {}) for row in courses]
+    named = {(course, files["archive"]) for course, files in kept if files.get("archive")}
+    removed = sweep_starters(site.settings.courses, named, (now - timedelta(days=1)).timestamp())
+    if removed:
+        log.info("Removed starter files that no course names: %s", ", ".join(removed[:20]))
 
 
 async def keep_tidy(site: Site, now: Callable[[], datetime], interval: float = INTERVAL_S) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -29,6 +30,8 @@ from .views import session_info
 
 COURSE_FILE = "course.yaml"
 SHOWN = 20
+PULLS = 2
+"""Images of courses that are fetched at the same time."""
 
 
 @dataclass(frozen=True)
@@ -181,6 +184,15 @@ def _far(pulled: Pulled) -> dict[str, Any]:
     }
 
 
+def _pulling(context: Context) -> ThreadPoolExecutor:
+    """The threads of image fetches; more of them wait for their turn."""
+    if (threads := context.extra.get("courses.pulling")) is None:
+        threads = ThreadPoolExecutor(PULLS, thread_name_prefix="ds01-course-pull")
+        context.extra["courses.pulling"] = threads
+    made: ThreadPoolExecutor = threads
+    return made
+
+
 async def _pull(context: Context, pull: dict[str, Any], reference: str, reader: Reader) -> None:
     resolver = context.site.environments.resolver
 
@@ -188,7 +200,10 @@ async def _pull(context: Context, pull: dict[str, Any], reference: str, reader: 
         pull.update(_far(pulled))
 
     try:
-        facts = await asyncio.to_thread(resolver.fetch, reference, reader, tell)
+        # On threads of their own: a registry that does not answer holds none that pages wait for.
+        facts = await asyncio.get_running_loop().run_in_executor(
+            _pulling(context), resolver.fetch, reference, reader, tell
+        )
     except (EngineError, NotReadable) as error:
         pull |= {"state": "failed", "reason": str(error)[:300]}
     else:

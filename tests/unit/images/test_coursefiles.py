@@ -7,7 +7,7 @@ import pytest
 
 from ds01spawner.errors import Refused
 from ds01spawner.images.course import teaches
-from ds01spawner.images.coursefiles import copy_starter, data_mounts, keep_starter
+from ds01spawner.images.coursefiles import copy_starter, data_mounts, keep_starter, sweep_starters
 from ds01spawner.images.projectfiles import ProjectFileError, ProjectFiles
 
 
@@ -126,3 +126,35 @@ def test_data_that_is_not_there_is_refused(tmp_path):
 )
 def test_who_teaches_a_roster(scopes, roster, may):
     assert teaches(scopes, roster) is may
+
+
+def test_archives_that_no_course_names_are_removed_a_day_later(tmp_path, teacher):
+    courses, outside = tmp_path / "courses", tmp_path / "outside"
+    first = keep_starter(courses, "nlp", teacher, "starter")["archive"]
+    (folder(teacher) / "starter" / "more").write_text("x")
+    second = keep_starter(courses, "nlp", teacher, "starter")["archive"]
+    gone = keep_starter(courses, "gone", teacher, "starter")["archive"]
+    (courses / "nlp" / ".half.tmp").write_text("x")
+    (courses / "nlp" / "notes.txt").write_text("an administrator's")
+    outside.mkdir()
+    (outside / "x.tar").write_text("x")
+    (courses / "link").symlink_to(outside)
+    for path in [*courses.rglob("*"), outside / "x.tar"]:
+        os.utime(path, (1000, 1000), follow_symlinks=False)
+    assert sweep_starters(courses, {("nlp", second)}, 999) == []
+    removed = sweep_starters(courses, {("nlp", second)}, 1001)
+    assert sorted(removed) == sorted([f"nlp/{first}", f"gone/{gone}", "nlp/.half.tmp"])
+    assert sorted(p.name for p in (courses / "nlp").iterdir()) == sorted([second, "notes.txt"])
+    assert not (courses / "gone").exists()
+    assert (outside / "x.tar").exists()
+    assert sweep_starters(tmp_path / "none", set(), 1001) == []
+
+
+def test_the_same_files_kept_again_are_new_again(tmp_path, teacher):
+    """Whoever applies a course again right before the sweep keeps its files."""
+    kept = keep_starter(tmp_path / "courses", "nlp", teacher, "starter")["archive"]
+    archive = tmp_path / "courses" / "nlp" / kept
+    os.utime(archive, (1000, 1000))
+    keep_starter(tmp_path / "courses", "nlp", teacher, "starter")
+    assert sweep_starters(tmp_path / "courses", set(), 1001) == []
+    assert archive.exists()
