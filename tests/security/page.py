@@ -32,6 +32,12 @@ def _line(row: Row) -> str:
 
 def _outcome(row: Row) -> str:
     """What has to come of it, in a word or two."""
+    if row.so:
+        return row.so
+    if "standing" in row.expect:
+        return {"ours": "taken for what it is", "none": "no session"}.get(
+            row.expect["standing"], f"{row.expect['standing']}: no session of ours"
+        )
     if "proof" in row.does:
         return "held by a test of its own"
     if "refused" in row.expect:

@@ -77,11 +77,14 @@ class Row:
     does: Mapping[str, Any]
     expect: Mapping[str, Any]
     needs: str
+    own_runner: str = ""
+    so: str = ""
+    """What comes of it, in words, where `expect` does not say."""
 
     @property
     def runner(self) -> str:
         """The module of ``runners`` that tries it."""
-        return "proof" if "proof" in self.does else self.surface.runner
+        return "proof" if "proof" in self.does else self.own_runner or self.surface.runner
 
 
 def surfaces() -> Iterator[tuple[Surface, list[Row]]]:
@@ -106,6 +109,8 @@ def surfaces() -> Iterator[tuple[Surface, list[Row]]]:
                 r["does"],
                 r["expect"],
                 r.get("needs", data.get("needs", "")),
+                r.get("runner", ""),
+                r.get("so", ""),
             )
             for r in data["rows"]
         ]

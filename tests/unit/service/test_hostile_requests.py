@@ -84,7 +84,7 @@ async def test_the_live_part_of_anothers_build_is_not_there(call, world, path, c
         ("api/queue", "FOO", "GET, POST"),
         ("api/notices", "POST", "GET"),
         ("queue/leave", "GET", "POST"),
-        ("fragments/notices", "POST", "GET"),
+        ("fragments/notices", "POST", "GET, OPTIONS"),
         ("metrics", "DELETE", "GET"),
     ],
 )
