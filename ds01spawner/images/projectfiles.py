@@ -155,6 +155,8 @@ class ProjectFiles:
 
     def _open(self, folder: int, path: str) -> int:
         *above, name = path.split("/")
+        if any(part in ("", ".", "..") for part in (*above, name)):
+            raise ProjectFileError(f"{path!r} is not the name of a file in the project")
         here = os.dup(folder)
         try:
             for part in above:
@@ -175,6 +177,8 @@ class ProjectFiles:
 
 def _into(folder: int, name: str) -> int:
     """Open the folder ``name`` in ``folder``, and close that one."""
+    if name in ("", ".", "..") or "/" in name:
+        raise ProjectFileError(f"{name!r} is not the name of a folder")
     below = os.open(name, _DIRECTORY, dir_fd=folder)
     os.close(folder)
     return below

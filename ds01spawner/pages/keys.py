@@ -24,9 +24,14 @@ NEXT = "DS01-Key"
 LIFETIME = timedelta(hours=1)
 
 
+def milliseconds(now: datetime) -> int:
+    """Since the epoch: whoever logs out and in again within a second has a page that lives."""
+    return int(now.timestamp() * 1000)
+
+
 def sign(secret: bytes, person: str, now: datetime, lifetime: timedelta = LIFETIME) -> str:
     """A key for ``person`` that `verify` accepts until ``now + lifetime``."""
-    made, end = int(now.timestamp()), int((now + lifetime).timestamp())
+    made, end = milliseconds(now), int((now + lifetime).timestamp())
     body = f"{made}:{end}:{person}".encode()
     return _encode(body) + "." + _encode(_mac(secret, body))
 
@@ -36,7 +41,7 @@ def verify(
 ) -> str | None:
     """The person a key was made for; None when it is forged, broken, too old or of an earlier log-in.
 
-    ``ended(person)`` is when they last logged out, in seconds since the epoch.
+    ``ended(person)`` is when they last logged out, in milliseconds since the epoch.
     """
     try:
         body, mac = (_decode(part) for part in key.split("."))
@@ -60,11 +65,11 @@ class LogOuts:
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         path = self._path(person)
         temporary = path.with_suffix(f".{os.getpid()}.tmp")
-        temporary.write_text(f"{int(now.timestamp())}")
+        temporary.write_text(f"{milliseconds(now)}")
         temporary.replace(path)
 
     def last(self, person: str) -> float:
-        """Seconds since the epoch; 0 for who never did. What cannot be read ends every key."""
+        """Milliseconds since the epoch; 0 for who never did. What cannot be read ends every key."""
         try:
             return float(self._path(person).read_text())
         except FileNotFoundError:

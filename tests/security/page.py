@@ -41,13 +41,43 @@ def _outcome(row: Row) -> str:
     if "proof" in row.does:
         return "held by a test of its own"
     if "refused" in row.expect:
-        return "refused" if row.expect["refused"] else "taken as harmless"
-    found = [f"HTTP {row.expect['status']}"] if "status" in row.expect else []
-    found += [f"{row.expect['good']} of {row.does.get('times', 1)}"] if "good" in row.expect else []
-    found += [
-        f"{k}: {v}" for k, v in row.expect.items() if k in ("tickets", "projects", "builds", "environments")
-    ]
+        if row.expect["refused"]:
+            return "refused"
+        return "nothing of others' is read or changed" if "harmed" in row.expect else "taken as harmless"
+    if "gives" in row.expect:
+        return "nothing"
+    found = [_answer(row)] if "status" in row.expect else []
+    found += [f"{row.expect['good']} of {row.does.get('times', 1)} are taken"] if "good" in row.expect else []
+    # Where it was refused, what is left is what was there: no news.
+    if not found or row.expect.get("status", 0) < 300:
+        found += [f"{LEFT[k]}: {v}" for k, v in row.expect.items() if k in LEFT]
     return ", ".join(found) or "nothing"
+
+
+LEFT = {
+    "tickets": "places in the queue",
+    "projects": "projects",
+    "builds": "builds",
+    "environments": "environments",
+}
+ANSWERS = {
+    302: "sent to log in, or to the form",
+    400: "refused as malformed",
+    403: "refused",
+    404: "not there for them",
+    405: "no such method",
+    409: "refused with a reason",
+    429: "refused for now",
+}
+
+
+def _answer(row: Row) -> str:
+    """The status in words, and what the answer is held to."""
+    status = row.expect["status"]
+    plain = "answered without it" if "silent" in row.expect else "answered"
+    if "says" in row.expect and "silent" not in row.expect:
+        plain = "answered within the limit" if row.surface.name == "limits" else "answered harmlessly"
+    return f"{ANSWERS.get(status, plain)} (HTTP {status})"
 
 
 def _cell(text: str) -> str:

@@ -46,8 +46,48 @@ def test_the_table_is_well_made() -> None:
 
 
 def test_there_are_enough_rows_on_enough_surfaces() -> None:
-    assert len(rows()) >= 200
-    assert len({surface.name for surface, _ in surfaces()}) >= 10
+    assert len(rows()) >= 400
+    assert {surface.name for surface, _ in surfaces()} == set(SURFACES)
+    assert {row.role for row in rows()} == set(ROLES)
+
+
+HERE = "tests/security/test_table.py"
+
+
+@pytest.mark.parametrize(
+    ("proof", "proven"),
+    [
+        (f"{HERE}::test_the_table_is_well_made", True),
+        ([f"{HERE}::test_the_table_is_well_made", f"{HERE}::test_row"], True),
+        (f"{HERE}::test_that_none_wrote", False),
+        ([f"{HERE}::test_row", f"{HERE}::test_that_none_wrote"], False),
+        (f"{HERE}::cases", False),
+        (HERE, False),
+        ("tests/security/test_none.py::test_row", False),
+        ("tests/security/page.py::page", False),
+        ("tests/security/test_table.py::TestNone::test_row", False),
+    ],
+)
+def test_a_row_whose_proof_is_not_there_fails(proof, proven):
+    row = Row("x-001", rows()[0].surface, "student", "x", {"proof": proof}, {"proven": True}, "")
+    assert import_module(f"runners.{row.runner}").run(row, None)["proven"] is proven
+
+
+@pytest.mark.parametrize(
+    "mark",
+    ["@pytest.mark.skip", '@pytest.mark.skipif(True, reason="x")', "@pytest.mark.xfail", "@unittest.skip"],
+)
+def test_a_proof_that_is_let_off_proves_nothing(mark, tmp_path, monkeypatch):
+    proof = import_module("runners.proof")
+    monkeypatch.setattr(proof, "ROOT", tmp_path)
+    (tmp_path / "test_x.py").write_text(f"{mark}\ndef test_it():\n    assert True\n")
+    row = Row("x-001", rows()[0].surface, "student", "x", {"proof": "test_x.py::test_it"}, {}, "")
+    assert proof.run(row, None)["proven"] is False
+
+
+def test_every_row_says_what_comes_of_it():
+    assert [row.id for row in rows() if "proof" in row.does and not row.so] == []
+    assert [row.id for row in rows() if "|" in page._outcome(row)] == []
 
 
 def test_the_published_page_is_current() -> None:

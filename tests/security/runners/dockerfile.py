@@ -8,12 +8,15 @@ metadata of ``site/base`` says (``onbuild``, ``labels``), which bob may use. Ret
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from support.service_world import LAB
 from table import PEOPLE
 
+from ds01spawner.images.engine import ImageMissing
 from ds01spawner.images.facts import ImageFacts
 from ds01spawner.images.pinning import pin
 from ds01spawner.images.rights import Reader
@@ -33,6 +36,7 @@ def run(row: Any, stage: Any) -> dict[str, Any]:
     image = world.images.held[PRIVATE]
     more = (f"ds01-{who}/innocent:latest", f"ds01-pin/{'a' * 12}:latest")
     world.images.held[PRIVATE] = replace(image, tags=(*image.tags, *more))
+    world.images.inspect = partial(_as_an_engine, world.images.held)
     text, digits = row.does["build"], PRIVATE.removeprefix("sha256:")
     for word, much in (("{id2}", 2), ("{id3}", 3), ("{id12}", 12), ("{id}", 64)):
         text = text.replace(word, digits[:much])
@@ -43,3 +47,14 @@ def run(row: Any, stage: Any) -> dict[str, Any]:
         return {"refused": True, "text": str(problems), "reads": []}
     reads = sorted({WORDS.get(i.facts.id, "other") for i in made.images})
     return {"refused": False, "text": made.text, "reads": reads}
+
+
+def _as_an_engine(held: Mapping[str, ImageFacts], name: str) -> ImageFacts:
+    """An engine finds an image by any way to say its name, and by the first digits of its id."""
+    plain = name.removeprefix("index.").removeprefix("docker.io/").partition("@")
+    tagged = plain[0] if ":" in plain[0] else f"{plain[0]}:latest"
+    for facts in held.values():
+        digits = facts.id.removeprefix("sha256:")
+        if tagged in facts.tags or plain[2] == facts.id or digits.startswith(name.removeprefix("sha256:")):
+            return facts
+    raise ImageMissing(f"image {name}: not on this machine")

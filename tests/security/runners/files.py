@@ -37,6 +37,7 @@ def run(row: Any, stage: Any) -> dict[str, Any]:
     project = root / "alice" / "thesis"
     for path, what in does.get("plant", {}).items():
         _plant(project / path, what, there)
+    _give(root, project.stat())
     for key, place in (("swap", project), ("home", root / "alice")):
         if key in does:
             shutil.rmtree(place)
@@ -80,8 +81,16 @@ def _plant(path: Path, what: Any, there: dict[str, str]) -> None:
         path.write_text(what)
 
 
+def _give(root: Path, owner: os.stat_result) -> None:
+    """Let everything be of one owner, so that nothing holds by the owner alone."""
+    for folder, folders, files in os.walk(root):
+        for name in (*folders, *files):
+            os.chown(os.path.join(folder, name), owner.st_uid, owner.st_gid, follow_symlinks=False)
+
+
 def _files(root: Path) -> ProjectFiles:
-    return ProjectFiles(root, ("alice", "thesis"), os.getuid(), os.getgid())
+    owner = (root / "bob" / "own").stat()
+    return ProjectFiles(root, ("alice", "thesis"), owner.st_uid, owner.st_gid)
 
 
 def _pack(stage: Any, root: Path, path: str) -> str:

@@ -1,7 +1,8 @@
 """Requests to the real service: pages, REST and live parts.
 
 ``does`` has one method with its path (``get: api/builds``), perhaps ``body`` (JSON), ``raw`` (text as it is),
-``does`` has one method with its path (``get: api/builds``), perhaps ``body``, ``raw`` (text sent as it is),
+``form``, ``headers``, ``by`` (``token``, ``cookie`` or ``key``), ``domains`` (the site has a domain for each
+person and for the service), ``before`` (requests that come first, of
 the same person) and ``times`` (sent side by side; ``good`` counts answers below 300, ``{i}`` is the number of
 each). What the store has afterwards: ``tickets``, ``builds``, ``environments``, ``projects``, ``notices``,
 ``roster``, ``course``; ``stopped`` are the hub's servers that were.
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from support.service_world import NOW, SECRET, cookie, serving
@@ -24,6 +26,10 @@ METHODS = ("get", "post", "delete", "put", "patch", "head", "options")
 async def run(row: Any, stage: Any) -> dict[str, Any]:
     """Send it."""
     world, who, does = stage.world, PEOPLE[row.role], row.does
+    if does.get("domains"):
+        origin = "https://hub.example.org"
+        address = f"https://ds01--service.hub.example.org{world.context.urls.service}"
+        world.context.urls = replace(world.context.urls, hub=f"{origin}/x/hub/", address=address)
     async with serving(world) as client:
         for step in does.get("before", ()):
             await _send(client, step, who)

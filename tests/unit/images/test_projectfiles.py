@@ -87,6 +87,15 @@ def test_read_refuses_links_and_odd_files(files, path):
         files.read_text(path)
 
 
+@pytest.mark.parametrize("path", ["../../bob/secret", "..", ".", "", "/etc/passwd", "sub/../../x", "./a"])
+def test_a_path_that_is_no_name_in_the_project_is_refused(files, path):
+    (top(files) / "sub").mkdir()
+    with pytest.raises(ProjectFileError, match="is not the name of"):
+        files.read_text(path)
+    with pytest.raises(ProjectFileError, match="is not the name of"):
+        ProjectFiles(files.root, (*files.parts, *path.split("/")), files.uid, files.gid).pack(1, {})
+
+
 def test_read(files):
     assert files.read_text("none") is None
     (top(files) / "a").write_bytes(b"\xef\xbb\xbfx")

@@ -67,6 +67,16 @@ def test_a_log_out_ends_every_key_of_that_person_and_of_none_else(tmp_path):
     assert keys.verify(SECRET, keys.sign(SECRET, "alice", later), later, outs.last) is None
 
 
+def test_a_page_that_is_opened_within_the_second_of_a_log_out_lives(tmp_path):
+    outs = keys.LogOuts(tmp_path)
+    before = keys.sign(SECRET, "alice", NOW + timedelta(milliseconds=100))
+    outs.note("alice", NOW + timedelta(milliseconds=300))
+    after = keys.sign(SECRET, "alice", NOW + timedelta(milliseconds=600))
+    later = NOW + timedelta(seconds=1)
+    assert keys.verify(SECRET, before, later, outs.last) is None
+    assert keys.verify(SECRET, after, later, outs.last) == "alice"
+
+
 def test_the_hubs_log_out_is_noted(tmp_path, monkeypatch):
     from jupyterhub.handlers.login import LogoutHandler
 
@@ -78,5 +88,5 @@ def test_the_hubs_log_out_is_noted(tmp_path, monkeypatch):
     for folder in ("a", "b"):  # a configuration may be read twice: the last one counts
         end_keys_with_log_in(keys.LogOuts(tmp_path / folder), lambda: NOW)
     LogoutHandler._backend_logout_cleanup(object(), "alice")
-    assert (plain, keys.LogOuts(tmp_path / "b").last("alice")) == (["alice"], NOW.timestamp())
+    assert (plain, keys.LogOuts(tmp_path / "b").last("alice")) == (["alice"], NOW.timestamp() * 1000)
     assert keys.LogOuts(tmp_path / "a").last("alice") == 0.0
