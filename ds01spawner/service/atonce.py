@@ -11,7 +11,7 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
 PAGES = 12
-"""Pages and calls of the API of one person at once; a browser sends six to one host."""
+"""Pages and calls of one person at once, also those that wait for their turn; a browser sends six."""
 FRAGMENTS = 32
 """Live parts of one person's open pages at once: several tabs that wake together."""
 THREADS = 96

@@ -127,7 +127,7 @@ class PersonHandler(HubOAuthenticated, Handler):  # type: ignore[misc]
         try:
             await self._while_it_lasts.enter_async_context(turn)
         except TooMany:
-            raise web.HTTPError(429, "you have very many requests under way; wait for them to end") from None
+            raise Refused(messages.too_many_at_once()) from None
 
     async def prepare(self) -> None:
         """Find out who asks; whoever is nobody is sent to log in, or told so."""

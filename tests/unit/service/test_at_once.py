@@ -15,6 +15,7 @@ from ds01spawner.images.rights import Reader
 from ds01spawner.pages import keys
 from ds01spawner.service import teaching
 from ds01spawner.service.atonce import FRAGMENTS, PAGES, THREADS, AtOnce, use_threads
+from ds01spawner.service.turns import READS
 
 PATIENCE = 30.0
 
@@ -48,14 +49,14 @@ def asks(client, by: str, who: str):
     return client("fragments/notices", headers={keys.HEADER: keys.sign(SECRET, who, NOW)})
 
 
-@pytest.mark.parametrize(("by", "most"), [("token", PAGES), ("key", FRAGMENTS)])
-async def test_forty_slow_calls_of_one_leave_others_alone(world, monkeypatch, by, most):
+@pytest.mark.parametrize(("by", "most", "working"), [("token", PAGES, READS), ("key", FRAGMENTS, FRAGMENTS)])
+async def test_forty_slow_calls_of_one_leave_others_alone(world, monkeypatch, by, most, working):
     use_threads(asyncio.get_running_loop())
     slow = Slow(world, monkeypatch, "alice")
     async with serving(world) as client:
         calls = [asyncio.create_task(asks(client, by, "alice")) for _ in range(40)]
         try:
-            for _ in range(most):
+            for _ in range(working):
                 assert await asyncio.to_thread(slow.inside.acquire, True, PATIENCE)
             done: set[asyncio.Task[object]] = set()
             while len(done) < 40 - most:
