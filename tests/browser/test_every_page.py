@@ -140,7 +140,7 @@ def test_the_lists_have_every_page_there_is():
 def hub_options(engine: docker.DockerClient, odd_catalogue: str) -> Iterator[dict[str, Any]]:
     """Two people in groups of their own, and everything else that a page shows somewhere."""
     people = {w.user: "student" for w in KINDS.values()}
-    groups = {w.group: {"users": [w.user]} for w in KINDS.values()}
+    groups = {name: {"users": [w.user]} for w in KINDS.values() for name in (w.group, typed(w.group))}
     rules = "".join(
         f"  {json.dumps(w.group, ensure_ascii=False)}: {{gpu: {{max_equivalents: 0.4}}}}\n"
         for w in KINDS.values()

@@ -60,7 +60,7 @@ class Stage:
         self.admin.post("/reservations", self._reservation(soon), 201)
         self.student.post("/queue", {"server": "later", "options": self._options("1g.10gb")}, 202)
         course = {"course": self.course, "title": typed(words.title), "description": typed(words.description)}
-        course |= {"roster": [words.group], "recipe": {"base": "lab", "pip": ["six"]}}
+        course |= {"roster": [typed(words.group)], "recipe": {"base": "lab", "pip": ["six"]}}
         self.admin.post("/courses", {"text": json.dumps(course, ensure_ascii=False)})
         self._build(busybox)
 
@@ -101,7 +101,7 @@ class Stage:
             (home / name).mkdir()
 
     def _requests(self, soon: datetime) -> None:
-        for wanted in ({"session.max": 9}, {"images.use": [self.words.reason]}):
+        for wanted in ({"session.max": 9}, {"images.use": [visible(self.words.reason)]}):
             body = {"wanted": wanted, "reason": typed(self.words.reason), "until": soon.isoformat()}
             self.student.post("/requests", body, 201)
         first = self.student.get("/requests")["requests"][-1]["id"]

@@ -31,8 +31,8 @@ class Words:
     printed: str
 
     def begin(self, name: str) -> str:
-        """The first signs of one of them, enough to know it by."""
-        return str(getattr(self, name))[:24]
+        """The first signs of one of them, enough to know it by; none that is replaced on its way."""
+        return str(getattr(self, name))[:20]
 
 
 ORDINARY = Words(
@@ -48,7 +48,7 @@ ORDINARY = Words(
 )
 
 # The hub forbids only slashes in people's and groups' names (servers have plain ones); a course's roster
-# also forbids spaces, commas and colons.
+# also forbids spaces, commas, colons and what no reader sees.
 HOSTILE = Words(
     user="<xss-user onclick=alert(1)>\"'&\u202eresu😀",
     server="w" * 30,
