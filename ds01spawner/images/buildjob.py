@@ -17,7 +17,7 @@ from typing import Any
 from ..engines.docker.runstep import Sandbox
 from ..errors import DS01Error
 from ..store.store import Store
-from . import dockerfile, dockerscan, environments, inventory, labels_of, logtext, pinning
+from . import dockerfile, dockerscan, environments, inventory, labels_of, logtext, pinning, unpacking
 from .builds import BuildRequest, Site, drop
 from .facts import ImageFacts
 from .naming import HALF_BUILT_NAMESPACE, PIN_NAMESPACE
@@ -35,6 +35,7 @@ WATCH_S = 0.5
 MAX_OUTPUT = 32 * 2**20
 """Characters of a build's output that are read line by line; of what comes later, the end alone."""
 LATE = 128 * 1024
+NO_LIMIT = 2**62
 
 _HINT = re.compile(r"(?:ERROR: |E: |ds01: refused: )(.+)")
 """How pip, apt and our own steps say what is wrong."""
@@ -173,6 +174,10 @@ class Job:
                 self._say(f"left out: {name} is not a file you can read")
             if problems := pinning.refused_sources(pinned, context.outside, path):
                 raise BuildFailed("; ".join(str(p) for p in problems))
+            room = self._layer()
+            unpacking.check_added(
+                pinned, context, NO_LIMIT if room is None else room, path, self._still_wanted
+            )
             self._say(f"context: {context.count} files, {context.size / 2**20:.1f} MiB")
             written = dockerscan.read(pinned.text)
             image = self._build(context, written, path, shown=pinned.steps)
