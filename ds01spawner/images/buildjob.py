@@ -12,8 +12,10 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from datetime import datetime
+from functools import partial
 from typing import Any
 
+from ..engines.docker import steplayers
 from ..engines.docker.runstep import Sandbox
 from ..errors import DS01Error
 from ..store.store import Store
@@ -287,7 +289,15 @@ class Job:
         building = StepwiseBuild(
             self._images,
             self.build,
-            Sandbox(limits.memory, limits.cpus, limits.pids, self._layer(), network, self._site.runtime),
+            Sandbox(
+                limits.memory,
+                limits.cpus,
+                limits.pids,
+                self._layer(),
+                network,
+                self._site.runtime,
+                partial(steplayers.seal, self._images.installation()),
+            ),
             limits.time + 60,
             self._output,
             scope=self.request.owner,

@@ -44,9 +44,9 @@ def unpacked_size(file: IO[bytes], limit: int, still_wanted: Callable[[], None] 
     stream = _Unpacked(file, limit, still_wanted)
     total = members = 0
     try:
-        with tarfile.open(fileobj=stream, mode="r|", bufsize=CHUNK, tarinfo=_Bounded) as tar:  # type: ignore[call-overload]
+        with tarfile.open(fileobj=stream, mode="r|", bufsize=CHUNK, tarinfo=_Bounded) as tar:
             while (member := tar.next()) is not None:
-                tar.members = []  # keeps all of them otherwise
+                tar.members = []  # type: ignore[attr-defined]  # keeps all of them otherwise
                 members += 1
                 if members > MEMBERS:
                     raise TooLarge(f"has more than {MEMBERS:,} files")
@@ -71,7 +71,7 @@ class _Bounded(tarfile.TarInfo):
     """A member whose own description is bounded: it is kept in memory while it is read."""
 
     @classmethod
-    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> tarfile.TarInfo:
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> _Bounded:
         """As before; `TooLarge` for a description longer than there is reason for."""
         found = super().frombuf(buf, encoding, errors)
         if found.type == tarfile.GNUTYPE_SPARSE:

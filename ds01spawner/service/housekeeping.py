@@ -17,6 +17,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from .. import fetching
+from ..engines.docker import steplayers
 from ..engines.docker.ledger import SessionRecord as EngineRecord
 from ..engines.docker.lock import claim_lock
 from ..engines.docker.memory import MemoryWatch
@@ -24,6 +25,7 @@ from ..engines.docker.retire import leftovers
 from ..errors import DS01Error, StoreError
 from ..images.builds import FINAL
 from ..images.coursefiles import sweep_starters
+from ..images.engine import REMOVES_S, asking
 from ..intents.carry import carry
 from ..intents.model import IntentError
 from ..intents.plan import Present, leftover
@@ -160,6 +162,7 @@ def prune(site: Site, now: datetime) -> None:
     store.prune_notes(now - timedelta(days=1))
     prune_starters(site, now)
     store.set_fact(PRUNED, f"{now:%Y-%m-%d}", now)
+    sweep_steps(site)
     if events or builds:
         log.info("Dropped %d old events and %d old builds", events, builds)
 
@@ -174,6 +177,25 @@ def prune_starters(site: Site, now: datetime) -> None:
     removed = sweep_starters(site.settings.courses, named, (now - timedelta(days=1)).timestamp())
     if removed:
         log.info("Removed starter files that no course names: %s", ", ".join(removed[:20]))
+
+
+def sweep_steps(site: Site) -> None:
+    """Remove what builds left without a name; an engine that is away is asked tomorrow."""
+    if site.installation is None:
+        return
+    try:
+        images = site.environments.images
+        client = images.client(REMOVES_S)
+        try:
+            with asking("removing old steps of builds"):
+                removed = steplayers.sweep(client, site.installation)
+        finally:
+            client.close()
+    except DS01Error as error:
+        log.warning("Old steps of builds are kept: %s", error)
+        return
+    if removed:
+        log.info("Removed %d old steps of builds", removed)
 
 
 async def keep_tidy(site: Site, now: Callable[[], datetime], interval: float = INTERVAL_S) -> None:
