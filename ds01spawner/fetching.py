@@ -25,7 +25,7 @@ from . import messages
 from .engines.docker import fetch as container
 from .engines.docker.create import WORKSPACE, Resources, log_bound
 from .engines.docker.fetch import FetchSpec, Look
-from .engines.docker.mount_sources import MountSources, compare, shares_mounts
+from .engines.docker.mount_sources import MountSources, compare, hold_of, shares_mounts
 from .errors import EngineError, Refused
 from .images.engine import Resolved
 from .policy.resolve import Person
@@ -138,7 +138,9 @@ async def fetch(
 def _begin(client: Any, site: Site, spec: FetchSpec, folder: Path) -> str:
     """Start the container on the very folder that was made for it; `Refused` when that was exchanged."""
     root, docker_host = site.settings.workspace_root, site.settings.docker_host
-    sources = MountSources(f"{spec.token}-fetch", shares_mounts=shares_mounts(docker_host))
+    sources = MountSources(
+        f"{spec.token}-fetch", shares_mounts=shares_mounts(docker_host), hold=hold_of(site)
+    )
     try:
         try:
             held = sources.below(root, folder.relative_to(root).parts, WORKSPACE, spec.folder)

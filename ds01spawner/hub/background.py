@@ -55,7 +55,11 @@ def _run(settings: Settings, connect_url: str) -> None:
     site = Site.for_settings(settings.model_dump())
     _settle(site)
     _guarded(lambda: tell_stranded(site, _address(app, connect_url), datetime.now(timezone.utc)))
-    _guarded(lambda: mount_sources.sweep(r.labels.session for r in site.holdings().sessions))
+    _guarded(
+        lambda: mount_sources.sweep(
+            (r.labels.session for r in site.holdings().sessions), mount_sources.hold_of(site)
+        )
+    )
     watch = None if settings.network in BUILT_IN else _watch(site, app.hub.ip)
     prober = Prober(site)
     prober.ask()

@@ -6,11 +6,12 @@ import os
 import shutil
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from ds01spawner.engines.docker import launch, mount_sources
-from ds01spawner.engines.docker.mount_sources import MountSources, shares_mounts, sweep
+from ds01spawner.engines.docker.mount_sources import MountSources, hold_of, shares_mounts, sweep
 from ds01spawner.errors import Refused
 from ds01spawner.fetching import _begin, spec_for
 from ds01spawner.hub_errors import SessionRefused
@@ -170,6 +171,21 @@ def test_a_mount_of_a_hub_that_was_killed_is_taken_away(tmp_path, hold):
     assert not list(hold.iterdir())
     assert (tmp_path / "root/alice/p/file").read_text() == "kept"
     shutil.rmtree(hold)
+
+
+def test_another_hubs_start_is_not_disturbed_by_a_sweep(tmp_path, monkeypatch):
+    """A hub with process numbers of its own took the folders of starts that were under way elsewhere."""
+    monkeypatch.setattr(mount_sources, "HOLD", tmp_path / "hold")
+    mine, theirs = (SimpleNamespace(installation=SimpleNamespace(id=i)) for i in ("one", "two"))
+    (tmp_path / "root/alice/p").mkdir(parents=True)
+    (tmp_path / "root/alice/p/file").write_text("kept")
+    sources = MountSources("s1", shares_mounts=True, hold=hold_of(theirs))
+    place = Path(sources.below(tmp_path / "root", ("alice", "p"), "/workspace", ""))
+    foreign = place.parent.with_name("4194999-s1")  # as the other hub numbers it; no process here has that
+    place.parent.rename(foreign)
+    assert sweep([], hold_of(mine)) == 0
+    assert (foreign / place.name / "file").read_text() == "kept"
+    assert sweep([], hold_of(theirs)) == 1
 
 
 @pytest.mark.parametrize("parts", [("link",), ("alice", "link"), ("alice", "file"), ("none",)])

@@ -35,7 +35,7 @@ from .claim import claim
 from .create import WORKSPACE, ContainerSpec, Resources, finalise, log_bound
 from .layers import bounds_layers
 from .ledger import LedgerSnapshot
-from .mount_sources import MountSources, compare, shares_mounts
+from .mount_sources import MountSources, compare, hold_of, shares_mounts
 from .neighbours import networks_of_others, sessions_of_others
 from .retire import verify_gone
 
@@ -127,7 +127,9 @@ def launch(client: Any, request: LaunchRequest) -> Claimed:
         plans.append(fit(_replan(request, reading.inventory, snapshot), info))
         return plans[-1].gpu
 
-    sources = MountSources(request.session, shares_mounts=shares_mounts(settings.docker_host))
+    sources = MountSources(
+        request.session, shares_mounts=shares_mounts(settings.docker_host), hold=hold_of(site)
+    )
 
     def create(placement: Placement) -> str:
         specs.append(_hold(request, sources, _spec(request, plans[-1], placement, attach, info)))

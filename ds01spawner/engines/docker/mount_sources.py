@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 HOLD = Path("/run/ds01")
-"""Never below the state folder: whoever deletes that must not reach people's files through it."""
+"""Never below the state folder: whoever deletes that must not reach people's files through it. Each
+installation has its own folder in it: a hub with process numbers of its own cannot tell which others live."""
 FOLDER = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 MAX_LINKS = 40
 _BIND, _REC, _DETACH = 4096, 16384, 2
@@ -50,9 +51,12 @@ class _Held:
 
 
 class MountSources:
-    """What one container mounts. Blocking, quick; `close` always, after the container has started."""
+    """What one container mounts. Blocking, quick; `close` always, after the container has started.
 
-    def __init__(self, token: str, *, shares_mounts: bool, hold: Path = HOLD) -> None:
+    ``hold`` is the installation's folder for what is held, see `hold_of`.
+    """
+
+    def __init__(self, token: str, *, shares_mounts: bool, hold: Path) -> None:
         self._shares, self._hold = shares_mounts, hold / f"{os.getpid()}-{token}"
         self._held: list[_Held] = []
 
@@ -119,7 +123,8 @@ class MountSources:
     def _mount(self, descriptor: int, number: int) -> Path | None:
         place = self._hold / str(number)
         try:
-            self._hold.parent.mkdir(mode=0o700, exist_ok=True)
+            for above in (self._hold.parent.parent, self._hold.parent):
+                above.mkdir(mode=0o700, exist_ok=True)
             if self._hold.parent.stat().st_uid != os.geteuid():
                 return None
             self._hold.mkdir(mode=0o700, exist_ok=True)
@@ -144,7 +149,12 @@ def compare(client: Any, container: str, pid: int, sources: MountSources, site: 
         raise Refused(messages.folder_swapped(swapped))
 
 
-def sweep(live: Iterable[str], hold: Path = HOLD) -> int:
+def hold_of(site: Site) -> Path:
+    """Where the folders of this installation's containers are held; no other hub's sweep looks there."""
+    return HOLD / (site.installation.id if site.installation else "none")
+
+
+def sweep(live: Iterable[str], hold: Path) -> int:
     """Remove what is left of containers that are gone; ``live`` are the tokens of those that are there."""
     keep, removed = set(live), 0
     try:
