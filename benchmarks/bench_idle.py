@@ -148,6 +148,22 @@ def running(hub: StubHub) -> list[Running]:
     ]
 
 
+class StubRetirements:
+    """Decisions that the stub hub carries out at once."""
+
+    def open(self) -> dict:
+        return {}
+
+    def ask(self, *_: object) -> None:
+        pass
+
+    def end(self, *_: object) -> bool:
+        return False
+
+    def go_on(self, *_: object) -> None:
+        pass
+
+
 def service(hub: StubHub, url: str, folder: Path, parallel: int = 16) -> tuple[IdleService, StubBook]:
     """A service that remembers every session as idle and warned long enough."""
     book, now = StubBook(), datetime.now(timezone.utc)
@@ -160,6 +176,7 @@ def service(hub: StubHub, url: str, folder: Path, parallel: int = 16) -> tuple[I
         notifier=Notifier([]),
         files=IdleFiles(folder),
         clock=lambda: datetime.now(timezone.utc),
+        retirements=StubRetirements(),
     )
     made = IdleService(parts, Settled(poll=60, parallel=parallel))
     warned = (Warned("idle", now - timedelta(minutes=11), now - timedelta(minutes=11)),)

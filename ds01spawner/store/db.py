@@ -63,6 +63,8 @@ class Database:
         self._opened: tuple[int, int] | None = None
         self._looked = 0.0
         self._reopening = threading.RLock()
+        self._reopens: int | None = None
+        """The thread that opens the file anew at this moment."""
 
     @property
     def engine(self) -> Engine:
@@ -110,6 +112,11 @@ class Database:
     def _notice(self, at_most: float) -> None:
         """Open the file anew where the path means another one than is open: SQLite itself would read and
         write on for ever in what was removed."""
+        if self._reopens == threading.get_ident():
+            return
+        if self._reopens is not None:
+            with self._reopening:  # until the tables are there
+                return
         if self._file is None or self._opened is None or self._engine is None:
             return
         now = time.monotonic()
@@ -124,13 +131,16 @@ class Database:
                 return  # another thread was faster
             what = "removed; an empty one is made" if found is None else "replaced; the new one is used"
             log.error("The store's file %s was %s", self._file, what)
-            self.close()
-            self._opened = None  # so that opening it does not notice again
-            self.migrate()
-            with self.write() as c:
-                at = datetime.now(timezone.utc)
-                c.execute(t.facts.delete().where(t.facts.c.key == REPLACED))
-                c.execute(t.facts.insert().values(key=REPLACED, value=what, updated_at=at))
+            self._reopens = threading.get_ident()
+            try:
+                self.close()
+                self.migrate()
+                with self.write() as c:
+                    at = datetime.now(timezone.utc)
+                    c.execute(t.facts.delete().where(t.facts.c.key == REPLACED))
+                    c.execute(t.facts.insert().values(key=REPLACED, value=what, updated_at=at))
+            finally:
+                self._reopens = None
 
     def revision(self) -> str | None:
         """The revision of the database, or None where there is none yet."""

@@ -209,6 +209,22 @@ class FakeHub:
         self.labs[user].container.remove(force=True)
 
 
+class NoIntents:
+    """Decisions that are carried out at once by the stand-in hub, so that none is kept."""
+
+    def open(self) -> dict:
+        return {}
+
+    def ask(self, running: Any, decision: Any, now: datetime) -> None:
+        pass
+
+    def end(self, running: Any, decision: Any, now: datetime) -> bool:
+        raise AssertionError("every session is the hub's")
+
+    def go_on(self, now: datetime) -> None:
+        pass
+
+
 class NoBook:
     """No extensions, no maintenance; keeps the reasons."""
 
@@ -263,5 +279,6 @@ def make_service(
         notifier=Notifier([FileChannel(folder)]),
         files=IdleFiles(root),
         clock=lambda: datetime.now(timezone.utc),
+        retirements=NoIntents(),
     )
     return IdleService(parts, Settled(poll=poll))

@@ -8,8 +8,8 @@ import pytest
 
 from ds01spawner.hub_errors import SessionRefused
 
-SLOW = ["sh", "-c", "sleep 1.5; httpd -f -p 8888"]
-ONE_BY_ONE = {"c_boots_at_once": 1, "c_boot_timeout": 8}
+SLOW = ["sh", "-c", "sleep 4; httpd -f -p 8888"]
+ONE_BY_ONE = {"c_boots_at_once": 1, "c_boot_timeout": 20, "c_start_timeout": 200}
 
 
 def said(spawner):
@@ -73,7 +73,7 @@ async def test_a_start_that_ends_badly_lets_the_next_one_go(spawner, engine, end
 
 async def test_a_turn_that_never_comes_says_so(spawner, hub_id, engine):
     first = spawner("alice", c_cmd=["sh", "-c", "sleep 60"], c_start_timeout=60, c_boots_at_once=1)
-    crowded = spawner("bob", c_start_timeout=10, **ONE_BY_ONE)
+    crowded = spawner("bob", **{**ONE_BY_ONE, "c_start_timeout": 10})
     running = asyncio.ensure_future(first.start())
     while first.turns.booting == 0:
         await asyncio.sleep(0.02)

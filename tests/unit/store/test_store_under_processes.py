@@ -221,7 +221,7 @@ def test_the_reconciler_prunes_once_a_day(open_store, settings, now):
     from ds01spawner.service.housekeeping import prune
 
     store = open_store()
-    site = SimpleNamespace(store=lambda: store, settings=settings)
+    site = SimpleNamespace(store=lambda: store, settings=settings, installation=None)
     store.add_event(now - timedelta(days=settings.keep_events + 1), "site", "announced")
     prune(site, now)
     assert store.events() == []
