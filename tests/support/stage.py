@@ -53,9 +53,9 @@ class Stage:
         self._session()
         for device in self.admin.get("/devices")["devices"]:
             if device["state"] == "free":
-                command(self.hub, "drain", device["uuid"], "--reason", visible(words.reason))
+                command(self.hub, "drain", device["uuid"], "--reason", typed(words.reason))
         at = f"{soon:%Y-%m-%dT%H:%M}+00:00"
-        command(self.hub, "maintenance", at, "--reason", visible(words.reason))
+        command(self.hub, "maintenance", at, "--reason", typed(words.reason))
         self._requests(soon)
         self.admin.post("/reservations", self._reservation(soon), 201)
         self.student.post("/queue", {"server": "later", "options": self._options("1g.10gb")}, 202)
@@ -162,12 +162,12 @@ class Stage:
 
 
 def typed(text: str) -> str:
-    """What a form or REST takes: everything but what no reader can see."""
+    """What a form, REST or a command takes: everything but what no reader can see."""
     return freetext.plain(text)
 
 
 def visible(text: str) -> str:
-    """What can be an argument of a command: everything but NUL."""
+    """What labels and the names of images can be: everything but NUL."""
     return text.replace("\x00", "")
 
 
