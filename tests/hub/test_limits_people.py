@@ -23,6 +23,7 @@ from support.running_hub import RunningHub, running_hub
 from ds01spawner.engines.docker import cgroups
 
 LIFETIME = 60
+LEAD = 20
 POLICY = f"""
 version: 1
 defaults:
@@ -30,7 +31,7 @@ defaults:
   session: {{max: 1, cpus: 1, memory: 600m, shm: 64m, pids: 512, lifetime: 12h}}
   aggregate: {{cpus: 1.5, memory: 2g}}
   storage: {{minimum_free: {{workspace: 512k, host: 50m, engine: 50m}}}}
-  idle: {{lifetime_lead: 20s}}
+  idle: {{lifetime_lead: {LEAD}s}}
 users:
   teacher: {{session: {{lifetime: {LIFETIME}s}}, reason: a test}}
 """
@@ -169,8 +170,8 @@ def test_the_longest_life_is_warned_of_and_kept_across_a_restart(hub, engine, pe
     hub.start()
     hub.settle("teacher")
     assert engine.containers.get(f"{hub.hub_id}--teacher").labels["ds01.expires_at"] == end
-    hub.wait_for(lambda: not hub.server("teacher").get("ready"), LIFETIME + 60, "the end of the lifetime")
-    hub.wait_for(lambda: events_of(hub, "teacher")[-1]["action"] == "ended", 30, "its end in the history")
+    hub.wait_for(lambda: not hub.server("teacher").get("ready"), LIFETIME + 240, "the end of the lifetime")
+    hub.wait_for(lambda: events_of(hub, "teacher")[-1]["action"] == "ended", 90, "its end in the history")
     assert datetime.now(timezone.utc) >= datetime.fromisoformat(end)
     happened = events_of(hub, "teacher")
     actions = [e["action"] for e in happened]
@@ -179,7 +180,8 @@ def test_the_longest_life_is_warned_of_and_kept_across_a_restart(hub, engine, pe
         "started", "warned", "retiring", "ended",
     ]  # fmt: skip
     assert happened[-1]["kind"] == "lifetime"
-    warned = next(e for e in happened if e["action"] == "warned")
-    assert datetime.fromisoformat(warned["at"]) <= datetime.fromisoformat(end) - timedelta(seconds=10)
+    # However late the first look after the restart was, the owner had the whole time that is promised.
+    at = {e["action"]: datetime.fromisoformat(e["at"]) for e in happened}
+    assert at["retiring"] >= max(at["warned"] + timedelta(seconds=LEAD), datetime.fromisoformat(end))
     shown = BeautifulSoup(teacher.get("hub/user/teacher/").text, "html.parser")
     assert "lifetime" in shown.get_text(" ", strip=True)
