@@ -9,6 +9,7 @@ from ds01spawner.images.catalogue import Environment
 from ds01spawner.images.engine import ImageMissing
 from ds01spawner.images.facts import ImageFacts
 from ds01spawner.images.reference import carries, parse
+from ds01spawner.images.registries import Registries
 from ds01spawner.images.resolver import NotReadable, Resolver
 from ds01spawner.images.rights import CourseUse, Known, Reader, may_read
 from ds01spawner.store import Store
@@ -139,7 +140,8 @@ def test_a_full_id_has_the_rights_of_its_image(store):
 
 
 def test_a_public_name_is_asked_of_the_registry_and_none_of_ours(store):
-    each = resolver(store)
+    lists = Registries(("public", "127.0.0.1:*"), lambda host: ())
+    each = Resolver(OneImage(ImageFacts(ID, ())), lambda: store, lambda: (), lists)
     each.check("python:3.12", EVE)
     each.check("127.0.0.1:5000/ds01-tools:1", EVE)
     for name in ("python:3.12", "ds01-bob/x", "ds01-pin/x", "registry.example/ds01-bob/x", ID):
