@@ -10,7 +10,7 @@ CLASS = [f"pupil{n:02d}" for n in range(16)]
 
 def follow(hub, name):
     """Every progress event of a start, from before the hub has called the spawner."""
-    hub.wait_for(lambda: hub.server(name).get("pending") == "spawn", 30, f"{name} to be pending")
+    hub.wait_for(lambda: hub.server(name).get("pending") == "spawn", 120, f"{name} to be pending")
     return hub.progress(name)
 
 

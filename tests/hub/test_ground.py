@@ -36,10 +36,11 @@ def network(engine, hub_id):
         engine.api.remove_network(name)
 
 
+@pytest.mark.timeout(900)
 def test_a_pruned_network_comes_back_under_a_running_hub(own_hub, network, engine):
     hub = own_hub(network=network)
     before = addresses_of(find_network(engine.api, network))
-    hub.wait_for((hub.state / "network.json").exists, 30, "the hub to know its network")
+    hub.wait_for((hub.state / "network.json").exists, 120, "the hub to know its network")
     engine.api.remove_network(network)
 
     def answers() -> bool:
@@ -67,7 +68,7 @@ watch.ASK_S, watch.GIVE_UP_S = 1, 3
 
 def test_a_hub_whose_address_was_given_away_ends_for_its_supervisor(own_hub, network, engine):
     hub = own_hub(network=network, after=HURRY)
-    hub.wait_for((hub.state / "network.json").exists, 30, "the hub to know its network")
+    hub.wait_for((hub.state / "network.json").exists, 120, "the hub to know its network")
     hub.start_session("alice", {"project": "p"})
     hub.retire("alice")
     before = find_network(engine.api, network)
@@ -98,7 +99,7 @@ def test_a_session_that_does_not_find_its_moved_hub_is_told(own_hub, engine):
     def told():
         return [n["text"] for n in store.notices("alice", datetime.now(timezone.utc))]
 
-    hub.wait_for(lambda: any("start it again" in text for text in told()), 30, "the owner to be told")
+    hub.wait_for(lambda: any("start it again" in text for text in told()), 120, "the owner to be told")
     code, found = check(hub, "network")
     rows = [f for f in found if "does not find the hub" in f["what"]]
     assert code == 1

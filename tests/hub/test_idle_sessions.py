@@ -216,7 +216,7 @@ def test_a_driver_away_in_the_middle_retires_nobody_without_a_fresh_warning(hub,
     hub.wait_for(lambda: decisions(hub).get("dave", {}).get("state") == "warned", 90, "dave to be warned")
     machine.line("init 9").write()
     hub.wait_for(
-        lambda: "could not be measured" in decisions(hub)["dave"]["reason"], 30, "the driver to fail"
+        lambda: "could not be measured" in decisions(hub)["dave"]["reason"], 120, "the driver to fail"
     )
     time.sleep(LEAD + 3 * POLL)
     assert hub.server("dave")["ready"]

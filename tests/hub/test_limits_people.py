@@ -162,6 +162,7 @@ def test_on_a_full_disk_a_rescue_session_starts_and_files_can_be_deleted(hub, en
         subprocess.run(["umount", "-l", home], check=True)
 
 
+@pytest.mark.timeout(900)
 def test_the_longest_life_is_warned_of_and_kept_across_a_restart(hub, engine, person):
     teacher = person("teacher")
     hub.start_session("teacher", {"project": "thesis"})

@@ -60,7 +60,7 @@ def test_deleting_a_user_with_two_servers_retires_both(own_hub, sessions_of):
         events = admin.get("/events?topic=session&all=1")["events"]
         return {e["reason"] for e in events if e["action"] == "ended" and e["user"] == "d1"}
 
-    hub.wait_for(lambda: told() == {"its user was deleted by tests"}, 30, "the reason to be written")
+    hub.wait_for(lambda: told() == {"its user was deleted by tests"}, 120, "the reason to be written")
 
 
 def test_a_hub_that_lost_its_database_gives_sessions_back(own_hub, sessions_of, engine: docker.DockerClient):
@@ -82,7 +82,7 @@ def test_a_hub_that_lost_its_database_gives_sessions_back(own_hub, sessions_of, 
     hub.start_session("alice", {"project": "another"})
     assert [c.id for c in sessions_of(hub) if c.labels["ds01.user"] == "alice"] == [alices.id]
     assert hub.server("alice")["user_options"]["profile"].endswith("1g.10gb")
-    hub.wait_for(lambda: len(list(folder.glob("*.json"))) == 1, 30, "hers to be known again")
+    hub.wait_for(lambda: len(list(folder.glob("*.json"))) == 1, 120, "hers to be known again")
     # Bob retires his through the service, which is the only one that can.
     hub.http.post("/users/bob")
     bob = ServiceApi(hub, "bob")

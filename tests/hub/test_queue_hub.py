@@ -216,7 +216,7 @@ def test_from_the_form_to_the_session_without_scripts(own_hub, busybox_image):
         assert shown.headers["Refresh"] == f"5; url={page}"
         room.hub.retire("s00")
         room.hub.wait_ready("alice")
-        room.hub.wait_for(lambda: not room.store.tickets(), 30, "the place to be used")
+        room.hub.wait_for(lambda: not room.store.tickets(), 120, "the place to be used")
         moved = browser.get(page, follow_redirects=False)
         assert (moved.status_code, moved.headers["Location"]) == (302, "/user/alice/")
         (notice,) = room.store.notices("alice", datetime.now(timezone.utc))
@@ -241,7 +241,7 @@ def test_a_preemptible_session_is_warned_and_goes_first_and_everybody_listens(
     room.hub.start_session("s00", {**WISH, "preemptible": True})
     assert room.hub.launch("s01", WISH).status_code == 202
     room.hub.wait_ready("s01")
-    room.hub.wait_for(lambda: (tmp_path / "told.txt").exists(), 30, "the hook to be called")
+    room.hub.wait_for(lambda: (tmp_path / "told.txt").exists(), 120, "the hook to be called")
     assert (tmp_path / "told.txt").read_text() == "started s01\n"
     (first,) = room.store.sessions(user="s00")
     assert (first["kind"], "entitled" in first["reason"]) == ("preempted", True)
@@ -254,7 +254,7 @@ def test_a_preemptible_session_is_warned_and_goes_first_and_everybody_listens(
     def heard() -> bool:
         return (tmp_path / "events.txt").read_text().count("started") >= 2
 
-    room.hub.wait_for(heard, 30, "the events to be handed on")
+    room.hub.wait_for(heard, 120, "the events to be handed on")
 
 
 TOLD = """
@@ -284,7 +284,7 @@ def test_a_course_s_reservation_serves_its_students_places_and_people_are_told(
         def kept() -> bool:
             return bool(room.store.live_blocks(datetime.now(timezone.utc), "reservation"))
 
-        room.hub.wait_for(kept, 30, "the device to be kept")
+        room.hub.wait_for(kept, 120, "the device to be kept")
 
         outsider = room.hub.launch("s00", WISH)
         assert outsider.status_code == 202, outsider.text
@@ -292,7 +292,9 @@ def test_a_course_s_reservation_serves_its_students_places_and_people_are_told(
         place = ServiceApi(room.hub, "s01").post("/queue", {"server": "", "options": options}, 202)
         room.hub.wait_ready("s01")
         assert [c.labels["ds01.user"] for c in sessions_of(room.hub)] == ["s01"]
-        room.hub.wait_for(lambda: room.store.ticket(place["id"])["state"] == "started", 30, "the place's end")
+        room.hub.wait_for(
+            lambda: room.store.ticket(place["id"])["state"] == "started", 120, "the place's end"
+        )
 
         (waiting,) = room.store.tickets(["waiting"])
         assert waiting["user"] == "s00"
@@ -302,7 +304,7 @@ def test_a_course_s_reservation_serves_its_students_places_and_people_are_told(
         def heard() -> bool:
             return {(n["kind"], n["user"]) for n in hook.received} == {("started", "s01"), ("expired", "s00")}
 
-        room.hub.wait_for(heard, 30, "the webhook to be called")
-        room.hub.wait_for(lambda: len(relay.received) == 2, 30, "the mails")
+        room.hub.wait_for(heard, 120, "the webhook to be called")
+        room.hub.wait_for(lambda: len(relay.received) == 2, 120, "the mails")
         assert sorted(to for _, to, _ in relay.received) == [["s00@example.org"], ["s01@example.org"]]
         room.hub.retire("s01")

@@ -13,6 +13,8 @@ from ds01spawner.core.installation import load
 from ds01spawner.intents.plan import UNKNOWN_S
 from ds01spawner.labels import SessionLabels
 
+pytestmark = pytest.mark.timeout(900)
+
 SERVICE = {"arguments": ", idle=False"}
 
 

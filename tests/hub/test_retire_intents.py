@@ -70,13 +70,13 @@ def test_an_admins_retire_is_told_as_done_only_when_it_is(own_hub, door, session
     admin = ServiceApi(hub, "admin")
     (container,) = sessions_of(hub)
     path, why = f"/sessions/{container.labels['ds01.session']}", {"reason": "the room closes"}
-    hub.wait_for(lambda: admin.http.get(path).status_code == 200, 30, "the engine to be read")
+    hub.wait_for(lambda: admin.http.get(path).status_code == 200, 120, "the engine to be read")
     door.turn("refuse")
     answer = admin.http.request("DELETE", path, json=why)
     assert answer.status_code >= 400, answer.text  # nobody can say now what runs
     assert "ok" not in answer.json()
     door.turn("pass")
-    hub.wait_for(lambda: admin.http.get(path).status_code == 200, 30, "the engine to be read again")
+    hub.wait_for(lambda: admin.http.get(path).status_code == 200, 120, "the engine to be read again")
     answer = admin.http.request("DELETE", path, json=why)
     assert answer.status_code in (200, 202), answer.text
     assert answer.json()["state"] == ("retired" if answer.status_code == 200 else "retiring")
@@ -87,4 +87,4 @@ def test_an_admins_retire_is_told_as_done_only_when_it_is(own_hub, door, session
         events = alice.get("/events?topic=session")["events"]
         return [e["reason"] for e in events if e["action"] == "ended"]
 
-    hub.wait_for(lambda: told() == ["the room closes"], 30, "the owner to read why")
+    hub.wait_for(lambda: told() == ["the room closes"], 120, "the owner to read why")

@@ -121,7 +121,9 @@ def test_one_user_runs_several_named_sessions(hub, engine, sessions_of):
     assert found == {"first": "a", "second": "b"}
     hub.http.request("DELETE", hub.server_path("teacher", "first"), json={"remove": True})
     hub.wait_for(
-        lambda: len([c for c in sessions_of(hub) if c.labels["ds01.user"] == "teacher"]) == 1, 30, "one to go"
+        lambda: len([c for c in sessions_of(hub) if c.labels["ds01.user"] == "teacher"]) == 1,
+        120,
+        "one to go",
     )
     hub.retire("teacher", "second")
 
