@@ -69,6 +69,17 @@ class Ended:
     log_tail: str = ""
 
 
+def without_records(ended: Ended, reason: str) -> Ended:
+    """What may be said of an end where the decisions of its time are lost: not that there was none. Pure.
+
+    The engine says that a container was removed or stopped, whoever had it done. Its word alone would read
+    "from outside" of sessions that their owners retired.
+    """
+    if KNOWLEDGE.get(ended.kind) != KNOWLEDGE["removed"]:
+        return ended
+    return replace(ended, kind="unknown", reason=reason)
+
+
 def merged(known: Ended | None, new: Ended) -> Ended:
     """One record of two reports: the cause from whoever knows it better, the time from the better clock."""
     if known is None:

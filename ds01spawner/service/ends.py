@@ -16,10 +16,12 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
+from ..core.ending import without_records
 from ..engines.docker import endings as engine
 from ..engines.docker.ledger import SessionRecord as EngineRecord
 from ..errors import DS01Error, StoreError
 from ..labels import MANAGED_FILTER, SessionLabels
+from ..messages import ends as words
 from ..policy.units import say_size
 from ..site import Site
 
@@ -57,9 +59,17 @@ class Seen:
 class Events:
     """What the engine told of our sessions' containers. Thread-safe; no input or output."""
 
-    def __init__(self, since: datetime, mine: Callable[[Mapping[str, Any]], SessionLabels | None]) -> None:
-        """``since``: from when on the engine is to be asked. ``mine``: whose session an event is about."""
-        self.since = since
+    def __init__(
+        self,
+        since: datetime,
+        mine: Callable[[Mapping[str, Any]], SessionLabels | None],
+        blind_until: datetime | None = None,
+    ) -> None:
+        """``since``: from when on the engine is to be asked. ``mine``: whose session an event is about.
+
+        ``blind_until``: until when decisions were written in another store than the one there is now.
+        """
+        self.since, self.blind_until = since, blind_until
         self._mine = mine
         self._kept: OrderedDict[str, _Kept] = OrderedDict()
         self._lock = threading.Lock()
@@ -136,7 +146,7 @@ def report_settled(site: Site, events: Events, now: datetime) -> int:
         evidence = seen.evidence
         if evidence.exit_code in engine.STOPPED_BY_ENGINE and not evidence.signals:
             evidence = replace(evidence, engine_started=engine.engine_started(site.engine.client))
-        _report(site, seen.labels, evidence)
+        _report(site, seen.labels, evidence, events.blind_until)
         done += 1
     try:
         site.store().set_fact(CURSOR, events.since.isoformat(), now)
@@ -148,13 +158,16 @@ def report_settled(site: Site, events: Events, now: datetime) -> int:
 def begin(site: Site, now: datetime) -> Events:
     """Events from where an earlier process left off, as far back as makes sense. Blocking."""
     since = now - BACK
+    new = False
     try:
         text = site.store().fact(CURSOR)
+        new = text is None and not site.store().sessions(limit=1)
     except StoreError:
         text = None
     with suppress(TypeError, ValueError):
         since = max(since, datetime.fromisoformat(str(text)))
-    return Events(since, site.session_in_event)
+    # A new store knows nothing of what was decided before.
+    return Events(since, site.session_in_event, now if new else None)
 
 
 def report_dead(site: Site, sessions: Iterable[EngineRecord], now: datetime) -> int:
@@ -201,9 +214,13 @@ def run(site: Site, over: threading.Event) -> None:
             log.exception("Ends of sessions were not reported")
 
 
-def _report(site: Site, labels: SessionLabels, evidence: engine.Evidence) -> None:
+def _report(
+    site: Site, labels: SessionLabels, evidence: engine.Evidence, blind_until: datetime | None = None
+) -> None:
     ended = engine.of_session(labels, evidence)
     if ended is not None:
+        if blind_until is not None and ended.at < blind_until:
+            ended = without_records(ended, words.WITH_FORMER_STORE)
         site.endings.write_end(ended, labels)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, select
 
-from ..core.ending import KNOWLEDGE, NOTE_COUNTS, TAIL_KEPT, Clock, Ended, decided, merged, rank
+from ..core.ending import NOTE_COUNTS, TAIL_KEPT, Clock, Ended, decided, merged, rank, without_records
 from ..messages import ends as words
 from . import models as t
 from .db import REPLACED, Part, row, rows
@@ -174,18 +174,12 @@ def _note_of(known: dict[str, Any]) -> Ended | None:
 
 
 def _since_the_store_began(c: Connection, ended: Ended) -> Ended:
-    """An end of which history knows nothing, without a cause that only this store's silence suggests.
-
-    The engine says that a container was removed or stopped, whoever had it done. A decision behind that was
-    written in the store of the time; where that store is gone, its silence proves nothing.
-    """
-    if KNOWLEDGE.get(ended.kind) != KNOWLEDGE["removed"]:
-        return ended
+    """An end of which history knows nothing, without a cause that only this store's silence suggests."""
     f = t.facts
     replaced = row(c.execute(select(f.c.updated_at).where(f.c.key == REPLACED)))
     if replaced is None or ended.at > replaced["updated_at"] + REPLACED_NOTICED:
         return ended
-    return replace(ended, kind="unknown", reason=words.WITH_FORMER_STORE)
+    return without_records(ended, words.WITH_FORMER_STORE)
 
 
 def _row(c: Connection, session: str) -> dict[str, Any] | None:
