@@ -194,6 +194,9 @@ INPUTS = (
 )
 
 
+# Nightly: on two processors an image that is committed and a session that prints hundreds of megabytes made
+# others wait for some seconds. Until that is mended this fails there, and says by how much.
+@pytest.mark.nightly
 @pytest.mark.parametrize("send", INPUTS, ids=lambda send: send.__name__)
 def test_others_are_answered_within_a_second_and_the_service_does_not_grow(
     attacked: Attacked, send: Callable[[Attacked], None]
