@@ -8,6 +8,7 @@ from machines import FOUR_CARDS, held, machine
 from ds01spawner.placement import place, refusal
 from ds01spawner.placement.model import Block, Card, GpuRequest, Inventory, Placement
 from ds01spawner.placement.place import describe
+from ds01spawner.placement.standing import standings, used_by_card
 
 SMALL = tuple(f"MIG-1-{n}" for n in range(7))
 TWO = machine(("2g.20gb", "2g.20gb"))
@@ -128,3 +129,8 @@ def test_a_card_in_use_by_a_stranger_is_as_full_as_its_slices_say():
     assert [d.uuid for d in first.devices] == ["MIG-1-1"]
     second = place(GpuRequest("1g.10gb"), inventory, held("GPU-1"))
     assert [d.uuid for d in second.devices] == ["MIG-0-0"]
+
+
+def test_what_is_in_use_counts_the_slices_of_a_card_that_is_held_whole():
+    taken = standings(FOUR_CARDS, held("GPU-1", kind="foreign") + held("MIG-2-1"))
+    assert used_by_card(taken) == {"GPU-1": 7, "GPU-2": 2}
