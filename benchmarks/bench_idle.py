@@ -26,10 +26,10 @@ from tornado.httpserver import HTTPServer
 from tornado.testing import bind_unused_port
 from tornado.web import Application, RequestHandler
 
+from ds01spawner.core.hub_client import HubClient
 from ds01spawner.idle.arbiter import Arbiter
 from ds01spawner.idle.book import Facts
 from ds01spawner.idle.engine import Running
-from ds01spawner.idle.hubapi import HubClient
 from ds01spawner.idle.model import Kernels, Memory, Signals, Warned, Work, known, unsupported
 from ds01spawner.idle.notices import Notifier
 from ds01spawner.idle.observe import Look
@@ -90,7 +90,7 @@ class StubHub:
                 url = (
                     f"{self.request.protocol}://{self.request.host}/users?state=ready&offset={first + limit}"
                 )
-                following = {"url": url} if first + limit < len(users) else None
+                following = {"url": url, "offset": first + limit} if first + limit < len(users) else None
                 items = [hub.model(u) for u in users[first : first + limit]]
                 self.write({"items": items, "_pagination": {"next": following}})
 

@@ -16,11 +16,11 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Protocol, TypeVar
 
+from ..core.hub_client import HubServer
 from ..core.lag import within
 from ..gpu.reading import GpuReading
 from . import gpusignal
 from .engine import Running
-from .hubapi import HubServer
 from .lab import LabClient
 from .model import Kernels, Reading, Signals, failed, known, unsupported
 from .sample import Meter, Sample

@@ -12,12 +12,12 @@ from datetime import datetime
 from typing import Protocol
 from urllib.parse import quote
 
+from ..core.hub_client import HubServer
 from ..intents.carry import carry, carry_open
 from ..intents.model import Intent, Kind, intend
 from ..labels import SessionLabels
 from ..site import Site
 from .engine import Running
-from .hubapi import HubServer
 from .model import Decision, IdleRules
 
 KINDS: Mapping[str, Kind] = {"idle": "idle", "lifetime": "lifetime", "deadline": "admin"}

@@ -21,13 +21,13 @@ from datetime import datetime
 from functools import partial
 from typing import Any, Protocol
 
+from ..core.hub_client import HubServer, Stopped
 from ..errors import DS01Error, Refusal
 from ..intents.model import Intent, IntentError
 from . import keepalive
 from .book import Book, Facts
 from .decide import decide, mark_visible
 from .engine import Running
-from .hubapi import HubServer, Stopped
 from .model import Decision, IdleRules, Memory, Pressure, Session, Warned
 from .notices import Kind, Notice, Notifier
 from .observe import Look
@@ -38,7 +38,7 @@ log = logging.getLogger(__name__)
 
 
 class Hub(Protocol):
-    """What the service asks of the hub (see `hubapi.HubClient`)."""
+    """What the service asks of the hub (see `hub_client.HubClient`)."""
 
     async def servers(self) -> dict[tuple[str, str], HubServer]: ...
     async def server(self, user: str, name: str) -> HubServer | None: ...

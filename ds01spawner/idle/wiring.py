@@ -11,6 +11,7 @@ from typing import Any
 import docker
 from docker.utils import kwargs_from_env
 
+from ..core.hub_client import HubClient, HubServer
 from ..engines.docker.connections import connect as open_client
 from ..errors import DS01Error
 from ..gpu import read_gpu
@@ -21,7 +22,6 @@ from ..site import Site
 from .arbiter import Arbiter
 from .book import Book
 from .engine import EngineReader, Running
-from .hubapi import HubClient, HubServer
 from .lab import LabClient
 from .model import IdleRules
 from .notices import BannerChannel, Channel, FileChannel, HookChannel, LabChannel, Notifier

@@ -12,18 +12,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from ..core.person import Person as Person
 from .key_info import key_info
 from .load import Layer, Override, Policy, Value
 from .model import Aggregate, Gpu, Idle, Images, Queue, Section, Sections, Session, Storage
-
-
-@dataclass(frozen=True)
-class Person:
-    """Who asks: the hub's name, the hub's groups, and whether the hub calls them an admin."""
-
-    name: str
-    groups: frozenset[str] = frozenset()
-    admin: bool = False
 
 
 @dataclass(frozen=True)

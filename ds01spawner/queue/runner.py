@@ -14,10 +14,10 @@ from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta, timezone
 from typing import Any, Protocol
 
+from ..core.hub_client import HubError, HubServer, HubUser, Stopped
 from ..engines.docker.ledger import SessionRecord
 from ..errors import DS01Error
 from ..policy.resolve import Person
-from ..service.hubapi import HubError
 from ..service.retiring import retire_session
 from ..site import Site
 from . import book, eviction, tickets
@@ -43,10 +43,10 @@ log = logging.getLogger(__name__)
 
 
 class Hub(Protocol):
-    """What the runner needs of the hub; `service.hubapi.HubApi` is the real one."""
+    """What the runner needs of the hub; `hub_client.HubClient` is the real one."""
 
-    async def model(self, name: str, max_age: float = ...) -> dict[str, Any]:
-        """A user's model."""
+    async def user(self, name: str, max_age: float = ...) -> HubUser:
+        """A user with their servers."""
 
     async def person(self, name: str, max_age: float = ...) -> Person:
         """A user as the policy sees them."""
@@ -54,8 +54,8 @@ class Hub(Protocol):
     async def start(self, user: str, server: str, options: dict[str, Any]) -> None:
         """Start a server."""
 
-    async def stop(self, user: str, server: str) -> bool:
-        """Retire a server; whether the hub is still at it."""
+    async def stop(self, user: str, server: str) -> Stopped:
+        """Retire a server."""
 
 
 class Runner:
@@ -231,15 +231,14 @@ class Runner:
             if row["id"] in self._starts:
                 continue
             fresh = row["state"] != "waiting"
-            model = await (self.hub.model(row["user"], 0) if fresh else self.hub.model(row["user"]))
-            server = (model.get("servers") or {}).get(row["server"]) or {}
-            await self._compare(row, server)
+            user = await (self.hub.user(row["user"], 0) if fresh else self.hub.user(row["user"]))
+            await self._compare(row, user.servers.get(row["server"]))
 
-    async def _compare(self, row: dict[str, Any], server: Mapping[str, Any]) -> None:
+    async def _compare(self, row: dict[str, Any], server: HubServer | None) -> None:
         now = self.clock()
-        if server.get("ready") or server.get("pending") or row["state"] != "starting":
+        if (server and server.up) or row["state"] != "starting":
             self._unknown.pop(row["id"], None)
-            if server.get("ready"):
+            if server and server.ready:
                 await self._running(row)
             return
         since = max(self._unknown.setdefault(row["id"], now), row["starting_at"] or now)
@@ -295,10 +294,9 @@ class Runner:
             if await asyncio.to_thread(self._given_up, row["id"]):
                 await self.hub.stop(row["user"], row["server"])
                 return False
-            model = await self.hub.model(row["user"], 0)
-            server = (model.get("servers") or {}).get(row["server"]) or {}
-            if server.get("ready") or not server.get("pending"):
-                return bool(server.get("ready"))
+            server = (await self.hub.user(row["user"], 0)).servers.get(row["server"])
+            if server is None or server.ready or not server.pending:
+                return server is not None and server.ready
             await asyncio.sleep(0.5)
 
     def _given_up(self, ticket: str) -> bool:
@@ -307,14 +305,12 @@ class Runner:
 
     async def _failed(self, row: dict[str, Any], error: HubError) -> None:
         """Back to its place; a hub that is busy slows the pace and costs no attempt."""
-        model: Mapping[str, Any] = {}
         try:
-            model = await self.hub.model(row["user"], 0)
+            user = await self.hub.user(row["user"], 0)
         except DS01Error:
             log.info("The hub cannot say what became of %s/%s", row["user"], row["server"])
             return  # the next pass compares again
-        server = (model.get("servers") or {}).get(row["server"]) or {}
-        if server.get("ready") or server.get("pending"):
+        if user.is_up(row["server"]):
             return
         attempts = row["attempts"]
         if error.status in _BUSY:

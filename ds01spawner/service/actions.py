@@ -66,19 +66,15 @@ async def keep(
 
 async def last_options(context: Context, person: str, server: str) -> Mapping[str, Any]:
     """The options a server was started with, as the hub knows them; empty where it does not."""
-    model = await context.hub.model(person, max_age=0)
-    found = (model.get("servers") or {}).get(server) or {}
-    options = found.get("user_options") or {}
-    return options if isinstance(options, Mapping) else {}
+    found = (await context.hub.user(person, max_age=0)).servers.get(server)
+    return found.options if found else {}
 
 
 async def wait_gone(context: Context, person: str, server: str, seconds: float = 30) -> bool:
     """Whether the hub lists the server no more as running or pending, waiting at most so long."""
     deadline = asyncio.get_running_loop().time() + seconds
     while True:
-        model = await context.hub.model(person, max_age=0)
-        state = (model.get("servers") or {}).get(server) or {}
-        if not (state.get("ready") or state.get("pending")):
+        if not (await context.hub.user(person, max_age=0)).is_up(server):
             return True
         if asyncio.get_running_loop().time() >= deadline:
             return False

@@ -21,6 +21,7 @@ from jupyterhub.utils import url_path_join
 from tornado import web
 from tornado.httpserver import HTTPServer
 
+from ..core.hub_client import HubClient
 from ..core.lag import watch
 from ..core.onlyone import Holder, only_one
 from ..pages.keys import load_secret
@@ -29,7 +30,6 @@ from ..site import Site
 from .atonce import use_threads
 from .base import ApiHandler
 from .context import Context, Urls, make_templates
-from .hubapi import HubApi
 from .openapi import document
 from .snapshot import Snapshots
 
@@ -121,7 +121,7 @@ def make_context(settings: Settings, env: dict[str, str]) -> Context:
     )
     return Context(
         site=site,
-        hub=HubApi(env["JUPYTERHUB_API_URL"], env["JUPYTERHUB_API_TOKEN"]),
+        hub=HubClient(env["JUPYTERHUB_API_URL"], env["JUPYTERHUB_API_TOKEN"]),
         urls=urls,
         secret=load_secret(settings.state_dir),
         snapshots=Snapshots(site),

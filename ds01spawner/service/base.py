@@ -13,6 +13,7 @@ from tornado import web
 
 from .. import messages
 from ..asking import ask_url
+from ..core.hub_client import HubError
 from ..errors import DS01Error, EngineError, Refusal, Refused, StoreError
 from ..images.projectfiles import ProjectFileError
 from ..images.yamlfile import FileProblems
@@ -23,7 +24,6 @@ from ..workspace.projects import WorkspaceError
 from . import bodies
 from .atonce import AtOnce
 from .context import Context
-from .hubapi import HubError
 from .turns import TooMany
 
 log = logging.getLogger(__name__)

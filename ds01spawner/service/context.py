@@ -13,6 +13,7 @@ from urllib.parse import quote
 from jinja2 import ChoiceLoader, Environment, FileSystemLoader, PrefixLoader
 from jupyterhub._data import DATA_FILES_PATH
 
+from ..core.hub_client import HubClient
 from ..idle.state import IdleFiles
 from ..noticeboard import NoticeBoard
 from ..pages import keys, template_dirs
@@ -25,7 +26,6 @@ from ..site import Site
 from ..store import Store
 from .atonce import FRAGMENTS, PAGES, AtOnce
 from .decisions import Decisions
-from .hubapi import HubApi
 from .snapshot import Snapshots
 from .turns import Turns
 
@@ -79,7 +79,7 @@ class Context:
     """One for each process of the service."""
 
     site: Site
-    hub: HubApi
+    hub: HubClient
     urls: Urls
     secret: bytes
     snapshots: Snapshots

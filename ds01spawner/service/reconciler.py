@@ -10,6 +10,7 @@ from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
+from ..core.hub_client import HubUser
 from ..errors import DS01Error, StoreError
 from ..intents.carry import carry_open
 from ..intents.model import Intent, IntentError
@@ -25,10 +26,10 @@ log = logging.getLogger(__name__)
 
 
 class Hub(Protocol):
-    """What is asked of the hub; `hubapi.HubApi` is the real one."""
+    """What is asked of the hub; `hub_client.HubClient` is the real one."""
 
-    def users(self, state: str = ...) -> AsyncIterator[dict[str, Any]]:
-        """User models of everybody with servers in that state."""
+    def users(self, state: str = ...) -> AsyncIterator[HubUser]:
+        """Everybody with servers in that state."""
 
 
 class Reconciler:
@@ -81,11 +82,9 @@ class Reconciler:
         found: dict[tuple[str, str], Server] = {}
         try:
             async for user in self._hub.users("active"):
-                for name, server in (user.get("servers") or {}).items():
-                    state = server.get("state") or {}
-                    known = str(state.get("object_id") or "") if isinstance(state, Mapping) else ""
-                    found[user["name"], name] = Server(known, bool(server.get("ready")))
-        except (DS01Error, OSError, KeyError, TypeError, AttributeError, ValueError) as error:
+                for name, server in user.servers.items():
+                    found[user.name, name] = Server(server.container, server.ready)
+        except DS01Error as error:
             log.warning("The hub does not list its servers, so no session is unknown to it: %s", error)
             return None
         return found

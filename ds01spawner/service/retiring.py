@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Protocol
 
 from .. import messages
+from ..core.hub_client import HubError, Stopped
 from ..engines.docker.ledger import SessionRecord
 from ..errors import DS01Error
 from ..intents.carry import carry
@@ -17,7 +18,6 @@ from ..intents.model import IntentError, Kind, intend
 from ..policy.resolve import Person
 from ..site import Site
 from .context import Context
-from .hubapi import HubError
 
 MAX_REASON = 300
 ASK_AGAIN_S = 0.5
@@ -25,10 +25,10 @@ log = logging.getLogger(__name__)
 
 
 class Hub(Protocol):
-    """What is asked of the hub; `hubapi.HubApi` is the real one."""
+    """What is asked of the hub; `hub_client.HubClient` is the real one."""
 
-    async def stop(self, user: str, server: str) -> bool:
-        """Retire a server; whether the hub is still at it."""
+    async def stop(self, user: str, server: str) -> Stopped:
+        """Retire a server."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ async def retire_session(
         log.error("A crash now would forget that %s is being retired: %s", labels.address, error)
         intent, durable = wanted, False
     try:
-        under_way = await hub.stop(labels.user, labels.server)
+        under_way = await hub.stop(labels.user, labels.server) == "pending"
     except (HubError, OSError) as error:
         log.warning("The hub does not retire %s, so the engine is asked: %s", labels.address, error)
         under_way = False

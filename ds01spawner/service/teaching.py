@@ -234,9 +234,7 @@ async def roster(context: Context, row: Mapping[str, Any], now: datetime) -> lis
     groups = frozenset(row["data"].get("roster", ()))
     members = set()
     for state in ("active", "inactive"):
-        async for model in context.hub.users(state):
-            if groups & frozenset(model.get("groups") or ()):
-                members.add(model["name"])
+        members |= {u.name async for u in context.hub.users(state) if groups & u.groups}
     snapshot = await context.snapshots.get()
     running: dict[str, list[Any]] = {}
     for record in snapshot.ledger.sessions:

@@ -18,11 +18,11 @@ from support.ours import installation_of, signed
 from tornado.httpclient import HTTPRequest
 from tornado.websocket import websocket_connect
 
+from ds01spawner.core.hub_client import HubServer
 from ds01spawner.errors import Refusal
 from ds01spawner.gpu.reading import GpuReading
 from ds01spawner.idle.book import Facts
 from ds01spawner.idle.engine import EngineReader
-from ds01spawner.idle.hubapi import HubServer
 from ds01spawner.idle.lab import LabClient
 from ds01spawner.idle.model import IdleRules
 from ds01spawner.idle.notices import FileChannel, Notifier

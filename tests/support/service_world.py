@@ -24,6 +24,7 @@ from tornado.httpclient import AsyncHTTPClient, HTTPRequest
 from tornado.httpserver import HTTPServer
 from tornado.testing import bind_unused_port
 
+from ds01spawner.core.hub_client import HubError, HubUser, Stopped, read_user
 from ds01spawner.engines.docker.ledger import LedgerSnapshot, SessionRecord
 from ds01spawner.environments import Environments
 from ds01spawner.errors import EngineError
@@ -39,7 +40,6 @@ from ds01spawner.policy.resolve import Person
 from ds01spawner.service.app import make_app
 from ds01spawner.service.base import PersonHandler
 from ds01spawner.service.context import Context, Urls, make_templates
-from ds01spawner.service.hubapi import HubError
 from ds01spawner.service.snapshot import Snapshots
 from ds01spawner.settings import Settings
 from ds01spawner.site import Site
@@ -81,17 +81,17 @@ class PlayedHub:
             raise HubError(404, "the hub answered 404 Not Found")
         return self.people[name]
 
-    async def model(self, name: str, max_age: float = 0) -> dict[str, Any]:
-        return {"name": name, "servers": self.servers.get(name, {})}
+    async def user(self, name: str, max_age: float = 0) -> HubUser:
+        return read_user({"name": name, "servers": self.servers.get(name, {})})
 
-    async def users(self, state: str = "active") -> AsyncIterator[dict[str, Any]]:
+    async def users(self, state: str = "active") -> AsyncIterator[HubUser]:
         for person in self.people.values() if state == "active" else ():
-            yield {"name": person.name, "groups": sorted(person.groups), "servers": {}}
+            yield HubUser(person.name, person.groups)
 
-    async def stop(self, user: str, server: str) -> bool:
+    async def stop(self, user: str, server: str) -> Stopped:
         self.stopped.append((user, server))
         self.servers.get(user, {}).pop(server, None)
-        return False
+        return "stopped"
 
 
 class PlayedLedger:

@@ -155,11 +155,8 @@ class Start(PageHandler):
 
     async def free_server(self) -> str:
         """The person's default server, or a named one that is not running."""
-        model = await self.ctx.hub.model(self.person.name, max_age=2)
-        taken = {
-            name for name, s in (model.get("servers") or {}).items() if s.get("ready") or s.get("pending")
-        }
-        return next(n for n in ("", *(f"s{i}" for i in range(2, 1000))) if n not in taken)
+        user = await self.ctx.hub.user(self.person.name, max_age=2)
+        return next(n for n in ("", *(f"s{i}" for i in range(2, 1000))) if not user.is_up(n))
 
 
 class NotFound(PageHandler):

@@ -79,7 +79,7 @@ class QueueApi(ApiHandler):
         options = parse_options({**_object(body.get("options", {})), "wait": True})
         limits = await self.limits()
         now, person = self.ctx.clock(), self.person
-        known = tuple((await self.ctx.hub.model(person.name)).get("servers") or ()) if server else ()
+        known = tuple((await self.ctx.hub.user(person.name)).servers) if server else ()
         row = await self.ctx.store(lambda s: api.join(s, person, limits, options, server, now, known))
         self.set_header("Location", f"{self.ctx.urls.service}api/queue/{row['id']}")
         self.json(api.describe(row), 202)

@@ -7,10 +7,10 @@ from datetime import datetime, timedelta
 
 from idle_rows import QUIET, STUDENT, TEN
 
+from ds01spawner.core.hub_client import HubError, HubServer
 from ds01spawner.errors import DS01Error
 from ds01spawner.idle.book import Book
 from ds01spawner.idle.engine import Running
-from ds01spawner.idle.hubapi import HubError, HubServer
 from ds01spawner.idle.notices import BannerChannel, FileChannel, Notifier
 from ds01spawner.idle.observe import Look
 from ds01spawner.idle.retirements import KINDS
@@ -48,7 +48,7 @@ class Hub:
 
     async def servers(self):
         if self.down:
-            raise HubError("the hub did not answer")
+            raise HubError(0, "the hub did not answer")
         return {(u, ""): self._server(u) for u in self.site.up}
 
     async def server(self, user, name):
@@ -56,7 +56,7 @@ class Hub:
 
     async def stop(self, user, name):
         if self.answer == "error":
-            raise HubError("the hub answered 500")
+            raise HubError(0, "the hub answered 500")
         self.site.log.append(f"stop {user}")
         self.site.steps.append(f"stop {user}")
         self.site.up.discard(user)

@@ -8,111 +8,20 @@ from dataclasses import replace
 
 import pytest
 from idle_rows import TEN, at
-from tornado.httpserver import HTTPServer
-from tornado.testing import bind_unused_port
-from tornado.web import Application, RequestHandler
+from support.answering_site import AnsweringSite
 
 from ds01spawner.errors import DS01Error
-from ds01spawner.idle.hubapi import HubClient, HubError
 from ds01spawner.idle.lab import LabClient
 from ds01spawner.idle.notices import FileChannel, HookChannel, LabChannel, Notice, Notifier, WebhookChannel
 from ds01spawner.idle.wiring import hub_environment, load_hook
 from ds01spawner.idle.workspace import ProjectFolder
 
 
-class Site:
-    """One HTTP server; ``answers`` maps a path to (status, body) or a function of the handler."""
-
-    def __init__(self) -> None:
-        self.answers, self.asked = {}, []
-        site = self
-
-        class Any(RequestHandler):
-            async def answer(self) -> None:
-                path = self.request.path
-                site.asked.append((self.request.method, self.request.uri, dict(self.request.headers)))
-                answer = site.answers.get((self.request.method, path)) or site.answers.get(path, (404, ""))
-                if callable(answer):
-                    answer = await answer(self)
-                self.set_status(answer[0])
-                body = answer[1] if isinstance(answer[1], str) else json.dumps(answer[1])
-                self.finish(body or None)
-
-            get = post = delete = answer
-
-        socket, self.port = bind_unused_port()
-        self.server = HTTPServer(Application([(r".*", Any)]))
-        self.server.add_sockets([socket])
-        self.url = f"http://127.0.0.1:{self.port}"
-
-
 @pytest.fixture
 async def site():
-    made = Site()
+    made = AnsweringSite()
     yield made
     made.server.stop()
-
-
-def user(name: str, **server: object) -> dict:
-    model = {"name": "", "url": f"/user/{name}/", "ready": True, "pending": None}
-    times = {"started": "2026-02-23T09:00:00Z", "last_activity": "2026-02-23T09:59:00.5Z"}
-    servers = {"": {**model, **times, **server}}
-    return {"name": name, "groups": ["students"], "admin": False, "servers": servers}
-
-
-async def test_servers_of_all_pages(site):
-    async def users(handler):
-        if handler.get_argument("offset", "0") == "0":
-            following = {"url": f"{site.url}/users?state=ready&offset=1"}
-            return 200, {"items": [user("alice")], "_pagination": {"next": following}}
-        return 200, {"items": [user("bob", pending="stop")], "_pagination": {"next": None}}
-
-    site.answers["/users"] = users
-    found = await HubClient(site.url, "secret").servers()
-    alice = found["alice", ""]
-    assert (alice.path, alice.groups, alice.started) == ("/user/alice/", {"students"}, at(-60))
-    assert alice.ready
-    assert found["bob", ""].pending == "stop"
-    assert {h["Authorization"] for _, _, h in site.asked} == {"token secret"}
-    assert site.asked[0][1] == "/users?state=ready"
-
-
-@pytest.mark.parametrize("answer", [(500, ""), (200, "no json"), (200, {"items": [{"servers": {"": {}}}]})])
-async def test_a_hub_that_answers_badly_is_an_error(site, answer):
-    site.answers["/users"] = answer
-    with pytest.raises(HubError):
-        await HubClient(site.url, "t").servers()
-
-
-async def test_a_hub_that_is_away_or_slow_is_an_error(site):
-    async def slow(handler):
-        await asyncio.sleep(1)
-        return 200, []
-
-    site.answers["/users"] = slow
-    with pytest.raises(HubError, match="did not answer"):
-        await HubClient(site.url, "t", timeout=0.1).servers()
-    with pytest.raises(HubError, match="did not answer"):
-        await HubClient("http://127.0.0.1:1", "t").servers()
-
-
-@pytest.mark.parametrize(("status", "outcome"), [(204, "stopped"), (202, "pending"), (404, "gone")])
-async def test_stopping(site, status, outcome):
-    site.answers["DELETE", "/users/a%40b/server"] = (status, "")
-    site.answers["DELETE", "/users/alice/servers/big"] = (status, "")
-    hub = HubClient(site.url, "t")
-    assert await hub.stop("a@b", "") == outcome
-    assert await hub.stop("alice", "big") == outcome
-
-
-async def test_a_stop_that_fails_and_a_server_that_is_gone(site):
-    hub = HubClient(site.url, "t")
-    site.answers["DELETE", "/users/alice/server"] = (500, "")
-    with pytest.raises(HubError):
-        await hub.stop("alice", "")
-    assert await hub.server("nobody", "") is None
-    site.answers["/users/alice"] = (200, {**user("alice"), "servers": {}})
-    assert await hub.server("alice", "") is None
 
 
 KERNEL = {"id": "k1", "name": "python3", "last_activity": "2026-02-23T10:00:00.000000Z"}
@@ -130,7 +39,7 @@ async def test_kernels_and_the_names_of_the_busy(site):
     site.answers[f"{base}/sessions"] = (200, [{"name": "train.ipynb", "kernel": {"id": "k1"}}])
     got = await LabClient("secret").kernels(["127.0.0.1"], site.port, "/user/alice/")
     assert (got.value.busy, got.value.last_used, got.value.open) == (("train.ipynb",), TEN, 2)
-    assert all("no_track_activity=1" in uri for _, uri, _ in site.asked)
+    assert all("no_track_activity=1" in uri for _, uri, *_ in site.asked)
     site.answers[f"{base}/sessions"] = (500, "")
     got = await LabClient("secret").kernels(["127.0.0.1"], site.port, "/user/alice/")
     assert got.value.busy == ("python3",)

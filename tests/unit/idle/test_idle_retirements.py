@@ -9,8 +9,8 @@ import pytest
 from idle_rows import TEN
 from idle_site import STUDENT, Site
 
+from ds01spawner.core.hub_client import HubServer
 from ds01spawner.idle.engine import Running
-from ds01spawner.idle.hubapi import HubServer
 from ds01spawner.idle.retirements import lost_servers, ours, rules_of
 from ds01spawner.intents.model import intend
 from ds01spawner.labels import SessionLabels

@@ -7,11 +7,11 @@ from datetime import datetime, timedelta, timezone
 import pytest
 from support.ours import OTHER
 
+from ds01spawner.core.hub_client import HubError, read_user
 from ds01spawner.engines.docker.ledger import LedgerSnapshot, SessionRecord
 from ds01spawner.errors import EngineError
 from ds01spawner.intents.model import intend
 from ds01spawner.labels import SessionLabels
-from ds01spawner.service.hubapi import HubError
 from ds01spawner.service.reconciler import Reconciler
 
 NOW = datetime(2026, 11, 28, 10, tzinfo=timezone.utc)
@@ -27,7 +27,7 @@ class Hub:
         if self.down:
             raise HubError(0, "the hub did not answer")
         for user, servers in self.servers.items():
-            yield {"name": user, "servers": servers}
+            yield read_user({"name": user, "servers": servers})
 
 
 class World:

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 
 from support.played_engine import PlayedEngine
 
+from ds01spawner.core.hub_client import HubError, read_user
 from ds01spawner.engines.docker.ledger import LedgerSnapshot, SessionRecord
 from ds01spawner.errors import EngineError
 from ds01spawner.idle.notices import Notifier
@@ -28,7 +29,6 @@ from ds01spawner.queue.book import near
 from ds01spawner.queue.pace import Pace
 from ds01spawner.queue.runner import Runner
 from ds01spawner.queue.tell import Teller
-from ds01spawner.service.hubapi import HubError
 from ds01spawner.store import Store
 
 START = datetime(2026, 3, 2, 12, 0, tzinfo=timezone.utc)
@@ -136,14 +136,14 @@ class FakeHub:
         self.down = False
 
     async def person(self, name, max_age=30):
-        return Person((await self.model(name))["name"])
+        return (await self.user(name)).person
 
-    async def model(self, name, max_age=30):
+    async def user(self, name, max_age=30):
         if self.down:
             raise HubError(0, "the hub did not answer")
         if name in self.gone:
             raise HubError(404, "no such user")
-        return {"name": name, "servers": {s: m for (u, s), m in self.servers.items() if u == name}}
+        return read_user({"name": name, "servers": {s: m for (u, s), m in self.servers.items() if u == name}})
 
     async def start(self, user, server, options):
         if self.down:
@@ -159,6 +159,7 @@ class FakeHub:
 
     async def stop(self, user, server):
         self.end(user, server)
+        return "stopped"
 
     def claim(self, user, server, profile):
         """What the spawner does under its lock."""

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from queue_site import World
 
+from ds01spawner.core.hub_client import HubError
 from ds01spawner.placement.model import GpuRequest, Holding
 from ds01spawner.policy.load import parse_policy
 from ds01spawner.policy.resolve import Person
@@ -16,7 +17,6 @@ from ds01spawner.queue import api
 from ds01spawner.queue.eviction import REASON
 from ds01spawner.queue.model import Ticket
 from ds01spawner.queue.preempt import Preemptible, victims
-from ds01spawner.service.hubapi import HubError
 
 NOON = datetime(2026, 3, 2, 12, 0, tzinfo=timezone.utc)
 DEVICES = ("A", "B", "C", "D")

@@ -6,11 +6,11 @@ import pytest
 from support.smtp import Relay
 from support.webhook import Webhook
 
+from ds01spawner.core.hub_client import HubError
 from ds01spawner.mail import channel_for
 from ds01spawner.policy.load import parse_policy
 from ds01spawner.policy.resolve import Person
 from ds01spawner.queue import api
-from ds01spawner.service.hubapi import HubError
 
 DAY = 24 * 3600
 

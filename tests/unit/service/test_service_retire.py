@@ -10,11 +10,11 @@ import pytest
 import requests
 from support.service_world import NOW, cookie, make_world, serving
 
+from ds01spawner.core.hub_client import HubError
 from ds01spawner.core.installation import make
 from ds01spawner.errors import EngineError
 from ds01spawner.intents.model import intend
 from ds01spawner.labels import SessionLabels
-from ds01spawner.service.hubapi import HubError
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ async def call(world):
         yield client
 
 
-def under_way(world, answer=True):
+def under_way(world, answer="pending"):
     """The hub says that it is still at it."""
 
     async def stop(user, server):
@@ -68,14 +68,16 @@ async def test_the_intent_is_on_the_disk_before_the_hub_is_asked(call, world):
 
     async def stop(user, server):
         seen.extend(world.site.intents.open())
-        return True
+        return "pending"
 
     world.hub.stop = stop
     await retire(call)
     assert [(i.session, i.container, i.kind, i.by) for i in seen] == [("s1", "cs1", "retired", "alice")]
 
 
-@pytest.mark.parametrize("answer", [True, False, HubError(500, "it failed"), HubError(0, "no answer")])
+@pytest.mark.parametrize(
+    "answer", ["pending", "stopped", "gone", HubError(500, "it failed"), HubError(0, "no answer")]
+)
 async def test_what_still_runs_is_not_called_retired(call, world, answer):
     under_way(world, answer)
     world.site.engine.fails["ping"] = requests.ConnectionError("refused")
