@@ -25,14 +25,14 @@ from .core.installation import Installation, session_in
 from .core.installation import load as load_installation
 from .core.installation import stamp as installation_stamp
 from .endings import Endings
-from .engines.base import Capabilities
+from .engines.base import Capabilities, EngineState
 from .engines.docker.attach import Attach, choose_attach
 from .engines.docker.capabilities import capabilities
 from .engines.docker.cgroups import Ceiling, Parents
 from .engines.docker.client import DockerEngine
 from .engines.docker.endings import session_of_event
 from .engines.docker.isolation_record import ways_now
-from .engines.docker.ledger import Ledger, LedgerSnapshot
+from .engines.docker.ledger import Ledger
 from .environments import Environments
 from .errors import EngineError, Refused, StoreError
 from .gpu import GpuReading, read_gpu
@@ -158,7 +158,7 @@ class Site:
             self._reading = (time.monotonic(), reading)
             return reading
 
-    def holdings(self, max_age: float = GPU_TTL_S) -> LedgerSnapshot:
+    def holdings(self, max_age: float = GPU_TTL_S) -> EngineState:
         """Who holds what now."""
         reading = self.gpu(max_age)
         return self.ledger.read(reading.inventory, reading.processes, reading.former)
@@ -210,7 +210,7 @@ class Site:
             self._overrides = (time.monotonic(), known)
         return known
 
-    def usage_of(self, person: Person, snapshot: LedgerSnapshot, now: datetime, limits: Limits) -> Usage:
+    def usage_of(self, person: Person, snapshot: EngineState, now: datetime, limits: Limits) -> Usage:
         """What a person uses now: sessions from the engine, GPU-hours from the store, disk."""
         root = self.settings.workspace_root
         hours, when = self.gpu_hours(person, now, limits)

@@ -19,7 +19,7 @@ from ..policy.resolve import Limits, Person
 from ..queue.course import claim_keys, course_of
 
 if TYPE_CHECKING:
-    from ..engines.docker.ledger import LedgerSnapshot
+    from ..engines.base import EngineState
     from ..site import Site
 
 
@@ -69,7 +69,7 @@ def of(
     person: Person,
     now: datetime,
     inventory: Inventory,
-    snapshot: LedgerSnapshot,
+    snapshot: EngineState,
     blocks: Mapping[str, Block] | None = None,
     courses: Iterable[Mapping[str, Any]] | None = None,
 ) -> Situation:

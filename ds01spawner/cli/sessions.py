@@ -10,7 +10,7 @@ import typer
 
 from .. import messages
 from ..core.installation import Standing
-from ..engines.docker.ledger import SessionRecord
+from ..engines.base import EngineSession
 from ..intents.carry import carry
 from ..intents.model import IntentError, intend
 from ..pages import text
@@ -69,7 +69,7 @@ def retire(
     emit({**data, "state": "retired"}, as_json, lambda _: print(_retired(record)))
 
 
-def find(site: Site, address: str, as_json: bool) -> SessionRecord:
+def find(site: Site, address: str, as_json: bool) -> EngineSession:
     """The session of this hub that an address ``USER[/SERVER]`` means; exits 1 where there is none."""
     ledger = site.holdings()
     found = [r for r in ledger.sessions if r.labels.address == address]
@@ -84,7 +84,7 @@ def find(site: Site, address: str, as_json: bool) -> SessionRecord:
     refuse(f"There is no session {address!r} of this hub. Running are: {known}.", as_json)
 
 
-def whose(record: SessionRecord) -> str:
+def whose(record: EngineSession) -> str:
     """Whose session it is, in words."""
     if record.standing is Standing.OURS:
         return "of this hub"
@@ -100,7 +100,7 @@ def register(app: typer.Typer) -> None:
     app.command()(retire)
 
 
-def as_dict(record: SessionRecord) -> dict[str, Any]:
+def as_dict(record: EngineSession) -> dict[str, Any]:
     """One session as ``--json`` tells it."""
     labels = record.labels
     return {
@@ -117,7 +117,7 @@ def as_dict(record: SessionRecord) -> dict[str, Any]:
     }
 
 
-def _show(found: list[SessionRecord], now: datetime) -> None:
+def _show(found: list[EngineSession], now: datetime) -> None:
     rows = [
         (
             r.labels.address,
@@ -135,12 +135,12 @@ def _show(found: list[SessionRecord], now: datetime) -> None:
     print(f"{text.plural(len(found), 'session')}.")
 
 
-def _hub(record: SessionRecord) -> str:
+def _hub(record: EngineSession) -> str:
     notes = {Standing.OURS: "", Standing.FOREIGN: " (another)", Standing.FORGED: " (forged labels)"}
     return f"{record.labels.hub}{notes[record.standing]}"
 
 
-def _retired(record: SessionRecord) -> str:
+def _retired(record: EngineSession) -> str:
     labels = record.labels
     freed = f" {text.plural(len(labels.gpu_uuids), 'device')} came free." if labels.gpu_uuids else ""
     return f"{labels.address} is retired: its container is gone.{freed} The project {labels.project} stays."

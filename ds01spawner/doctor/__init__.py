@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from typing import Any
 
-from ..engines.docker.findings import Finding
+from ..engines.base import Finding
 from ..errors import DS01Error
 from ..settings import Settings
 from .basics import check_policy, check_settings, check_store

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 
 from ..endings import SPOOL
-from ..engines.docker.findings import Finding
+from ..engines.base import Finding
 from ..errors import StoreCorrupt, StoreError, StoreFull, StoreLocked, StoreReadOnly
 from ..pages import text
 from ..policy.lint import lint

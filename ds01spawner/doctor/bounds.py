@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from ..engines.base import Finding
 from ..engines.docker.create import LOG_FILES, LOG_SIZE, log_bound
-from ..engines.docker.findings import Finding
 from ..engines.docker.layers import bounds_layers
 from ..policy.load import Policy
 from ..settings import Settings

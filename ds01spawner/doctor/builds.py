@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ..engines.docker.findings import Finding
+from ..engines.base import Finding
 from ..images.buildnetwork import Record, load
 from ..settings import Settings
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ..engines.docker.findings import Finding, check_gpus
+from ..engines.base import Finding
+from ..engines.docker.findings import check_gpus
 from ..policy.load import Policy
 from ..settings import Settings
 from ..site import Site

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ..engines.docker.findings import Finding, Level
+from ..engines.base import Finding, Level
 from ..images.catalogue import load_catalogue
 from ..images.engine import ImageMissing
 from ..images.preflight import Host, check

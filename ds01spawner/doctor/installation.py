@@ -6,8 +6,8 @@ import stat
 from collections.abc import Iterator
 
 from ..core.installation import FILE, Standing
+from ..engines.base import Finding
 from ..engines.docker import neighbours
-from ..engines.docker.findings import Finding
 from ..pages import text
 from ..settings import Settings
 from ..site import Site

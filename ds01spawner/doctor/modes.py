@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ..engines.docker.findings import Finding
+from ..engines.base import Finding
 from ..folder_modes import KEY_MODE, sqlite_path, too_wide, watched
 from ..settings import Settings
 

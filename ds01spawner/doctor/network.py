@@ -9,8 +9,8 @@ from urllib.parse import urlsplit
 
 from docker.errors import DockerException
 
+from ..engines.base import Finding
 from ..engines.docker import hub_address
-from ..engines.docker.findings import Finding
 from ..engines.docker.isolation import METADATA, Probe
 from ..engines.docker.isolation_record import probe_site
 from ..engines.docker.listening import Listening, listening

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 
 from .. import messages
-from ..engines.docker.findings import Finding
+from ..engines.base import Finding
 from ..intents.files import Intents
 from ..intents.model import Intent
 from ..pages import text

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 
-from ..engines.docker.findings import Finding
+from ..engines.base import Finding
 from ..engines.docker.retire import leftovers
 from ..pages import text
 from ..settings import Settings

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from ..engines.docker.findings import Finding
+from ..engines.base import Finding
 from ..errors import DS01Error
 from ..pages import text
 from ..settings import Settings

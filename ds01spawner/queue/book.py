@@ -14,7 +14,7 @@ from typing import Any
 from .. import messages
 from ..admission import entitle
 from ..admission.situation import of
-from ..engines.docker.ledger import LedgerSnapshot
+from ..engines.base import EngineState
 from ..errors import DS01Error, Refusal, Refused
 from ..maintenance import longest_lead
 from ..options import parse_options
@@ -48,7 +48,7 @@ class Reading:
 
     now: datetime
     inventory: Inventory
-    ledger: LedgerSnapshot
+    ledger: EngineState
     people: Mapping[str, Person]
     """Everybody with a live ticket whom the hub knows."""
     gone: frozenset[str] = frozenset()
@@ -221,7 +221,7 @@ def apply(store: Store, row: Mapping[str, Any], change: Change, now: datetime) -
     )
 
 
-def lasts_until(ledger: LedgerSnapshot) -> dict[str, datetime]:
+def lasts_until(ledger: EngineState) -> dict[str, datetime]:
     """When each session ends by its lifetime, by session id; those without a lifetime are left out."""
     found = {}
     for record in ledger.sessions:
@@ -234,7 +234,7 @@ def lasts_until(ledger: LedgerSnapshot) -> dict[str, datetime]:
     return found
 
 
-def courses_of(ledger: LedgerSnapshot) -> dict[str, str]:
+def courses_of(ledger: EngineState) -> dict[str, str]:
     """Of what course each session is, by session id; those of none are left out."""
     environments = {r.labels.session: r.labels.environment for r in ledger.sessions}
     return {session: course for session, e in environments.items() if (course := course_named(e))}

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
-from ..engines.docker.ledger import LedgerSnapshot
+from ..engines.base import EngineState
 from ..policy.resolve import Person
 from ..site import Site
 from .book import Pass
@@ -22,7 +22,7 @@ REASON = "somebody entitled to its device waited, and this session was started a
 
 def make_room(
     site: Site,
-    ledger: LedgerSnapshot,
+    ledger: EngineState,
     done: Pass,
     reserved: Mapping[str, datetime],
     people: Mapping[str, Person],
@@ -50,7 +50,7 @@ def make_room(
     return bool(chosen), due
 
 
-def preemptible(ledger: LedgerSnapshot, warned: Mapping[str, Any]) -> dict[str, Preemptible]:
+def preemptible(ledger: EngineState, warned: Mapping[str, Any]) -> dict[str, Preemptible]:
     """Running preemptible sessions that hold devices, by session id."""
     found = {}
     for record in ledger.sessions:
@@ -64,7 +64,7 @@ def preemptible(ledger: LedgerSnapshot, warned: Mapping[str, Any]) -> dict[str, 
     return found
 
 
-def warnings(site: Site, ledger: LedgerSnapshot, now: datetime) -> dict[str, dict[str, Any]]:
+def warnings(site: Site, ledger: EngineState, now: datetime) -> dict[str, dict[str, Any]]:
     """The live warnings of preemptible sessions, by session id."""
     owners = {r.labels.user for r in ledger.sessions if r.labels.preemptible}
     found = {}
@@ -75,7 +75,7 @@ def warnings(site: Site, ledger: LedgerSnapshot, now: datetime) -> dict[str, dic
     return found
 
 
-def owners(ledger: LedgerSnapshot) -> set[str]:
+def owners(ledger: EngineState) -> set[str]:
     """Whose preemptible sessions run."""
     return {s.user for s in preemptible(ledger, {}).values()}
 

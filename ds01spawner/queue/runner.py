@@ -15,7 +15,7 @@ from datetime import datetime, timedelta, timezone
 from typing import Any, Protocol
 
 from ..core.hub_client import HubError, HubServer, HubUser, Stopped
-from ..engines.docker.ledger import SessionRecord
+from ..engines.base import EngineSession
 from ..errors import DS01Error
 from ..policy.resolve import Person
 from ..service.retiring import retire_session
@@ -201,7 +201,7 @@ class Runner:
         self._retiring[session.session] = task
         task.add_done_callback(lambda _: self._retiring.pop(session.session, None))
 
-    def _record(self, session: str) -> SessionRecord | None:
+    def _record(self, session: str) -> EngineSession | None:
         found = self.site.holdings().sessions
         return next((r for r in found if r.labels.session == session), None)
 

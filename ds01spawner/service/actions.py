@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from .. import messages
-from ..engines.docker.ledger import SessionRecord
+from ..engines.base import EngineSession
 from ..errors import Refusal, Refused
 from ..idle import keepalive
 from ..idle.book import Book
@@ -20,7 +20,7 @@ from .snapshot import Snapshot
 from .views import POLL_S
 
 
-def find(snapshot: Snapshot, *, session: str = "", user: str = "", server: str = "") -> SessionRecord:
+def find(snapshot: Snapshot, *, session: str = "", user: str = "", server: str = "") -> EngineSession:
     """A session by its id, or by user and server; `Refused` when there is none, or while none can tell."""
     for record in snapshot.ledger.sessions:
         labels = record.labels
@@ -44,7 +44,7 @@ async def cancel(context: Context, user: str, server: str) -> None:
 
 
 async def keep(
-    context: Context, person: Person, record: SessionRecord, seconds: float, source: str
+    context: Context, person: Person, record: EngineSession, seconds: float, source: str
 ) -> keepalive.Grant:
     """Keep a session alive; `Refused` when the caps leave nothing."""
     owner = await context.hub.person(record.labels.user)

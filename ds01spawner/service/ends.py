@@ -17,8 +17,8 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from ..core.ending import without_records
+from ..engines.base import EngineSession
 from ..engines.docker import endings as engine
-from ..engines.docker.ledger import SessionRecord as EngineRecord
 from ..errors import DS01Error, StoreError
 from ..labels import MANAGED_FILTER, SessionLabels
 from ..messages import ends as words
@@ -170,7 +170,7 @@ def begin(site: Site, now: datetime) -> Events:
     return Events(since, site.session_in_event, now if new else None)
 
 
-def report_dead(site: Site, sessions: Iterable[EngineRecord], now: datetime) -> int:
+def report_dead(site: Site, sessions: Iterable[EngineSession], now: datetime) -> int:
     """Report sessions whose containers have ended but are still there; returns how many. Blocking."""
     done = 0
     for record in sessions:

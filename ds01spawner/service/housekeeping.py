@@ -17,8 +17,8 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from .. import fetching
+from ..engines.base import EngineSession
 from ..engines.docker import steplayers
-from ..engines.docker.ledger import SessionRecord as EngineRecord
 from ..engines.docker.lock import claim_lock
 from ..engines.docker.memory import MemoryWatch
 from ..engines.docker.retire import leftovers
@@ -74,7 +74,7 @@ def tidy(site: Site, now: datetime) -> list[str]:
     return removed
 
 
-def reconcile(site: Site, mine: Iterable[EngineRecord], now: datetime) -> None:
+def reconcile(site: Site, mine: Iterable[EngineSession], now: datetime) -> None:
     """Make history agree with the engine's list of this hub's sessions, in whatever state. Blocking."""
     listed = list(mine)
     running = [r for r in listed if r.state in ALIVE]
@@ -90,11 +90,11 @@ def reconcile(site: Site, mine: Iterable[EngineRecord], now: datetime) -> None:
         log.warning("History could not be reconciled: %s", error)
 
 
-def sweep(site: Site, sessions: Iterable[EngineRecord]) -> list[str]:
+def sweep(site: Site, sessions: Iterable[EngineSession]) -> list[str]:
     """Remove the parent cgroups of people who have no container any more; returns their names. Blocking."""
     parents = site.parents(site.engine_info(site.engine.client))
 
-    def unused(found: Iterable[EngineRecord]) -> set[str]:
+    def unused(found: Iterable[EngineSession]) -> set[str]:
         return parents.listed() - {parents.name(r.labels.user) for r in found}
 
     if not unused(sessions):
@@ -105,7 +105,7 @@ def sweep(site: Site, sessions: Iterable[EngineRecord]) -> list[str]:
         return [name for name in unused(site.holdings().sessions) if parents.remove(name)]
 
 
-def tell_kills(site: Site, watch: MemoryWatch, sessions: Iterable[EngineRecord], now: datetime) -> int:
+def tell_kills(site: Site, watch: MemoryWatch, sessions: Iterable[EngineSession], now: datetime) -> int:
     """Tell people that the kernel ended processes of theirs for want of memory; returns how many. Blocking.
 
     Each is told once, also across restarts; a newer notice about a session takes the place of the former.

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from .. import messages
 from ..core.lag import within
-from ..engines.docker.ledger import SessionRecord
+from ..engines.base import EngineSession
 from ..errors import DS01Error, Refused
 from ..images.snapshot import PackageDiff
 from ..policy.resolve import Person
@@ -25,7 +25,7 @@ class Found:
     problem: str = ""
 
 
-async def packages(context: Context, record: SessionRecord) -> Found:
+async def packages(context: Context, record: EngineSession) -> Found:
     """Ask a running session for its packages. Not knowing is no reason against retiring it."""
     try:
         desk = await building.desk(context)
@@ -37,7 +37,7 @@ async def packages(context: Context, record: SessionRecord) -> Found:
         return Found(None, str(error))
 
 
-async def keep(context: Context, person: Person, record: SessionRecord) -> PackageDiff:
+async def keep(context: Context, person: Person, record: EngineSession) -> PackageDiff:
     """Write a session's new packages into its project's recipe. `Refused` when they cannot be read."""
     found = await packages(context, record)
     if found.diff is None:
@@ -50,7 +50,7 @@ async def keep(context: Context, person: Person, record: SessionRecord) -> Packa
     return found.diff
 
 
-async def save(context: Context, person: Person, record: SessionRecord) -> str:
+async def save(context: Context, person: Person, record: EngineSession) -> str:
     """Save a session as an image of its project, where the policy lets the person; returns its name."""
     desk, labels = await building.desk(context), record.labels
     limits = await context.limits(person)

@@ -9,8 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
+from ..engines.base import EngineSession
 from ..engines.docker.layers import LayerUse, LayerWatch
-from ..engines.docker.ledger import SessionRecord
 from ..errors import DS01Error
 from ..messages import notes
 from ..policy.plan import SessionUse
@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 class Over:
     """A session that wrote more than it may."""
 
-    record: SessionRecord
+    record: EngineSession
     used: int
     limit: int
     retire: bool

@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from ..engines.docker.ledger import SessionRecord
+from ..engines.base import EngineSession
 from ..errors import DS01Error, StoreError
 from ..idle.model import Decision
 from ..idle.notices import banner
@@ -71,7 +71,7 @@ async def intents(context: Context) -> dict[str, Intent]:
     return {i.session: i for i in await asyncio.to_thread(context.site.intents.open)}
 
 
-async def runs(context: Context, person: Person, records: Sequence[SessionRecord]) -> Mapping[str, Runs]:
+async def runs(context: Context, person: Person, records: Sequence[EngineSession]) -> Mapping[str, Runs]:
     """What the sessions run, by session id; nothing while the environments cannot be read."""
     if not records:
         return {}

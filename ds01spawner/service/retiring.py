@@ -11,7 +11,7 @@ from typing import Protocol
 
 from .. import messages
 from ..core.hub_client import HubError, Stopped
-from ..engines.docker.ledger import SessionRecord
+from ..engines.base import EngineSession
 from ..errors import DS01Error
 from ..intents.carry import carry
 from ..intents.model import IntentError, Kind, intend
@@ -39,7 +39,7 @@ class Outcome:
     sentence: str = ""
 
 
-async def retire(context: Context, by: Person, record: SessionRecord, reason: str) -> Outcome:
+async def retire(context: Context, by: Person, record: EngineSession, reason: str) -> Outcome:
     """Retire a session for its owner or an admin; returns when it is gone, or when that takes longer."""
     own = by.name == record.labels.user
     said = reason.strip()[:MAX_REASON] or ("you retired it" if own else f"{by.name} retired it")
@@ -54,7 +54,7 @@ async def retire(context: Context, by: Person, record: SessionRecord, reason: st
 async def retire_session(
     site: Site,
     hub: Hub,
-    record: SessionRecord,
+    record: EngineSession,
     clock: Callable[[], datetime],
     reason: str,
     kind: Kind,

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
 
-from ..engines.docker.ledger import LedgerSnapshot
+from ..engines.base import EngineState
 from ..errors import DS01Error
 from ..gpu import GpuReading
 from ..placement import status
@@ -26,7 +26,7 @@ class Snapshot:
 
     at: datetime
     reading: GpuReading
-    ledger: LedgerSnapshot
+    ledger: EngineState
     blocks: Mapping[str, Block]
     problem: str = ""
     engine: bool = True
@@ -89,7 +89,7 @@ def read(site: Site) -> Snapshot:
         blocks = site.obstacles(reading.inventory, now)
         problem = ""
     except DS01Error as error:
-        ledger, answers = LedgerSnapshot((), (), ()), False
+        ledger, answers = EngineState((), ()), False
         problem = f"The container engine cannot be asked: {error}"
         unknown = Block("unready", "nobody can tell just now who uses it")
         blocks |= {d.uuid: unknown for d in reading.inventory.devices}

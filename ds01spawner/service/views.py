@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from .. import messages
-from ..engines.docker.ledger import SessionRecord
+from ..engines.base import EngineSession
 from ..environments import Environments
 from ..idle import keepalive
 from ..idle.model import Decision
@@ -43,13 +43,13 @@ def strip(snapshot: Snapshot, person: Person, show_holders: bool, activity: Mapp
     )
 
 
-def own_sessions(snapshot: Snapshot, person: str) -> list[SessionRecord]:
+def own_sessions(snapshot: Snapshot, person: str) -> list[EngineSession]:
     """The person's sessions on this hub, oldest first."""
     mine = [r for r in snapshot.ledger.sessions if r.labels.user == person]
     return sorted(mine, key=lambda r: r.labels.created_at)
 
 
-def session_info(record: SessionRecord, snapshot: Snapshot) -> SessionInfo:
+def session_info(record: EngineSession, snapshot: Snapshot) -> SessionInfo:
     """A ledger record as the pages take it, its devices in words."""
     labels = record.labels
     devices = snapshot.reading.inventory.by_uuid()
@@ -87,7 +87,7 @@ def keep_alive(store: Store, limits: Limits, session: str, user: str, now: datet
     return KeepAlive(step, timedelta(seconds=max(0.0, left)), keepalive.until(granted), off)
 
 
-def runs(environments: Environments, person: Person, records: Sequence[SessionRecord]) -> dict[str, Runs]:
+def runs(environments: Environments, person: Person, records: Sequence[EngineSession]) -> dict[str, Runs]:
     """What each session runs, by session id; one whose environment is gone is left out. Blocking."""
     by_id = {e.id: e for e in environments.all(person)}
     found = {}
@@ -171,7 +171,7 @@ def state_told(state: str, intent: Intent | None, now: datetime) -> str:
 
 
 def session_json(
-    record: SessionRecord,
+    record: EngineSession,
     snapshot: Snapshot,
     decision: Decision | None,
     urls: Urls,

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from ..engines.docker.ledger import SessionRecord
+from ..engines.base import EngineSession
 from ..engines.docker.reach import gpu_lost
 from ..placement.model import Block, Inventory
 from ..site import Site
@@ -22,14 +22,14 @@ KEPT = "Your files are safe. Save your work, retire this session and start anoth
 class DeviceNotice:
     """A message about one session's device; ``key`` makes it appear once."""
 
-    record: SessionRecord
+    record: EngineSession
     key: str
     text: str
     level: str = "warning"
 
 
 def device_notices(
-    sessions: Iterable[SessionRecord], inventory: Inventory, blocks: Mapping[str, Block]
+    sessions: Iterable[EngineSession], inventory: Inventory, blocks: Mapping[str, Block]
 ) -> list[DeviceNotice]:
     """What owners should know about their devices. Pure.
 
@@ -56,7 +56,7 @@ def device_notices(
 
 
 def _about(
-    record: SessionRecord, place: str, health: Block | None, block: Block | None
+    record: EngineSession, place: str, health: Block | None, block: Block | None
 ) -> list[DeviceNotice]:
     project, session = record.labels.project, record.labels.session
     found = []
@@ -95,7 +95,7 @@ def watch_devices(site: Site, now: datetime) -> int:
     return len(notices)
 
 
-def _unreachable(site: Site, record: SessionRecord) -> DeviceNotice | None:
+def _unreachable(site: Site, record: EngineSession) -> DeviceNotice | None:
     info = site.engine_info(site.engine.client)
     # Only a device given behind systemd's back can be taken away by its daemon-reload.
     if site.attach(info, site.gpu().inventory).mode != "nvidia" or info.get("CgroupDriver") != "systemd":

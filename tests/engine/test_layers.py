@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import pytest
 
+from ds01spawner.engines.base import EngineSession
 from ds01spawner.engines.docker.create import LOG_FILES
 from ds01spawner.engines.docker.layers import LayerWatch
-from ds01spawner.engines.docker.ledger import SessionRecord
 from ds01spawner.labels import SessionLabels
 from ds01spawner.policy.plan import SessionUse
 
 
-def record(container) -> SessionRecord:
-    return SessionRecord(SessionLabels("a", "", "p", "h", container.id), container.id, "n", "running", "Up")
+def record(container) -> EngineSession:
+    return EngineSession(SessionLabels("a", "", "p", "h", container.id), container.id, "n", "running", "Up")
 
 
 def test_files_in_tmp_are_seen_and_gone_when_deleted(engine, busybox_image, hub_id):

@@ -137,7 +137,7 @@ def test_a_renamed_container_loses_its_exemption(api, make, hub_id):
 
 
 def test_a_container_removed_between_list_and_inspect_is_gone(api, make):
-    gone = make()
+    gone = make(device_requests=[{"Count": -1, "Capabilities": [["gpu"]]}])
     ledger = Ledger(lambda: api, installation=lambda: INSTALLATION)
     listed = api.containers(all=True)
     api.remove_container(gone)
@@ -152,7 +152,7 @@ def test_a_container_removed_between_list_and_inspect_is_gone(api, make):
             return api.inspect_container(ident)
 
     ledger = Ledger(Late)
-    assert gone not in {c.evidence.container for c in ledger.read(FOUR_CARDS).containers}
+    assert gone not in {h.container for h in ledger.read(FOUR_CARDS).holdings}
 
 
 class Broken:

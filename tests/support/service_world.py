@@ -25,7 +25,7 @@ from tornado.httpserver import HTTPServer
 from tornado.testing import bind_unused_port
 
 from ds01spawner.core.hub_client import HubError, HubUser, Stopped, read_user
-from ds01spawner.engines.docker.ledger import LedgerSnapshot, SessionRecord
+from ds01spawner.engines.base import EngineSession, EngineState
 from ds01spawner.environments import Environments
 from ds01spawner.errors import EngineError
 from ds01spawner.images.builds import BuildRunner
@@ -98,8 +98,8 @@ class PlayedLedger:
     """The engine's list of sessions; counts how often it is asked."""
 
     def __init__(self) -> None:
-        self.sessions: list[SessionRecord] = []
-        self.others: list[SessionRecord] = []
+        self.sessions: list[EngineSession] = []
+        self.others: list[EngineSession] = []
         self.holdings: list[Holding] = []
         self.reads, self.error = 0, None
 
@@ -116,16 +116,16 @@ class PlayedLedger:
             user, server, project, "hub", session, "sha256:1", environment, tuple(uuids), 1 / 7,
             NOW.isoformat(),
         )  # fmt: skip
-        self.sessions.append(SessionRecord(labels, "c" + session, session, "running", "Up", NOW.isoformat()))
+        self.sessions.append(EngineSession(labels, "c" + session, session, "running", "Up", NOW.isoformat()))
         self.holdings += [
             Holding(u, f"{labels.address}", "session", user=user, session=session) for u in uuids
         ]
 
-    def read(self, *_: Any) -> LedgerSnapshot:
+    def read(self, *_: Any) -> EngineState:
         self.reads += 1
         if self.error:
             raise self.error
-        return LedgerSnapshot(tuple(self.holdings), tuple(self.sessions), (), tuple(self.others))
+        return EngineState(tuple(self.holdings), tuple(self.sessions), tuple(self.others))
 
 
 class PlayedImages:

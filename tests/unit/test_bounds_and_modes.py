@@ -21,9 +21,9 @@ from ds01spawner.doctor.exposure import (
     workspace_findings,
 )
 from ds01spawner.doctor.modes import check_modes
+from ds01spawner.engines.base import EngineSession
 from ds01spawner.engines.docker.create import ContainerSpec, finalise, log_bound
 from ds01spawner.engines.docker.layers import LayerUse, bounds_layers
-from ds01spawner.engines.docker.ledger import SessionRecord
 from ds01spawner.engines.docker.mounts import mount_options
 from ds01spawner.folder_modes import narrow, sqlite_path, too_wide, watched
 from ds01spawner.labels import SessionLabels
@@ -105,7 +105,7 @@ def test_options_of_the_mount_a_path_is_on(path, options):
 
 def use(size: int, *, limit: str = '{"layer":100}', complete: bool = True) -> LayerUse:
     labels = SessionLabels("alice", "", "thesis", "hub", "s1", limits=limit)
-    return LayerUse(SessionRecord(labels, "c1", "n", "running", "Up"), Measured(size, complete))
+    return LayerUse(EngineSession(labels, "c1", "n", "running", "Up"), Measured(size, complete))
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ds01spawner.engines.docker.ledger import SessionRecord
+from ds01spawner.engines.base import EngineSession
 from ds01spawner.labels import SessionLabels
 from ds01spawner.placement.model import Block, Card, Device, Inventory
 from ds01spawner.service.watch import device_notices
@@ -13,9 +13,9 @@ SLICE = Device("MIG-1", "A100 MIG 1g.10gb", "1g.10gb", 9856, 1, parent="GPU-1")
 CARD = Card("GPU-1", "A100", 81920, mig_enabled=True)
 
 
-def record(*uuids: str) -> SessionRecord:
+def record(*uuids: str) -> EngineSession:
     labels = SessionLabels("alice", "", "thesis", "hub", "s1", gpu_uuids=uuids)
-    return SessionRecord(labels, "c1", "ds01--alice", "running", "Up")
+    return EngineSession(labels, "c1", "ds01--alice", "running", "Up")
 
 
 def inventory(**options: object) -> Inventory:

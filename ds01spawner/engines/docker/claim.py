@@ -15,7 +15,8 @@ from ...gpu.reading import GpuReading
 from ...placement.model import Block, GpuRequest, Placement
 from ...placement.place import place, refusal
 from ...placement.strategies import DEFAULT_STRATEGY
-from .ledger import Ledger, LedgerSnapshot
+from ..base import EngineState
+from .ledger import Ledger
 from .lock import claim_lock
 
 
@@ -24,7 +25,7 @@ def claim(
     ledger: Ledger,
     gpu_reader: Callable[[], GpuReading],
     blocks_reader: Callable[[], Mapping[str, Block]],
-    request: GpuRequest | Callable[[LedgerSnapshot], GpuRequest],
+    request: GpuRequest | Callable[[EngineState], GpuRequest],
     create: Callable[[Placement], str],
     *,
     strategy: str = DEFAULT_STRATEGY,

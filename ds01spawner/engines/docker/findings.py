@@ -5,33 +5,20 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from ...errors import EngineError
 from ...gpu import read_gpu
 from ...gpu.xid import read_xids
 from ...placement.model import Inventory
 from ...settings import Settings
+from ..base import Finding
 from .attach import REFRESH, Mode, cdi_problems, choose_attach, stale_names
 from .cdi import cdi_names
 
-Level = Literal["ok", "site", "warning", "error"]
-"""``site``: nothing is broken; how safe it is rests on what the site chose."""
-
 ACCEPT = "accept-nvidia-visible-devices-envvar-when-unprivileged"
 TOOLKIT_CONFIG = "/etc/nvidia-container-runtime/config.toml"
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One result of a check of the host: what is so, why it matters, and what mends it."""
-
-    level: Level
-    what: str
-    why: str = ""
-    mend: str = ""
 
 
 def check_gpus(settings: Settings, info: Mapping[str, Any]) -> list[Finding]:

@@ -18,7 +18,7 @@ import docker.errors
 import requests
 
 from ...errors import EngineError
-from .ledger import SessionRecord
+from ..base import EngineSession
 from .network_watch import has_address
 
 FILE = "hub_address.json"
@@ -53,7 +53,7 @@ class HubAddress:
 class Stranded:
     """A running session that does not find the hub."""
 
-    record: SessionRecord
+    record: EngineSession
     told: str
 
 
@@ -76,7 +76,7 @@ def remembered(state_dir: Path) -> HubAddress | None:
         return None
 
 
-def stranded(client: Any, sessions: Iterable[SessionRecord], address: HubAddress) -> list[Stranded]:
+def stranded(client: Any, sessions: Iterable[EngineSession], address: HubAddress) -> list[Stranded]:
     """The running sessions that were told another address than the hub has. Blocking; `EngineError`."""
     found = []
     for record in sessions:

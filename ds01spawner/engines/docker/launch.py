@@ -28,13 +28,13 @@ from ...placement.model import Block, Device, GpuRequest, Inventory, Placement
 from ...policy.plan import LaunchPlan
 from ...policy.resolve import Person
 from ...workspace.projects import Workspace
+from ..base import EngineState
 from . import inforce
 from .account import install_account
 from .attach import Attach, attach_kwargs, gpu_env
 from .claim import claim
 from .create import WORKSPACE, ContainerSpec, Resources, finalise, log_bound
 from .layers import bounds_layers
-from .ledger import LedgerSnapshot
 from .mount_sources import MountSources, compare, hold_of, shares_mounts
 from .neighbours import networks_of_others, sessions_of_others
 from .retire import verify_gone
@@ -122,7 +122,7 @@ def launch(client: Any, request: LaunchRequest) -> Claimed:
     plans: list[LaunchPlan] = []
     specs: list[ContainerSpec] = []
 
-    def wanted(snapshot: LedgerSnapshot) -> GpuRequest:
+    def wanted(snapshot: EngineState) -> GpuRequest:
         _refuse_neighbours(settings.hub_id, sessions_of_others(snapshot, settings.hub_id))
         plans.append(fit(_replan(request, reading.inventory, snapshot), info))
         return plans[-1].gpu
@@ -201,7 +201,7 @@ def fit(launch_plan: LaunchPlan, info: Mapping[str, Any]) -> LaunchPlan:
     return replace(launch_plan, cpus=float(count))
 
 
-def _replan(request: LaunchRequest, inventory: Inventory, snapshot: LedgerSnapshot) -> LaunchPlan:
+def _replan(request: LaunchRequest, inventory: Inventory, snapshot: EngineState) -> LaunchPlan:
     """The plan again, with what is held at this moment: two starts at once cannot both use one quota."""
     site, person, now = request.site, request.person, request.clock()
     situation = of(site, person, now, inventory, snapshot)

@@ -18,7 +18,7 @@ import requests
 
 from ...errors import EngineError
 from ...workspace.usage import DIRECTORY, Measured, walk
-from .ledger import SessionRecord
+from ..base import EngineSession
 from .mounts import mount_options
 
 BUDGET_S = 2.0
@@ -49,7 +49,7 @@ def bounds_layers(info: Mapping[str, Any], mounts: str | None = None) -> bool:
 class LayerUse:
     """What one session has written outside its project."""
 
-    record: SessionRecord
+    record: EngineSession
     used: Measured
 
 
@@ -63,7 +63,7 @@ class LayerWatch:
         self.unseen = False
         """Whether layers cannot be seen from here."""
 
-    def look(self, client: Callable[[], Any], sessions: Iterable[SessionRecord]) -> list[LayerUse]:
+    def look(self, client: Callable[[], Any], sessions: Iterable[EngineSession]) -> list[LayerUse]:
         """Measure those not looked at for longest; `EngineError` when the engine does not answer."""
         running = [r for r in sessions if r.state == "running"]
         known = {r.container for r in running}

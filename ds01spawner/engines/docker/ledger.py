@@ -21,47 +21,14 @@ from docker.errors import DockerException, NotFound
 
 from ...core.installation import Installation, Standing
 from ...errors import EngineError
-from ...labels import SessionLabels
 from ...placement.model import Holding, Inventory
+from ..base import EngineSession, EngineState
 from . import pids
 from .claims import ContainerState, Process, Resolver, container_holdings, is_exempt, process_holdings
 from .evidence import Evidence, evidence_of, unknown_evidence
 
 INSPECT_THREADS = 4
 INSPECT_IN_PARALLEL_FROM = 16
-
-
-@dataclass(frozen=True)
-class SessionRecord:
-    """A session as its container tells it, in whatever state. ``standing`` says how far it is true."""
-
-    labels: SessionLabels
-    container: str
-    """The container's id."""
-    name: str
-    state: str
-    """``running``, ``created``, ``exited``, …, as the engine's list says."""
-    status: str
-    """The engine's words for people, such as ``Up 3 hours``."""
-    started_at: str = ""
-    """ISO 8601 time of the last start, or empty when it never started."""
-    standing: Standing = Standing.OURS
-
-
-@dataclass(frozen=True)
-class LedgerSnapshot:
-    """One reading of the engine."""
-
-    holdings: tuple[Holding, ...]
-    sessions: tuple[SessionRecord, ...]
-    """The sessions of this installation, and of no other."""
-    containers: tuple[ContainerState, ...]
-    others: tuple[SessionRecord, ...] = ()
-    """What else says that it is a session: of another installation, or forged. For admins alone."""
-
-    def holders(self, uuid: str) -> tuple[Holding, ...]:
-        """Who holds the device ``uuid``."""
-        return tuple(h for h in self.holdings if h.uuid == uuid)
 
 
 @dataclass(frozen=True)
@@ -102,7 +69,7 @@ class Ledger:
         inventory: Inventory,
         processes: Iterable[Process] = (),
         former: Mapping[str, str] | None = None,
-    ) -> LedgerSnapshot:
+    ) -> EngineState:
         """All holdings and sessions now. `EngineError` when anything but a removed container is in the way.
 
         ``processes`` are the driver's compute processes, ``former`` the cards of slices that are gone.
@@ -121,7 +88,7 @@ class Ledger:
         told = _sessions(rows)
         ours = tuple(r for r in told if r.standing is Standing.OURS)
         others = tuple(r for r in told if r.standing is not Standing.OURS)
-        return LedgerSnapshot(tuple(holdings), ours, containers, others)
+        return EngineState(tuple(holdings), ours, others)
 
     def _list(self) -> tuple[docker.APIClient, list[dict[str, Any]]]:
         try:
@@ -199,9 +166,9 @@ def _name(listed: Mapping[str, Any]) -> str:
     return own[0] if own else ""
 
 
-def _sessions(rows: Iterable[tuple[dict[str, Any], _Seen]]) -> tuple[SessionRecord, ...]:
+def _sessions(rows: Iterable[tuple[dict[str, Any], _Seen]]) -> tuple[EngineSession, ...]:
     return tuple(
-        SessionRecord(
+        EngineSession(
             labels=s.evidence.claim,
             container=c["Id"],
             name=_name(c),

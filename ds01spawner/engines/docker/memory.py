@@ -16,9 +16,9 @@ import docker.errors
 import requests
 
 from ...errors import EngineError
+from ..base import EngineSession
 from .cgroups import ROOT
 from .inforce import PROC, cgroup_of
-from .ledger import SessionRecord
 
 FAILURES = (docker.errors.DockerException, requests.RequestException, OSError, ValueError)
 
@@ -27,7 +27,7 @@ FAILURES = (docker.errors.DockerException, requests.RequestException, OSError, V
 class Kills:
     """What one look found of one session."""
 
-    record: SessionRecord
+    record: EngineSession
     new: int
     """Processes ended since the last look."""
     key: str
@@ -45,7 +45,7 @@ class MemoryWatch:
         self._asked_until: datetime | None = None
 
     def look(
-        self, client: Callable[[], Any], sessions: Iterable[SessionRecord], now: datetime
+        self, client: Callable[[], Any], sessions: Iterable[EngineSession], now: datetime
     ) -> list[Kills]:
         """New kills of running sessions; `EngineError` when the engine must be asked and does not answer."""
         running = [r for r in sessions if r.state == "running"]
@@ -90,7 +90,7 @@ class MemoryWatch:
         return base / path.strip("/") / ("memory.events" if self.version == 2 else "memory.oom_control")
 
     def _from_events(
-        self, client: Callable[[], Any], sessions: Sequence[SessionRecord], now: datetime
+        self, client: Callable[[], Any], sessions: Sequence[EngineSession], now: datetime
     ) -> list[Kills]:
         if self._asked_until is None:
             return []

@@ -14,10 +14,10 @@ from docker.errors import DockerException
 from ...core.installation import Installation, Standing, standing
 from ...errors import EngineError
 from ...labels import HUB, INSTALLATION, MANAGED_FILTER
-from .ledger import LedgerSnapshot
+from ..base import EngineState
 
 
-def sessions_of_others(snapshot: LedgerSnapshot, hub_id: str) -> list[str]:
+def sessions_of_others(snapshot: EngineState, hub_id: str) -> list[str]:
     """Sessions of another installation with this hub's id. Pure.
 
     Forged labels are not among them: with those, a build step could keep everybody from starting.

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
@@ -17,33 +16,18 @@ import requests
 from urllib3.exceptions import HTTPError
 
 from ... import logtail
-from ...core.ending import Ended
-from ...core.installation import Standing
 from ...errors import EngineError
 from ...labels import SESSION, SessionLabels
+from ..base import NotThatSession, Retired, leftovers
 from . import endings
 from .bounded import log_tail
-from .ledger import SessionRecord
 
 VERIFY_S = 10.0
 SessionIn = Callable[[Mapping[str, Any]], SessionLabels | None]
 """The session of this installation that an inspected container is, or None; see `Site.session_in`."""
-log = logging.getLogger(__name__)
 EVENTS_BACK = timedelta(hours=1)
-
-
-class NotThatSession(EngineError):
-    """A container that was to be retired is another one; nothing was done to it."""
-
-
-@dataclass(frozen=True)
-class Retired:
-    """What a retire did. ``log_tail`` are the session's last lines; ``labels`` None where it was gone."""
-
-    labels: SessionLabels | None
-    log_tail: str = ""
-    ended: Ended | None = None
-    """How it ended, where it had ended by itself or the engine told the time; see `endings.explain`."""
+log = logging.getLogger(__name__)
+__all__ = ["NotThatSession", "Retired", "SessionIn", "end", "leftovers", "verify_gone"]
 
 
 def end(client: Any, container: str, session: str, ours: SessionIn, grace: int = 30) -> Retired:
@@ -114,24 +98,6 @@ def verify_gone(client: Any, container: str) -> None:
         if time.monotonic() > deadline:
             raise EngineError(f"the container {container[:12]} is still there after its removal")
         time.sleep(0.1)
-
-
-def leftovers(sessions: Iterable[SessionRecord], now: datetime, older_than: timedelta) -> list[SessionRecord]:
-    """Containers of ours that no session can come of: not running, and older than any start takes.
-
-    A running container is never one, whatever the hub believes. Pure.
-    """
-    found = []
-    for record in sessions:
-        if record.standing is not Standing.OURS or record.state not in ("created", "exited", "dead"):
-            continue
-        try:
-            created = datetime.fromisoformat(record.labels.created_at)
-        except ValueError:
-            continue
-        if now - created > older_than:
-            found.append(record)
-    return found
 
 
 def _tail(client: Any, container: str) -> str:

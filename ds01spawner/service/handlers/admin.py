@@ -9,7 +9,7 @@ from typing import Any
 from tornado import web
 
 from ...core import freetext
-from ...engines.docker.ledger import SessionRecord
+from ...engines.base import EngineSession
 from ...errors import StoreError
 from ...pages import text
 from .. import actions, mine, retiring, views
@@ -63,7 +63,7 @@ class Admin(PageHandler):
         )
 
 
-def _other(record: SessionRecord, snapshot: Snapshot) -> dict[str, Any]:
+def _other(record: EngineSession, snapshot: Snapshot) -> dict[str, Any]:
     """A row of what is no session of this hub: as it says of itself, but with the devices it really has."""
     held = tuple(h.uuid for h in snapshot.ledger.holdings if h.container == record.container)
     true = replace(record, labels=replace(record.labels, gpu_uuids=held))

@@ -12,7 +12,7 @@ from typing import Any
 import docker.errors
 import requests
 
-from ...engines.docker.ledger import SessionRecord
+from ...engines.base import EngineSession
 from ...errors import DS01Error
 from ...gpu import GpuReading
 from ...gpu.reading import Activity
@@ -77,7 +77,7 @@ async def look(context: Context, samples: Samples) -> None:
     samples.keep_only(r.labels.session for r in running)
 
 
-def _statistics(context: Context, records: Sequence[SessionRecord]) -> dict[str, Look]:
+def _statistics(context: Context, records: Sequence[EngineSession]) -> dict[str, Look]:
     """Each container's counters, blocking; one that cannot be asked is a gap."""
     client, found = context.site.engine.client, {}
     for record in records:

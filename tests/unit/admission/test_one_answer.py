@@ -17,9 +17,9 @@ from ds01spawner import messages
 from ds01spawner.admission import Admission, check, entitle
 from ds01spawner.admission.situation import Situation, read
 from ds01spawner.cli.limits import answer_of
+from ds01spawner.engines.base import EngineState
 from ds01spawner.engines.docker import launch
 from ds01spawner.engines.docker.claim import claim
-from ds01spawner.engines.docker.ledger import LedgerSnapshot
 from ds01spawner.errors import Refusal, Refused
 from ds01spawner.form import Standing
 from ds01spawner.labels import SessionLabels
@@ -86,7 +86,7 @@ class World:
 
     @property
     def snapshot(self):
-        return LedgerSnapshot(tuple(Holding(u, "x", "session") for u in self.held), (), ())
+        return EngineState(tuple(Holding(u, "x", "session") for u in self.held), ())
 
     def gpu(self, max_age=5.0):
         return SimpleNamespace(inventory=self.inventory, processes=(), former={})

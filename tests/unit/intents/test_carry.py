@@ -12,8 +12,8 @@ from support.ours import OTHER
 from support.played_engine import api_error
 
 from ds01spawner.core.installation import Standing
+from ds01spawner.engines.base import EngineSession
 from ds01spawner.engines.docker import launch, retire
-from ds01spawner.engines.docker.ledger import SessionRecord
 from ds01spawner.errors import EngineError
 from ds01spawner.intents.carry import Carrier, carry, carry_open
 from ds01spawner.intents.model import intend
@@ -264,5 +264,5 @@ def test_a_discard_touches_nothing_of_another_start(site, engine):
 )
 def test_a_running_container_is_never_a_leftover(state, age, standing, left):
     labels = replace(ALICE, created_at=(NOW - timedelta(minutes=age)).isoformat())
-    record = SessionRecord(labels, "c1", "n", state, "", standing=standing)
+    record = EngineSession(labels, "c1", "n", state, "", standing=standing)
     assert bool(retire.leftovers([record], NOW, timedelta(minutes=15))) is left

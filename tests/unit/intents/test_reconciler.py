@@ -8,7 +8,7 @@ import pytest
 from support.ours import OTHER
 
 from ds01spawner.core.hub_client import HubError, read_user
-from ds01spawner.engines.docker.ledger import LedgerSnapshot, SessionRecord
+from ds01spawner.engines.base import EngineSession, EngineState
 from ds01spawner.errors import EngineError
 from ds01spawner.intents.model import intend
 from ds01spawner.labels import SessionLabels
@@ -41,11 +41,11 @@ class World:
         if self.engine.down or self.list_fails:
             raise EngineError("the engine does not answer")
         found = [
-            SessionRecord(labels, c["Id"], c["Name"], c["State"]["Status"], "")
+            EngineSession(labels, c["Id"], c["Name"], c["State"]["Status"], "")
             for c in self.engine.containers.values()
             if (labels := self.site.session_in(c))
         ]
-        return LedgerSnapshot((), tuple(found), ())
+        return EngineState((), tuple(found))
 
     async def looks(self, count, seconds=10):
         for _ in range(count):

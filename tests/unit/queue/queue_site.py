@@ -11,7 +11,7 @@ from types import SimpleNamespace
 from support.played_engine import PlayedEngine
 
 from ds01spawner.core.hub_client import HubError, read_user
-from ds01spawner.engines.docker.ledger import LedgerSnapshot, SessionRecord
+from ds01spawner.engines.base import EngineSession, EngineState
 from ds01spawner.errors import EngineError
 from ds01spawner.idle.notices import Notifier
 from ds01spawner.intents.files import Intents
@@ -97,9 +97,9 @@ class FakeSite:
             for u, (user, server) in self.held.items()
         )
         records = tuple(
-            SessionRecord(self._labels(user, server), "c", "n", "running", "Up") for user, server in sessions
+            EngineSession(self._labels(user, server), "c", "n", "running", "Up") for user, server in sessions
         )
-        return LedgerSnapshot(holdings, records, ())
+        return EngineState(holdings, records)
 
     def _labels(self, user, server):
         uuids = tuple(u for u, who in self.held.items() if who == (user, server))

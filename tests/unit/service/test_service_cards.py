@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from test_service import NOW, call, world  # noqa: F401
 
-from ds01spawner.engines.docker.ledger import SessionRecord
+from ds01spawner.engines.base import EngineSession
 from ds01spawner.environments import Environments
 from ds01spawner.errors import EngineError
 from ds01spawner.images.facts import ImageFacts
@@ -54,7 +54,7 @@ def runs(world, session, environment, image):  # noqa: F811
     labels = SessionLabels(
         "alice", session, "thesis", "hub", session, image, environment, (), 0, NOW.isoformat()
     )
-    world.ledger.sessions.append(SessionRecord(labels, session, session, "running", "Up", NOW.isoformat()))
+    world.ledger.sessions.append(EngineSession(labels, session, session, "running", "Up", NOW.isoformat()))
 
 
 @pytest.mark.parametrize(

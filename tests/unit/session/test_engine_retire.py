@@ -11,8 +11,8 @@ import pytest
 import requests
 
 from ds01spawner.core.installation import Standing
+from ds01spawner.engines.base import EngineSession
 from ds01spawner.engines.docker import endings, retire
-from ds01spawner.engines.docker.ledger import SessionRecord
 from ds01spawner.errors import EngineError
 from ds01spawner.labels import SESSION, SessionLabels
 
@@ -234,7 +234,7 @@ def test_the_log_is_read_within_its_bounds_and_the_events_of_the_last_hour(monke
 )
 def test_what_no_session_can_come_of(state, standing, age, left):
     made = replace(MINE, created_at=(NOW - timedelta(seconds=age)).isoformat())
-    record = SessionRecord(made, "c1", "ds01-alice", state, "", standing=standing)
+    record = EngineSession(made, "c1", "ds01-alice", state, "", standing=standing)
     unreadable = replace(record, labels=replace(MINE, created_at="yesterday"))
     found = retire.leftovers([unreadable, record], NOW, timedelta(seconds=900))
     assert found == ([record] if left else [])

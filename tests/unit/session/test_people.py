@@ -12,7 +12,7 @@ from support.played_engine import PlayedEngine
 
 from ds01spawner import people
 from ds01spawner.core.installation import make
-from ds01spawner.engines.docker.ledger import LedgerSnapshot, SessionRecord
+from ds01spawner.engines.base import EngineSession, EngineState
 from ds01spawner.errors import DS01Error, EngineError
 from ds01spawner.intents.model import intend
 from ds01spawner.labels import SessionLabels
@@ -30,13 +30,13 @@ def site(tmp_path, monkeypatch):
     made = Site(Settings(state_dir=tmp_path, workspace_root=tmp_path / "workspaces", devices="none"))
     made.__dict__["engine"] = PlayedEngine(make(tmp_path))
     made.sessions = []
-    monkeypatch.setattr(made, "holdings", lambda: LedgerSnapshot((), tuple(made.sessions), ()))
+    monkeypatch.setattr(made, "holdings", lambda: EngineState((), tuple(made.sessions)))
     monkeypatch.setattr(made.carrier, "kick", lambda: None)
     return made
 
 
 def runs(site, labels=ALICE, state="running"):
-    site.sessions.append(SessionRecord(labels, f"c-{labels.session}", "n", state, ""))
+    site.sessions.append(EngineSession(labels, f"c-{labels.session}", "n", state, ""))
 
 
 def test_nothing_stands_against_renaming_somebody_without_anything(site):
