@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .configuration import configure
+    from .hub.configure import configure
 
 __all__ = ["configure"]
 __version__ = "0.1.0.dev0"
@@ -21,7 +21,7 @@ __version__ = "0.1.0.dev0"
 def __getattr__(name: str) -> Any:
     # Not at import: it takes seconds, JupyterHub included, which services and commands have no need of.
     if name == "configure":
-        from .configuration import configure
+        from .hub.configure import configure
 
         return configure
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -13,9 +13,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from . import attempts, messages
+from . import messages
 from .errors import DS01Error, Refusal, Refused
 from .fetching import FetchFailed, Tell, clear, fetch, spec_for, turn
+from .hub import attempts
 from .options import LaunchOptions
 from .policy.resolve import Person
 from .policy.storage import project_room
@@ -26,7 +27,7 @@ from .workspace.projects import Workspace, WorkspaceError
 from .workspace.templates import copy_template, files_of, templates
 
 if TYPE_CHECKING:
-    from .session import SessionMixin
+    from .hub.session import SessionMixin
 
 
 def rules_of(site: Site) -> Rules:
@@ -63,7 +64,7 @@ async def make_project(session: SessionMixin, options: LaunchOptions) -> str:
         raise Refused(replace(refusal, status=error.status)) from error
     except FetchFailed as failed:
         attempts.refused(user, session.name, failed.refusal, session.clock())
-        from .hub_errors import SessionRefused  # the command makes projects too, without the hub
+        from .hub.http_errors import SessionRefused  # the command makes projects too, without the hub
 
         raise SessionRefused(failed.refusal, log_tail=failed.log_tail, to_form=True) from None
     except Refused:

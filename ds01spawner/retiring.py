@@ -20,7 +20,7 @@ from .core.ending import merged
 from .engines.docker import endings as engine_endings
 from .engines.docker import launch
 from .errors import DS01Error, EngineError, Refusal
-from .hub_errors import SessionRefused
+from .hub.http_errors import SessionRefused
 from .intents.model import Intent, IntentError, Kind, intend
 from .labels import SessionLabels
 from .messages import ends

@@ -14,12 +14,12 @@ from hubpages import AXE, NOW, ORIGIN, hub_page, launch_page, person, serve, spa
 from page_samples import hostile, sample
 from playwright.sync_api import Browser, Page, Route, expect, sync_playwright
 
+from ds01spawner.hub.progress import Progress
 from ds01spawner.idle.model import Decision, Ground, Memory
 from ds01spawner.options import LaunchOptions
 from ds01spawner.pages.cards import session_card
 from ds01spawner.pages.inputs import KeepAlive, Runs, Series, SessionInfo
 from ds01spawner.pages.render import render
-from ds01spawner.progress import Progress
 
 CHROMIUM = os.environ.get("DS01_CHROMIUM", "/usr/bin/chromium")
 ARGUMENTS = [

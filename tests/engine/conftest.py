@@ -16,7 +16,7 @@ from traitlets.config import Config
 
 from ds01spawner.core import installation
 from ds01spawner.engines.docker.network import ensure_network
-from ds01spawner.spawner import DS01Spawner
+from ds01spawner.hub.spawner import DS01Spawner
 
 GPUS = """
 version: 1

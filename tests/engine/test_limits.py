@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from ds01spawner.engines.docker import cgroups, inforce
-from ds01spawner.hub_errors import SessionRefused
+from ds01spawner.hub.http_errors import SessionRefused
 
 CEILING = """
 version: 1

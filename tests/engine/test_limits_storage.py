@@ -9,7 +9,7 @@ from contextlib import suppress
 
 import pytest
 
-from ds01spawner.hub_errors import SessionRefused
+from ds01spawner.hub.http_errors import SessionRefused
 
 POLICY = """
 version: 1

@@ -16,12 +16,12 @@ import pytest
 from support.git_server import git_server
 from typer.testing import CliRunner
 
-from ds01spawner import attempts
 from ds01spawner.cli import build_app
 from ds01spawner.core import installation
 from ds01spawner.engines.docker.network import ensure_network
 from ds01spawner.fetching import sweep
-from ds01spawner.hub_errors import SessionRefused
+from ds01spawner.hub import attempts
+from ds01spawner.hub.http_errors import SessionRefused
 
 
 @pytest.fixture(scope="module")

@@ -8,8 +8,8 @@ import contextlib
 import docker.errors
 import pytest
 
-from ds01spawner.hub_errors import SessionRefused
-from ds01spawner.session import DISCARD_MARGIN_S
+from ds01spawner.hub.http_errors import SessionRefused
+from ds01spawner.hub.session import DISCARD_MARGIN_S
 
 
 def ours(engine, hub_id, state=None):

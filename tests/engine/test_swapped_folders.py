@@ -14,7 +14,7 @@ from ds01spawner.engines.docker import launch, mount_sources
 from ds01spawner.engines.docker.mount_sources import MountSources, hold_of, shares_mounts, sweep
 from ds01spawner.errors import Refused
 from ds01spawner.fetching import _begin, spec_for
-from ds01spawner.hub_errors import SessionRefused
+from ds01spawner.hub.http_errors import SessionRefused
 from ds01spawner.sources import GitSource
 from ds01spawner.workspace import staging
 
@@ -110,7 +110,7 @@ async def test_course_data_that_is_swapped_is_not_mounted(
     (data / "rows.csv").write_text("1")
     alice = spawner("alice", project="thesis")
     mount = {"Type": "bind", "Source": str(data), "Target": "/data", "ReadOnly": True}
-    monkeypatch.setattr("ds01spawner.spawner.data_mounts", lambda *_: (mount,))
+    monkeypatch.setattr("ds01spawner.hub.spawner.data_mounts", lambda *_: (mount,))
     swap_after("launch", data)
     await alice.start()
     listing = engine.containers.get(alice.container_id).exec_run(["ls", "/data"]).output.decode()

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from ds01spawner.hub_errors import SessionRefused
+from ds01spawner.hub.http_errors import SessionRefused
 
 SLOW = ["sh", "-c", "sleep 4; httpd -f -p 8888"]
 ONE_BY_ONE = {"c_boots_at_once": 1, "c_boot_timeout": 20, "c_start_timeout": 200}

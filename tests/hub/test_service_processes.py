@@ -18,7 +18,7 @@ from ds01spawner.settings import Settings
 
 STARTER = """
 import os, signal, subprocess, sys, time
-from ds01spawner.configuration import _environment
+from ds01spawner.hub.configure import _environment
 from ds01spawner.settings import Settings
 module, state, port, name, life = sys.argv[1:]
 env = {

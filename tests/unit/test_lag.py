@@ -12,8 +12,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 from tornado.simple_httpclient import HTTPTimeoutError
 
-from ds01spawner import probing
 from ds01spawner.core.lag import Lag, unhurried, watch, within
+from ds01spawner.hub import probing
 from ds01spawner.idle.lab import LabClient
 
 BLOCKED_S = 1.3

@@ -9,8 +9,8 @@ from urllib.parse import urlencode
 
 from tornado import web
 
-from ... import form
 from ...errors import DS01Error, StoreError
+from ...hub import form
 from ...names import folder_name
 from ...options import from_form, parse_options
 from ...pages import text

@@ -21,7 +21,7 @@ from ds01spawner.engines.base import EngineState
 from ds01spawner.engines.docker import launch
 from ds01spawner.engines.docker.claim import claim
 from ds01spawner.errors import Refusal, Refused
-from ds01spawner.form import Standing
+from ds01spawner.hub.form import Standing
 from ds01spawner.labels import SessionLabels
 from ds01spawner.maintenance import closed
 from ds01spawner.options import LaunchOptions

@@ -80,7 +80,7 @@ def test_a_page_that_is_opened_within_the_second_of_a_log_out_lives(tmp_path):
 def test_the_hubs_log_out_is_noted(tmp_path, monkeypatch):
     from jupyterhub.handlers.login import LogoutHandler
 
-    from ds01spawner.hub_process import end_keys_with_log_in
+    from ds01spawner.hub.process_setup import end_keys_with_log_in
 
     plain = []
     monkeypatch.setattr(LogoutHandler, "_backend_logout_cleanup", lambda self, name: plain.append(name))

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import docker.errors
 import pytest
 
-from ds01spawner.spawner import DS01Spawner
+from ds01spawner.hub.spawner import DS01Spawner
 
 KNOWN = "http://0.0.0.0:0/user/alice/"
 

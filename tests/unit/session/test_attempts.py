@@ -6,8 +6,8 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 
-from ds01spawner import attempts
 from ds01spawner.errors import Refusal
+from ds01spawner.hub import attempts
 
 NOW = datetime(2026, 3, 3, 14, tzinfo=timezone.utc)
 REFUSAL = Refusal("gpus-full", "a slice was asked for", "none is free", "wait")

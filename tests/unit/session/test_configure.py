@@ -8,8 +8,8 @@ import pytest
 from traitlets.config import Config
 
 from ds01spawner import configure
-from ds01spawner.configuration import SERVICE_SCOPES
 from ds01spawner.errors import EngineError
+from ds01spawner.hub.configure import SERVICE_SCOPES
 
 
 @pytest.fixture

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from traitlets.config import Config
 
-from ds01spawner.configuration import _public, _refuse_internal_ssl, _service_address
 from ds01spawner.errors import DS01Error
+from ds01spawner.hub.configure import _public, _refuse_internal_ssl, _service_address
 from ds01spawner.public_urls import origin_of, service_address
 
 

@@ -16,12 +16,12 @@ from traitlets.config import Config
 
 from ds01spawner.core.installation import make as make_installation
 from ds01spawner.errors import EngineError, Refused
+from ds01spawner.hub.spawner import DS01Spawner
 from ds01spawner.intents.model import intend
 from ds01spawner.labels import SessionLabels
 from ds01spawner.messages import ends
 from ds01spawner.retiring import ENGINE_FAILURES
 from ds01spawner.site import Site
-from ds01spawner.spawner import DS01Spawner
 
 ALICE = SessionLabels(
     "alice", "", "thesis", "hub", "s1", "sha256:1", "lab", ("GPU-1",), 1.0, "2026-11-28T10:00:00+00:00"

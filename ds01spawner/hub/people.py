@@ -16,11 +16,11 @@ from jupyterhub.apihandlers import users
 from jupyterhub.scopes import needs_scope
 from tornado import web
 
-from . import messages
-from .errors import DS01Error, Refusal
-from .intents.model import IntentError, intend
-from .site import Site
-from .workspace.moving import folders, move
+from .. import messages
+from ..errors import DS01Error, Refusal
+from ..intents.model import IntentError, intend
+from ..site import Site
+from ..workspace.moving import folders, move
 
 
 class UserHandler(users.UserAPIHandler):  # type: ignore[misc]

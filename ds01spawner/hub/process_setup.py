@@ -18,8 +18,8 @@ from sqlalchemy import event
 from sqlalchemy.engine import Engine
 from tornado.ioloop import PeriodicCallback
 
-from .core.lag import publish
-from .pages.keys import LogOuts
+from ..core.lag import publish
+from ..pages.keys import LogOuts
 
 THRESHOLDS = (10_000, 10, 10)
 """Objects made before the collector looks: Python's own 700 make it look some hundred times for one class."""

@@ -20,17 +20,17 @@ from docker.utils import kwargs_from_env
 from jupyterhub.app import JupyterHub
 from traitlets.config import Config
 
-from .core import parent
-from .core.installation import load as load_installation
-from .engines.docker.network import BUILT_IN, ensure_network, remember, remembered
-from .errors import DS01Error, EngineError
-from .folder_modes import make_private, narrow, sqlite_path, watched
-from .images.course import TEACH_SCOPE
-from .pages import template_dirs
-from .pages.hub import template_var
-from .pages.keys import LogOuts, load_secret
-from .public_urls import origin_of, service_address
-from .settings import DEFAULT_IMAGE, Settings
+from ..core import parent
+from ..core.installation import load as load_installation
+from ..engines.docker.network import BUILT_IN, ensure_network, remember, remembered
+from ..errors import DS01Error, EngineError
+from ..folder_modes import make_private, narrow, sqlite_path, watched
+from ..images.course import TEACH_SCOPE
+from ..pages import template_dirs
+from ..pages.hub import template_var
+from ..pages.keys import LogOuts, load_secret
+from ..public_urls import origin_of, service_address
+from ..settings import DEFAULT_IMAGE, Settings
 
 log = logging.getLogger(__name__)
 SERVICE = "ds01"
@@ -76,11 +76,11 @@ def configure(
     service and the ``ds01`` command. `EngineError` when the engine does not answer and nothing else
     says where the hub should listen.
     """
-    from .hub import background, settling
-    from .hub_process import answer_soon, end_keys_with_log_in
+    from ..site import Site
+    from . import background, settling
     from .people import look_after_people
+    from .process_setup import answer_soon, end_keys_with_log_in
     from .session import START_TIMEOUT_S, SessionMixin
-    from .site import Site
     from .traits import SETTINGS_TRAITS, settings_from
 
     hub = c.JupyterHub
@@ -207,7 +207,7 @@ def _network(hub: Config, name: str, settings: Settings) -> None:
     """
     if name in BUILT_IN or "hub_ip" in hub or "hub_bind_url" in hub or "hub_connect_ip" in hub:
         return
-    from .hub import settling
+    from . import settling
 
     extra = {"base_url": settings.docker_host} if settings.docker_host else kwargs_from_env()
     try:
@@ -225,9 +225,9 @@ def _network(hub: Config, name: str, settings: Settings) -> None:
 
 
 def _templates(hub: Config, settings: Settings, service_url: str) -> None:
-    from .noticeboard import NoticeBoard
-    from .pages.unfinished import unfinished
-    from .site import Site
+    from ..noticeboard import NoticeBoard
+    from ..pages.unfinished import unfinished
+    from ..site import Site
 
     def clock() -> datetime:
         return datetime.now(timezone.utc)

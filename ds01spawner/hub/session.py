@@ -16,30 +16,31 @@ from typing import Any
 
 from traitlets import Callable, Instance, Integer, Unicode, default
 
-from . import attempts, messages
-from .admission import entitle
-from .admission.situation import read
-from .asking import ask_url
-from .core.ending import Ended
-from .core.lag import watch
-from .errors import EngineError, LockError, Refusal, Refused
-from .hub_errors import SessionRefused, open_form
-from .labels import SessionLabels
-from .messages import ends
-from .newproject import make_project
-from .options import LaunchOptions, from_form, parse_options
-from .pages.keys import load_secret, sign
-from .policy.plan import LaunchPlan
-from .policy.resolve import Person
+from .. import messages
+from ..admission import entitle
+from ..admission.situation import read
+from ..asking import ask_url
+from ..core.ending import Ended
+from ..core.lag import watch
+from ..errors import EngineError, LockError, Refusal, Refused
+from ..labels import SessionLabels
+from ..messages import ends
+from ..newproject import make_project
+from ..options import LaunchOptions, from_form, parse_options
+from ..pages.keys import load_secret, sign
+from ..policy.plan import LaunchPlan
+from ..policy.resolve import Person
+from ..public_urls import service_address
+from ..queue.api import addresses, instead_of
+from ..queue.turns import Turn, Turns
+from ..settings import Settings
+from ..site import Site
+from ..sources import GitSource
+from ..workspace.projects import Workspace
+from . import attempts
+from .http_errors import SessionRefused, open_form
 from .progress import Progress
-from .public_urls import service_address
-from .queue.api import addresses, instead_of
-from .queue.turns import Turn, Turns
-from .settings import Settings
-from .site import Site
-from .sources import GitSource
 from .traits import SETTINGS_TRAITS, SiteTraits, settings_from
-from .workspace.projects import Workspace
 
 START_TIMEOUT_S = 900
 BOOT_TIMEOUT_S = 300

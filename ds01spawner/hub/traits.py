@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from traitlets import Bool, Dict, Integer, List, Unicode
 
-from .settings import Settings
+from ..settings import Settings
 
 if TYPE_CHECKING:
     from jupyterhub.spawner import Spawner as _Spawner

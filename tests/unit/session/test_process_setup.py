@@ -13,8 +13,8 @@ from sqlalchemy import create_engine, event, text
 from sqlalchemy.engine import Engine
 from tornado.ioloop import IOLoop, PeriodicCallback
 
-from ds01spawner import hub_process
-from ds01spawner.spawner import DS01Spawner
+from ds01spawner.hub import process_setup as hub_process
+from ds01spawner.hub.spawner import DS01Spawner
 
 
 @pytest.fixture

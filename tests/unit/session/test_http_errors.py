@@ -11,7 +11,7 @@ from bs4 import BeautifulSoup
 from tornado import web
 
 from ds01spawner.errors import Refusal
-from ds01spawner.hub_errors import SessionRefused, open_form
+from ds01spawner.hub.http_errors import SessionRefused, open_form
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "browser"))
 from hubpages import hub_page

@@ -11,24 +11,24 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
+from ..admission import Situation, check
+from ..admission.situation import read
+from ..asking import ask_about, ask_url
+from ..environments import Shown
+from ..errors import DS01Error, Refusal, Refused, StoreError
+from ..options import MAX_GPU_COUNT, LaunchOptions, from_form, parse_options, salvage
+from ..pages import text
+from ..pages.inputs import Banner, EnvironmentInfo, ProjectInfo, QueueHint, Quota, Rules
+from ..pages.launch import LaunchInputs, launch_view
+from ..pages.projects import Offers
+from ..pages.render import render
+from ..pages.unfinished import Unfinished, unfinished
+from ..placement.status import status
+from ..policy.plan import Usage
+from ..policy.resolve import Limits
+from ..site import Site
+from ..workspace.templates import templates
 from . import attempts
-from .admission import Situation, check
-from .admission.situation import read
-from .asking import ask_about, ask_url
-from .environments import Shown
-from .errors import DS01Error, Refusal, Refused, StoreError
-from .options import MAX_GPU_COUNT, LaunchOptions, from_form, parse_options, salvage
-from .pages import text
-from .pages.inputs import Banner, EnvironmentInfo, ProjectInfo, QueueHint, Quota, Rules
-from .pages.launch import LaunchInputs, launch_view
-from .pages.projects import Offers
-from .pages.render import render
-from .pages.unfinished import Unfinished, unfinished
-from .placement.status import status
-from .policy.plan import Usage
-from .policy.resolve import Limits
-from .site import Site
-from .workspace.templates import templates
 
 if TYPE_CHECKING:
     from .spawner import DS01Spawner
