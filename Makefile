@@ -9,7 +9,7 @@ PY := .venv/bin/python
 # Tools that were installed for this checkout come first.
 RUN := . scripts/lib.sh &&
 
-.PHONY: help hub test test-hub5 faults nightly mutants unit lint format types check screenshots bench images venv engine proxy \
+.PHONY: help hub test test-hub5 faults nightly mutants unit lint structure format types check screenshots bench images venv engine proxy \
 	browser compose-up compose-down clean clean-sessions
 
 help: ## Show this list
@@ -46,6 +46,10 @@ unit: venv ## Run the tests that need nothing but Python
 
 lint: venv ## Check style, what may import what, and that every import is declared
 	@$(RUN) ruff check . && ruff format --check . && lint-imports && deptry .
+	@$(RUN) python scripts/structure.py
+
+structure: venv ## Print the figures of the package's structure beside their bounds and targets
+	@$(RUN) python scripts/structure.py
 
 format: venv ## Put style right where that can be done
 	@$(RUN) ruff check --fix . ; ruff format .
