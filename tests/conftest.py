@@ -11,6 +11,7 @@ import os
 import re
 import sys
 import uuid
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +19,8 @@ import docker
 import pytest
 from docker.errors import APIError, DockerException, NotFound
 from hypothesis import HealthCheck, settings
+from sqlalchemy import event
+from sqlalchemy.engine import Connection, Engine
 
 ROOT = Path(__file__).resolve().parent.parent
 HUB_LABEL = "ds01.hub"
@@ -93,6 +96,22 @@ def chromium() -> str:
     path = os.environ.get("DS01_CHROMIUM") or (ROOT / ".cache/chromium").read_text().strip()
     assert Path(path).exists(), f"no Chromium at {path}: run 'make browser'"
     return path
+
+
+@pytest.fixture(autouse=True)
+def databases_are_closed() -> Iterator[None]:
+    """Give back the files of the databases that a test opened: some thousand tests run in one process."""
+    opened: weakref.WeakSet[Engine] = weakref.WeakSet()
+
+    def note(connection: Connection) -> None:
+        opened.add(connection.engine)
+
+    event.listen(Engine, "engine_connect", note)
+    yield
+    event.remove(Engine, "engine_connect", note)
+    for each in list(opened):
+        if each.url.database not in (None, "", ":memory:"):
+            each.dispose()  # one that lives longer than the test opens its file again when it is used
 
 
 @pytest.fixture(autouse=True)

@@ -9,12 +9,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from support.engine_socket import engine_socket
 
 from ds01spawner.engines.docker import connections
 from ds01spawner.engines.docker.client import DockerEngine
 from ds01spawner.engines.docker.connections import MOST_KEPT, connect
 
-SOCKET = "/var/run/docker.sock"
+SOCKET = str(engine_socket())
 
 
 def descriptors(pid="self"):

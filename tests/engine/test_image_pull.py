@@ -65,6 +65,8 @@ def test_a_pull_of_what_is_not_there_says_so(images, registry):
 def test_prepull_shows_bytes_and_answers_json(registry, tmp_path):
     registry.gate.set()
     environ = {**os.environ, "DS01_STATE_DIR": str(tmp_path), "DS01_DEVICES": "none"}
+    listed = [registry.image.partition("/")[0]]  # an address of this machine is pulled from only where listed
+    (tmp_path / "settings.json").write_text(json.dumps({"image_registries": listed}))
     file = tmp_path / "course.yaml"
     file.write_text(f"course: c\ntitle: C\nroster: g\nimage: {registry.image}\n")
 

@@ -7,12 +7,14 @@ import threading
 from contextlib import suppress
 from pathlib import Path
 
+from .engine_socket import engine_socket
+
 
 class Door:
     """Listens at ``path`` and passes everything on to ``target`` while it is open."""
 
-    def __init__(self, path: Path, target: str = "/var/run/docker.sock") -> None:
-        self.path, self._target = path, target
+    def __init__(self, path: Path, target: Path | None = None) -> None:
+        self.path, self._target = path, str(target or engine_socket())
         self._listener: socket.socket | None = None
         self._through: set[socket.socket] = set()
         self.open()

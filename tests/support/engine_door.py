@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-import select
+import selectors
 import socket
 import tempfile
 import threading
@@ -16,7 +16,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
-ENGINE = "/var/run/docker.sock"
+from .engine_socket import engine_socket
+
 CHUNK = 65536
 Mode = Literal["pass", "refuse", "hang"]
 
@@ -24,8 +25,8 @@ Mode = Literal["pass", "refuse", "hang"]
 class EngineDoor:
     """See the module's text. ``address`` is what ``DOCKER_HOST`` says."""
 
-    def __init__(self, folder: Path, engine: str = ENGINE) -> None:
-        self.path, self._engine = folder / "engine.sock", engine
+    def __init__(self, folder: Path, engine: Path | None = None) -> None:
+        self.path, self._engine = folder / "engine.sock", str(engine or engine_socket())
         self.mode: Mode = "pass"
         self.calls = 0
         self._open: set[socket.socket] = set()
@@ -95,15 +96,21 @@ class EngineDoor:
 def _copy(one: socket.socket, other: socket.socket) -> None:
     """Until both sides have ended; each side's end is told to the other."""
     to = {one: other, other: one}
-    while to:
-        readable, _, _ = select.select(list(to), [], [])
-        for source in readable:
-            data = source.recv(CHUNK)
-            if data:
-                to[source].sendall(data)
-            else:
+    # Not `select`, which knows only descriptors below 1024: a long test run may have more files open.
+    with selectors.DefaultSelector() as waiting:
+        for source in to:
+            waiting.register(source, selectors.EVENT_READ)
+        while to:
+            for key, _ in waiting.select():
+                source = key.fileobj
+                assert isinstance(source, socket.socket)
+                data = source.recv(CHUNK)
+                if data:
+                    to[source].sendall(data)
+                    continue
                 with contextlib.suppress(OSError):
                     to[source].shutdown(socket.SHUT_WR)
+                waiting.unregister(source)
                 del to[source]
 
 
