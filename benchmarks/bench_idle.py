@@ -27,6 +27,7 @@ from tornado.testing import bind_unused_port
 from tornado.web import Application, RequestHandler
 
 from ds01spawner.core.hub_client import HubClient
+from ds01spawner.core.labels import SessionLabels
 from ds01spawner.idle.arbiter import Arbiter
 from ds01spawner.idle.book import Facts
 from ds01spawner.idle.engine import Running
@@ -36,7 +37,6 @@ from ds01spawner.idle.observe import Look
 from ds01spawner.idle.rules import from_policy
 from ds01spawner.idle.service import IdleService, Parts, Settled
 from ds01spawner.idle.state import IdleFiles
-from ds01spawner.labels import SessionLabels
 from ds01spawner.policy.model import Idle
 
 PLAIN = replace(from_policy(Idle(), "the built-in policy", poll=100), start_grace=0)

@@ -11,7 +11,7 @@ import sys
 import time
 from datetime import datetime, timedelta, timezone
 
-from ds01spawner.errors import Refusal
+from ds01spawner.core.errors import Refusal
 from ds01spawner.options import LaunchOptions
 from ds01spawner.pages.inputs import EnvironmentInfo, ProjectInfo, Quota, Rules
 from ds01spawner.pages.launch import LaunchInputs, launch_view

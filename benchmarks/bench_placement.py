@@ -22,9 +22,9 @@ import docker
 
 from ds01spawner.cli.simulate import compare
 from ds01spawner.core.installation import Installation
+from ds01spawner.core.labels import SessionLabels
 from ds01spawner.engines.docker.client import DockerEngine
 from ds01spawner.engines.docker.ledger import Ledger
-from ds01spawner.labels import SessionLabels
 from ds01spawner.placement import place, status
 from ds01spawner.placement.model import Block, Card, Device, GpuRequest, Holding, Inventory
 from ds01spawner.placement.simulator import reference_layout

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import docker.errors
 
 from . import messages
-from .errors import DS01Error, EngineError, Refused
+from .core.errors import DS01Error, EngineError, Refused
+from .core.labels import SessionLabels
 from .intents.carry import carry
-from .labels import SessionLabels
 from .options import LaunchOptions, parse_options
 from .placement.model import Inventory
 from .retiring import ENGINE_FAILURES

@@ -16,7 +16,7 @@ import yaml
 
 from . import messages
 from .core import freetext
-from .errors import Refusal, Refused
+from .core.errors import Refusal, Refused
 from .messages import notes
 from .policy.key_info import mended_by
 from .policy.requests import ASKABLE, MAX_DAYS, check_request, read_values

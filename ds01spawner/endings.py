@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from .core.ending import RANKS, Ended, rank
-from .errors import StoreError
-from .labels import SessionLabels
+from .core.errors import StoreError
+from .core.labels import SessionLabels
 from .messages import ends
 from .store import SessionRecord, Store
 from .store.spool import Finished, Noted, Report, Spool, Started

@@ -13,7 +13,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from . import messages
-from .errors import Refused, StoreError
+from .core.errors import Refused, StoreError
+from .core.settings import Settings
 from .images.catalogue import (
     Environment,
     Listed,
@@ -35,7 +36,6 @@ from .images.resolver import Resolver
 from .images.rights import Reader
 from .images.sitebuild import hub_version
 from .policy.resolve import Limits, Person
-from .settings import Settings
 from .store import Store
 
 TTL_S = 5.0

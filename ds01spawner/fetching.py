@@ -22,11 +22,11 @@ import docker.errors
 import requests
 
 from . import messages
+from .core.errors import EngineError, Refused
 from .engines.docker import fetch as container
 from .engines.docker.create import WORKSPACE, Resources, log_bound
 from .engines.docker.fetch import FetchSpec, Look
 from .engines.docker.mount_sources import MountSources, compare, hold_of, shares_mounts
-from .errors import EngineError, Refused
 from .images.engine import Resolved
 from .policy.resolve import Person
 from .policy.units import format_duration, say_size

@@ -17,7 +17,7 @@ from email.message import EmailMessage
 from email.utils import format_datetime
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from .errors import DS01Error
+from .core.errors import DS01Error
 from .idle.notices import TIMEOUT, Channel, Notice, WebhookChannel
 
 _SUBJECTS = {

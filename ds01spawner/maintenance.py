@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from . import messages
-from .errors import Refusal, StoreError
+from .core.errors import Refusal, StoreError
 from .idle.sentences import clock
 from .placement.model import Block
 from .policy.load import Policy

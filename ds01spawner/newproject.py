@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from . import messages
-from .errors import DS01Error, Refusal, Refused
+from .core.errors import DS01Error, Refusal, Refused
 from .fetching import FetchFailed, Tell, clear, fetch, spec_for, turn
 from .hub import attempts
 from .options import LaunchOptions

@@ -13,7 +13,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, TimeoutError
 from datetime import datetime
 from typing import Any
 
-from .errors import StoreError
+from .core.errors import StoreError
 from .idle.notices import banner
 from .store import Store
 

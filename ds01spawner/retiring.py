@@ -15,14 +15,15 @@ from typing import TYPE_CHECKING, Any, Literal
 import docker.errors
 import requests.exceptions
 
-from . import fetching, logtail, messages
+from . import fetching, messages
+from .core import logtail
 from .core.ending import merged
+from .core.errors import DS01Error, EngineError, Refusal
+from .core.labels import SessionLabels
 from .engines.docker import endings as engine_endings
 from .engines.docker import launch
-from .errors import DS01Error, EngineError, Refusal
 from .hub.http_errors import SessionRefused
 from .intents.model import Intent, IntentError, Kind, intend
-from .labels import SessionLabels
 from .messages import ends
 from .policy.plan import SessionUse
 from .policy.units import say_size

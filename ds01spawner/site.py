@@ -21,9 +21,13 @@ import docker.errors
 import requests
 
 from . import messages
+from .core.errors import EngineError, Refused, StoreError
 from .core.installation import Installation, session_in
 from .core.installation import load as load_installation
 from .core.installation import stamp as installation_stamp
+from .core.labels import SessionLabels
+from .core.names import folder_name
+from .core.settings import Settings
 from .endings import Endings
 from .engines.base import Capabilities, EngineState
 from .engines.docker.attach import Attach, choose_attach
@@ -34,14 +38,11 @@ from .engines.docker.endings import session_of_event
 from .engines.docker.isolation_record import ways_now
 from .engines.docker.ledger import Ledger
 from .environments import Environments
-from .errors import EngineError, Refused, StoreError
 from .gpu import GpuReading, read_gpu
 from .images.engine import Images
 from .intents.carry import Carrier
 from .intents.files import Intents
-from .labels import SessionLabels
 from .maintenance import Maintenance, longest_lead
-from .names import folder_name
 from .placement import merge_blocks
 from .placement.model import Block, Inventory
 from .policy.load import Override, PolicyWatcher
@@ -50,7 +51,6 @@ from .policy.requests import overrides_from
 from .policy.resolve import Limits, Person, resolve
 from .policy.storage import quota_command
 from .queue.turns import Turns, pace_for
-from .settings import Settings
 from .store import Store
 from .store.accounting import falls_below
 from .workspace.disk import free_bytes, workspace_free

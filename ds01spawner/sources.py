@@ -14,7 +14,7 @@ from ipaddress import IPv6Address
 from urllib.parse import urlsplit
 
 from . import messages
-from .errors import Refusal
+from .core.errors import Refusal
 
 MAX_SOURCE = 500
 MAX_BRANCH = 200

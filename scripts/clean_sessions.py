@@ -7,7 +7,7 @@ import sys
 
 import docker
 
-from ds01spawner.labels import HUB, MANAGED_FILTER
+from ds01spawner.core.labels import HUB, MANAGED_FILTER
 
 
 def main() -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..errors import Refusal
+from ..core.errors import Refusal
 from ..options import LaunchOptions
 from ..placement.model import Device, Placement
 from ..placement.place import place, refusal

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from .. import messages
-from ..errors import Refusal, StoreError
+from ..core.errors import Refusal, StoreError
 from ..newproject import refusal_of
 from ..options import LaunchOptions
 from ..placement.model import Block, Holding, Inventory

@@ -6,8 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
+from ..core.settings import load_settings
 from ..doctor import AREAS, ON_REQUEST, diagnose
-from ..settings import load_settings
 from .common import Json, console, emit
 
 MARKS = {

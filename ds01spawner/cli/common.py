@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ..core import freetext
-from ..errors import DS01Error, Refused
+from ..core.errors import DS01Error, Refused
 
 OK, REFUSED, USAGE = 0, 1, 2
 MAX_REASON = 300

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 from rich.progress import BarColumn, Progress, TextColumn
 
+from ..core.settings import Settings, load_settings
 from ..images import course as courses
 from ..images import coursefiles
 from ..images.builds import BuildLimits, BuildRequest
@@ -22,7 +23,6 @@ from ..images.recipe import parse_recipe
 from ..images.rights import Reader
 from ..images.sitebuild import site_images
 from ..images.yamlfile import FileProblems
-from ..settings import Settings, load_settings
 from ..store import Store
 from .common import Json, console, emit, refuse, table
 from .image import resolver_of, run_build, start_of

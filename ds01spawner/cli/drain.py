@@ -7,8 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from ..errors import DS01Error
-from ..settings import Settings, load_settings
+from ..core.errors import DS01Error
+from ..core.settings import Settings, load_settings
 from ..store import EVERYBODY, Store
 from .common import Json, emit, reason_of, refuse, table
 from .times import HELP, parse_time, utcnow

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ..settings import load_settings
+from ..core.settings import load_settings
 from ..store import Store
 from ..store.events import TOPICS, as_json
 from .common import Json, console, emit, refuse, table

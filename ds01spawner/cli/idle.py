@@ -8,8 +8,9 @@ from typing import Annotated, Any
 
 import typer
 
+from ..core.errors import Refusal
 from ..core.installation import load
-from ..errors import Refusal
+from ..core.settings import Settings, load_settings
 from ..idle.book import Book
 from ..idle.engine import EngineReader, Running
 from ..idle.model import IdleRules, Session
@@ -17,7 +18,6 @@ from ..idle.rules import from_policy
 from ..idle.sentences import clock, duration
 from ..idle.state import IdleFiles
 from ..policy.resolve import Person
-from ..settings import Settings, load_settings
 from ..site import Site
 from ..store import Store
 from .common import REFUSED, Json, emit, problems, reason_of, refuse, table

@@ -9,7 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
-from ..errors import Problem
+from ..core.errors import Problem
+from ..core.settings import Settings, load_settings
 from ..images import logtext, recipe, sharing, snapshot
 from ..images.buildnetwork import BuildsNetwork
 from ..images.builds import FINAL, BuildLimits, BuildRequest, BuildRunner
@@ -26,7 +27,6 @@ from ..images.rights import Reader
 from ..images.sitebuild import base_for, build_site, site_images
 from ..images.yamlfile import FileProblems, parse
 from ..options import is_project_name
-from ..settings import Settings, load_settings
 from ..site import Site
 from ..store import Store
 from .common import Json, console, emit, refuse, table

@@ -11,12 +11,12 @@ from uuid import uuid4
 
 import typer
 
-from ..errors import DS01Error, Refused
+from ..core.errors import DS01Error, Refused
+from ..core.settings import load_settings
 from ..newproject import make_for
 from ..options import PROJECT_HELP, is_project_name
 from ..pages import text
 from ..policy.resolve import Person
-from ..settings import load_settings
 from ..site import Site
 from ..sources import TEMPLATE, Source, parse_source
 from ..workspace.templates import templates

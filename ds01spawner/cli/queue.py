@@ -7,11 +7,11 @@ from typing import Annotated, Any
 
 import typer
 
-from ..errors import DS01Error, Refused
+from ..core.errors import DS01Error, Refused
+from ..core.settings import load_settings
 from ..policy.resolve import Person
 from ..queue import api, booking
 from ..queue.model import LIVE
-from ..settings import load_settings
 from ..store import Store
 from .common import Json, emit, refuse, table
 from .times import utcnow

@@ -10,11 +10,11 @@ from typing import Annotated, Any
 import typer
 
 from .. import asking
-from ..errors import Refused
+from ..core.errors import Refused
+from ..core.settings import load_settings
 from ..policy.load import load_policy
 from ..policy.requests import overrides_from
 from ..policy.resolve import Person, resolve
-from ..settings import load_settings
 from ..store import Store
 from .common import Json, emit, printable, refuse, table
 from .times import HELP, parse_time, utcnow

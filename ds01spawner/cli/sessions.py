@@ -10,11 +10,11 @@ import typer
 
 from .. import messages
 from ..core.installation import Standing
+from ..core.settings import load_settings
 from ..engines.base import EngineSession
 from ..intents.carry import carry
 from ..intents.model import IntentError, intend
 from ..pages import text
-from ..settings import load_settings
 from ..site import Site
 from ..store import SessionRecord as HistoryRecord
 from .common import Json, emit, problems, reason_of, refuse, table

@@ -21,7 +21,7 @@ from urllib.parse import quote, urlencode
 from tornado.httpclient import HTTPClientError, HTTPRequest, HTTPResponse
 from tornado.simple_httpclient import HTTPTimeoutError, SimpleAsyncHTTPClient
 
-from ..errors import DS01Error
+from .errors import DS01Error
 from .lag import unhurried
 from .person import Person
 

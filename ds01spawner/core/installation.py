@@ -22,8 +22,8 @@ from dataclasses import dataclass, field, replace
 from enum import Enum
 from pathlib import Path
 
-from ..errors import DS01Error
-from ..labels import CONTAINER, FETCH_SIGNED, INSTALLATION, MAC, SESSION_SIGNED, SessionLabels
+from .errors import DS01Error
+from .labels import CONTAINER, FETCH_SIGNED, INSTALLATION, MAC, SESSION_SIGNED, SessionLabels
 
 FILE = "installation.json"
 KEY_BYTES = 32

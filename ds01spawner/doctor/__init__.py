@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from typing import Any
 
+from ..core.errors import DS01Error
+from ..core.settings import Settings
 from ..engines.base import Finding
-from ..errors import DS01Error
-from ..settings import Settings
 from .basics import check_policy, check_settings, check_store
 from .bounds import check_bounds
 from .builds import check_builds

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 
+from ..core.errors import StoreCorrupt, StoreError, StoreFull, StoreLocked, StoreReadOnly
+from ..core.settings import Settings
 from ..endings import SPOOL
 from ..engines.base import Finding
-from ..errors import StoreCorrupt, StoreError, StoreFull, StoreLocked, StoreReadOnly
 from ..pages import text
 from ..policy.lint import lint
 from ..policy.load import load_policy
-from ..settings import Settings
 from ..store import Store
 from ..store.db import REPLACED
 from ..store.spool import Spool

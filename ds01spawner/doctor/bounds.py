@@ -6,11 +6,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from ..core.settings import Settings
 from ..engines.base import Finding
 from ..engines.docker.create import LOG_FILES, LOG_SIZE, log_bound
 from ..engines.docker.layers import bounds_layers
 from ..policy.load import Policy
-from ..settings import Settings
 from ..site import Site
 
 

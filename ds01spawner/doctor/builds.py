@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from ..core.settings import Settings
 from ..engines.base import Finding
 from ..images.buildnetwork import Record, load
-from ..settings import Settings
 
 HINT = "let the service run as root on the engine's machine with iptables, or set DS01_BUILD_NETWORK=none"
 

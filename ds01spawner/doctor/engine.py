@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from ..core.settings import Settings
 from ..engines.base import Finding
 from ..engines.docker.findings import check_gpus
 from ..policy.load import Policy
-from ..settings import Settings
 from ..site import Site
 
 

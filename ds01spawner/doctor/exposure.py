@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from ..core.settings import Settings
 from ..engines.base import Finding
 from ..engines.docker.mount_sources import Assurance, assurance
 from ..engines.docker.mounts import mount_options
-from ..settings import Settings
 from ..site import Site
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from ..core.settings import Settings
 from ..engines.base import Finding, Level
 from ..images.catalogue import load_catalogue
 from ..images.engine import ImageMissing
 from ..images.preflight import Host, check
 from ..images.sitebuild import site_images
-from ..settings import Settings
 from ..site import Site
 
 IMAGE_LEVELS: dict[str, tuple[Level, str]] = {

@@ -6,10 +6,10 @@ import stat
 from collections.abc import Iterator
 
 from ..core.installation import FILE, Standing
+from ..core.settings import Settings
 from ..engines.base import Finding
 from ..engines.docker import neighbours
 from ..pages import text
-from ..settings import Settings
 from ..site import Site
 
 FORGED_SHOWN = 10

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from ..core.settings import Settings
 from ..engines.base import Finding
 from ..folder_modes import KEY_MODE, sqlite_path, too_wide, watched
-from ..settings import Settings
 
 
 def check_modes(settings: Settings) -> Iterator[Finding]:

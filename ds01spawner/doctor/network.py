@@ -9,6 +9,8 @@ from urllib.parse import urlsplit
 
 from docker.errors import DockerException
 
+from ..core.errors import EngineError
+from ..core.settings import Settings
 from ..engines.base import Finding
 from ..engines.docker import hub_address
 from ..engines.docker.isolation import METADATA, Probe
@@ -16,8 +18,6 @@ from ..engines.docker.isolation_record import probe_site
 from ..engines.docker.listening import Listening, listening
 from ..engines.docker.network import BUILT_IN, ICC, find_network, remembered, unfit
 from ..engines.docker.network_watch import has_address
-from ..errors import EngineError
-from ..settings import Settings
 from ..site import Site
 
 PRUNE = "docker network prune --filter 'label!=ds01.hub'"

@@ -23,9 +23,9 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
 from ..core.ending import Ended
+from ..core.errors import EngineError
 from ..core.installation import Standing
-from ..errors import EngineError
-from ..labels import SessionLabels
+from ..core.labels import SessionLabels
 from ..placement.model import Block, Device, Holding, Inventory
 
 if TYPE_CHECKING:

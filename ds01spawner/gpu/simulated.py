@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 
 import yaml
 
-from ..errors import InventoryError
+from ..core.errors import InventoryError
 from ..placement.model import WHOLE_GPU_SLICES
 from .reading import GpuReading, from_raw
 

@@ -9,10 +9,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import datetime, timezone
 
+from ..core.errors import InventoryError
 from ..core.lag import within
-from ..errors import InventoryError
+from ..core.settings import Settings
 from ..placement.model import Inventory
-from ..settings import Settings
 from . import memory
 from .health import assess
 from .nvml import TIMEOUT, read_nvml

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
-from ..errors import Refusal
+from ..core.errors import Refusal
 
 MAX_KEPT = 2000
 NEWS = timedelta(minutes=10)

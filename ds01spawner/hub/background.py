@@ -19,13 +19,13 @@ import docker.errors
 import requests
 from jupyterhub.app import JupyterHub
 
+from ..core.errors import DS01Error
+from ..core.settings import Settings
 from ..engines.docker import hub_address, isolation_record, mount_sources
 from ..engines.docker.hub_address import HubAddress
 from ..engines.docker.network import BUILT_IN, HubNetwork, ensure_network, remember, remembered
 from ..engines.docker.network_watch import LOOK_S, NetworkWatch
-from ..errors import DS01Error
 from ..messages import notes
-from ..settings import Settings
 from ..site import Site
 from .settling import settle
 

@@ -21,16 +21,16 @@ from jupyterhub.app import JupyterHub
 from traitlets.config import Config
 
 from ..core import parent
+from ..core.errors import DS01Error, EngineError
 from ..core.installation import load as load_installation
+from ..core.public_urls import origin_of, service_address
+from ..core.settings import DEFAULT_IMAGE, Settings
 from ..engines.docker.network import BUILT_IN, ensure_network, remember, remembered
-from ..errors import DS01Error, EngineError
 from ..folder_modes import make_private, narrow, sqlite_path, watched
 from ..images.course import TEACH_SCOPE
 from ..pages import template_dirs
 from ..pages.hub import template_var
 from ..pages.keys import LogOuts, load_secret
-from ..public_urls import origin_of, service_address
-from ..settings import DEFAULT_IMAGE, Settings
 
 log = logging.getLogger(__name__)
 SERVICE = "ds01"

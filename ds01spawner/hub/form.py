@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 from ..admission import Situation, check
 from ..admission.situation import read
 from ..asking import ask_about, ask_url
+from ..core.errors import DS01Error, Refusal, Refused, StoreError
 from ..environments import Shown
-from ..errors import DS01Error, Refusal, Refused, StoreError
 from ..options import MAX_GPU_COUNT, LaunchOptions, from_form, parse_options, salvage
 from ..pages import text
 from ..pages.inputs import Banner, EnvironmentInfo, ProjectInfo, QueueHint, Quota, Rules

@@ -13,7 +13,7 @@ from typing import Any
 
 from tornado import web
 
-from ..errors import Refusal
+from ..core.errors import Refusal
 
 try:
     from jupyterhub.spawner import SpawnException as _Base

@@ -17,7 +17,7 @@ from jupyterhub.scopes import needs_scope
 from tornado import web
 
 from .. import messages
-from ..errors import DS01Error, Refusal
+from ..core.errors import DS01Error, Refusal
 from ..intents.model import IntentError, intend
 from ..site import Site
 from ..workspace.moving import folders, move

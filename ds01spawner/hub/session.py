@@ -21,19 +21,19 @@ from ..admission import entitle
 from ..admission.situation import read
 from ..asking import ask_url
 from ..core.ending import Ended
+from ..core.errors import EngineError, LockError, Refusal, Refused
+from ..core.labels import SessionLabels
 from ..core.lag import watch
-from ..errors import EngineError, LockError, Refusal, Refused
-from ..labels import SessionLabels
+from ..core.public_urls import service_address
+from ..core.settings import Settings
 from ..messages import ends
 from ..newproject import make_project
 from ..options import LaunchOptions, from_form, parse_options
 from ..pages.keys import load_secret, sign
 from ..policy.plan import LaunchPlan
 from ..policy.resolve import Person
-from ..public_urls import service_address
 from ..queue.api import addresses, instead_of
 from ..queue.turns import Turn, Turns
-from ..settings import Settings
 from ..site import Site
 from ..sources import GitSource
 from ..workspace.projects import Workspace

@@ -16,12 +16,12 @@ from typing import Any
 from docker.errors import DockerException, NotFound
 
 from ..core import installation
+from ..core.errors import EngineError
 from ..core.installation import FILE, Installation
+from ..core.labels import HUB, INSTALLATION, MANAGED_FILTER, SessionLabels
+from ..core.names import folder_name
+from ..core.settings import Settings
 from ..engines.docker import neighbours
-from ..errors import EngineError
-from ..labels import HUB, INSTALLATION, MANAGED_FILTER, SessionLabels
-from ..names import folder_name
-from ..settings import Settings
 from ..store import Store
 
 log = logging.getLogger(__name__)

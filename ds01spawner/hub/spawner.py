@@ -20,9 +20,11 @@ from traitlets import Float, Integer, default
 
 from .. import messages
 from ..adopting import SessionAdoption
+from ..core.errors import DS01Error, EngineError, Refused
+from ..core.names import dns_label
+from ..core.settings import DEFAULT_IMAGE, Settings
 from ..engines.docker import launch
 from ..engines.docker.create import WORKSPACE
-from ..errors import DS01Error, EngineError, Refused
 from ..fetching import fetch, spec_for, with_host
 from ..images.catalogue import Environment
 from ..images.coursefiles import copy_starter, data_mounts
@@ -30,12 +32,10 @@ from ..images.engine import ImageMissing, Resolved
 from ..images.projectfiles import ProjectFiles
 from ..images.pulling import Pulled
 from ..messages import notes
-from ..names import dns_label
 from ..newproject import fetching
 from ..options import LaunchOptions
 from ..queue.course import claim_keys
 from ..retiring import ENGINE_FAILURES, SessionEndings
-from ..settings import DEFAULT_IMAGE, Settings
 from ..sources import GitSource
 from ..store import SessionRecord
 from ..workspace.projects import Workspace

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from traitlets import Bool, Dict, Integer, List, Unicode
 
-from ..settings import Settings
+from ..core.settings import Settings
 
 if TYPE_CHECKING:
     from jupyterhub.spawner import Spawner as _Spawner
@@ -138,4 +138,4 @@ class SiteTraits(_Spawner):  # type: ignore[misc]
     git_size = Integer(
         2 * 2**30, min=2**20, help="Bytes that a project fetched this way may take on disk."
     ).tag(config=True)
-    extra_settings = Dict(help="Further fields of `ds01spawner.settings.Settings`.").tag(config=True)
+    extra_settings = Dict(help="Further fields of `ds01spawner.core.settings.Settings`.").tag(config=True)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from ..errors import Refusal
+from ..core.errors import Refusal
 from ..store import Store
 from . import keepalive
 from .keepalive import DAY, Extension, Grant, Used

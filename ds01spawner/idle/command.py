@@ -8,9 +8,9 @@ import logging
 import sys
 from contextlib import nullcontext
 
+from ..core.errors import DS01Error
 from ..core.onlyone import Holder, only_one
-from ..errors import DS01Error
-from ..settings import Settings, load_settings
+from ..core.settings import Settings, load_settings
 from .wiring import build, hub_environment
 
 

@@ -16,9 +16,9 @@ import docker
 import requests
 from docker.errors import DockerException
 
+from ..core.errors import EngineError
 from ..core.installation import Installation, session_of
-from ..errors import EngineError
-from ..labels import MANAGED_FILTER, SessionLabels
+from ..core.labels import MANAGED_FILTER, SessionLabels
 from .sample import Process, Sample, classify
 
 _PARALLEL = 8

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from .. import messages
-from ..errors import Refusal
+from ..core.errors import Refusal
 from .model import KeepAliveCaps
 from .sentences import clock, duration
 

@@ -13,9 +13,9 @@ from typing import Protocol
 from urllib.parse import quote
 
 from ..core.hub_client import HubServer
+from ..core.labels import SessionLabels
 from ..intents.carry import carry, carry_open
 from ..intents.model import Intent, Kind, intend
-from ..labels import SessionLabels
 from ..site import Site
 from .engine import Running
 from .model import Decision, IdleRules

@@ -21,8 +21,8 @@ from datetime import datetime
 from functools import partial
 from typing import Any, Protocol
 
+from ..core.errors import DS01Error, Refusal
 from ..core.hub_client import HubServer, Stopped
-from ..errors import DS01Error, Refusal
 from ..intents.model import Intent, IntentError
 from . import keepalive
 from .book import Book, Facts

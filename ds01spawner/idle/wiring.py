@@ -11,13 +11,13 @@ from typing import Any
 import docker
 from docker.utils import kwargs_from_env
 
+from ..core.errors import DS01Error
 from ..core.hub_client import HubClient, HubServer
+from ..core.settings import Settings, load_settings
 from ..engines.docker.connections import connect as open_client
-from ..errors import DS01Error
 from ..gpu import read_gpu
 from ..mail import channel_for
 from ..policy.resolve import Person
-from ..settings import Settings, load_settings
 from ..site import Site
 from .arbiter import Arbiter
 from .book import Book

@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
 from pathlib import Path
 
-from ..names import folder_name
+from ..core.names import folder_name
 
 KEEP_ALIVE = ".keep-alive"
 NOTICE_FOLDER, NOTICE_FILE = ".ds01", "notices"

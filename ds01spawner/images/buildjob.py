@@ -15,9 +15,9 @@ from datetime import datetime
 from functools import partial
 from typing import Any
 
+from ..core.errors import DS01Error
 from ..engines.docker import steplayers
 from ..engines.docker.runstep import Sandbox
-from ..errors import DS01Error
 from ..store.store import Store
 from . import dockerfile, dockerscan, environments, inventory, labels_of, logtext, pinning, unpacking
 from .builds import BuildRequest, Site, drop

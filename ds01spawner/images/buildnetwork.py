@@ -14,11 +14,11 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+from ..core.errors import DS01Error, EngineError
+from ..core.settings import Settings
 from ..engines.docker import buildnet
 from ..engines.docker.isolation_record import site_image
 from ..engines.docker.network import HubNetwork, addresses_of, find_network
-from ..errors import DS01Error, EngineError
-from ..settings import Settings
 from .engine import Images, asking
 
 FILE = "build-network.json"

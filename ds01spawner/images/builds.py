@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import messages
+from ..core.errors import DS01Error, EngineError, Refused
 from ..engines.docker.runstep import clear_leftovers
-from ..errors import DS01Error, EngineError, Refused
 from ..store.catalogue import ACTIVE
 from ..store.store import Store
 from .catalogue import Environment

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from .. import messages
 from ..core import freetext
-from ..errors import Refused
+from ..core.errors import Refused
 from ..messages.own_environments import NONE_OFFERED
 from ..policy.environments import allows
 from . import reference, yamlfile

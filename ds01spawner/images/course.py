@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any
 
 from .. import messages
-from ..errors import Refusal, Refused
+from ..core.errors import Refusal, Refused
 from ..store.store import Store
 from .catalogue import Environment, course_environment
 from .coursespec import Change, Course, diff

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import messages
-from ..errors import Refused
+from ..core.errors import Refused
 from .projectfiles import ProjectFileError, ProjectFiles
 
 MAX_STARTER = 50 * 2**20

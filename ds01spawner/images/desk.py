@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from .. import messages
-from ..errors import Refused
+from ..core.errors import Refused
 from ..options import is_project_name
 from ..policy.resolve import Limits, Person
 from ..policy.storage import project_room

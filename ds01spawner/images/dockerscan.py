@@ -10,7 +10,7 @@ import re
 import unicodedata
 from dataclasses import dataclass
 
-from ..errors import Problem
+from ..core.errors import Problem
 from .yamlfile import FileProblems
 
 WORDS = frozenset(

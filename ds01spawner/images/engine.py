@@ -22,9 +22,9 @@ from docker import errors as docker_errors
 from urllib3.exceptions import HTTPError
 
 from .. import messages
+from ..core.errors import DS01Error, EngineError, Refused
 from ..core.installation import Installation
 from ..engines.docker.connections import connect
-from ..errors import DS01Error, EngineError, Refused
 from .catalogue import Environment, with_facts
 from .facts import ImageFacts, from_inspect, from_summary
 from .ownership import claimed, made_here, sort_names

@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Any
 
 from .. import messages
-from ..errors import EngineError, Refused
+from ..core.errors import EngineError, Refused
 from ..messages.own_environments import BUILT_HERE
 from ..store.store import Store
 from .builds import BuildRequest, drop

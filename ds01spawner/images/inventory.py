@@ -15,8 +15,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
+from ..core.errors import EngineError
 from ..engines.docker import bounded
-from ..errors import EngineError
 from . import layer
 from .engine import Images, asking
 from .facts import LAYER_LABEL, ImageFacts

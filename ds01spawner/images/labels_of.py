@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from .. import labels as session_labels
+from ..core import labels as session_labels
 from ..core.installation import Installation
 from .catalogue import FRAMEWORK_LABEL
 from .facts import CUDA_LABEL, LAYER_LABEL, SINGLEUSER_LABEL, ImageFacts

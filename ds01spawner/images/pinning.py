@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
-from ..errors import Problem
+from ..core.errors import Problem
 from . import dockerscan, dockerwords
 from .dockerscan import Instruction
 from .facts import ImageFacts

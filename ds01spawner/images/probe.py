@@ -19,8 +19,8 @@ import requests
 from docker import errors as docker_errors
 from docker.types import LogConfig
 
+from ..core.errors import EngineError
 from ..engines.docker import bounded
-from ..errors import EngineError
 from .engine import Images, asking
 from .preflight import Probe
 

@@ -14,7 +14,7 @@ from packaging.requirements import InvalidRequirement, Requirement
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from ..core import freetext
-from ..errors import Problem
+from ..core.errors import Problem
 from . import yamlfile
 
 FILE_NAME = "recipe.yaml"

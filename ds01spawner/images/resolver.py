@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from ..errors import DS01Error, EngineError, StoreError
+from ..core.errors import DS01Error, EngineError, StoreError
 from . import reference
 from .catalogue import Environment
 from .engine import ImageMissing, Images

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from .. import messages
-from ..errors import Refused
+from ..core.errors import Refused
 from ..store.catalogue import ActiveBuild, Own
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ group sees is the environment as it is at each start: building it again reaches 
 from __future__ import annotations
 
 from .. import messages
-from ..errors import Refusal
+from ..core.errors import Refusal
 from ..policy.resolve import Limits, Person
 
 MAX_GROUP = 100

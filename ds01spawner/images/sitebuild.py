@@ -15,9 +15,9 @@ from importlib import metadata
 from pathlib import Path
 
 from .. import messages
+from ..core.errors import DS01Error, Refused
 from ..core.installation import load as load_installation
-from ..errors import DS01Error, Refused
-from ..settings import Settings
+from ..core.settings import Settings
 from .builds import Site
 from .catalogue import Environment, Listed
 from .dockerfile import SiteBuild

@@ -11,8 +11,8 @@ from typing import Any
 
 from docker import errors as docker_errors
 
+from ..core.errors import EngineError
 from ..engines.docker import bounded
-from ..errors import EngineError
 from .engine import ImageMissing, Images, asking
 from .facts import ImageFacts
 from .naming import HALF_BUILT_NAMESPACE, PIN_NAMESPACE, checked_tag, parse_user_image

@@ -12,9 +12,9 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from ..core.errors import EngineError
 from ..engines.docker import bounded, runstep
 from ..engines.docker.runstep import Sandbox
-from ..errors import EngineError
 from . import steps as walking
 from .dockerscan import Instruction, read_one
 from .engine import BuildStream, Images, asking

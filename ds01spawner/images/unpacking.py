@@ -16,7 +16,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from typing import IO, Any
 
-from ..errors import Problem
+from ..core.errors import Problem
 from .pinning import PinnedDockerfile
 from .projectfiles import Context
 from .yamlfile import FileProblems

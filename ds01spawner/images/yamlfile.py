@@ -18,7 +18,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from ..errors import DS01Error, Problem
+from ..core.errors import DS01Error, Problem
 
 MAX_BYTES = 256 * 1024
 MAX_DEPTH = 24

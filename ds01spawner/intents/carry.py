@@ -12,8 +12,8 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from ..core.ending import merged
+from ..core.errors import DS01Error, EngineError
 from ..engines.docker.retire import NotThatSession, end
-from ..errors import DS01Error, EngineError
 from .model import UNRECORDED, Intent
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ from datetime import datetime, timedelta
 from typing import Any, Literal
 
 from ..core.ending import Ended
-from ..errors import DS01Error
-from ..labels import SessionLabels
+from ..core.errors import DS01Error
+from ..core.labels import SessionLabels
 
 VERSION = 1
 MAX_TEXT = 300

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from ..labels import SessionLabels
+from ..core.labels import SessionLabels
 from ..messages import ends
 from .model import Intent, intend
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-from ..errors import Refusal
+from ..core.errors import Refusal
 
 F = TypeVar("F", bound=Callable[..., Refusal])
 EXAMPLES: dict[str, Callable[[], Refusal]] = {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from ..errors import Refusal
+from ..core.errors import Refusal
 from .base import EXAMPLES
 
 _INTRO = """\

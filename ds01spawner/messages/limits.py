@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..errors import Refusal
+from ..core.errors import Refusal
 from .base import RETRY_LATER, example, rule_text, sessions_text, short, words
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..errors import Refusal
+from ..core.errors import Refusal
 from .base import RETRY_LATER, RETRY_SOON, example, rule_text, short, words
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from ..errors import Refusal
+from ..core.errors import Refusal
 from .base import example, short
 
 BUILT_HERE = "it was not built here"

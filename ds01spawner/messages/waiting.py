@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..errors import Refusal
+from ..core.errors import Refusal
 from .base import RETRY_SOON, example
 
 _STEPS = {

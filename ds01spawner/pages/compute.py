@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from ..errors import Refusal
+from ..core.errors import Refusal
 from ..options import LaunchOptions
 from ..placement.model import DeviceStatus
 from . import text

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from ..errors import Refused
+from ..core.errors import Refused
 from ..options import parse_options
 from . import keys
 from .launch import Again, query_of

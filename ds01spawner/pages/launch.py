@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from urllib.parse import urlencode
 
-from ..errors import Refusal
+from ..core.errors import Refusal
 from ..options import PROJECT_HELP, PROJECT_PATTERN, LaunchOptions
 from ..placement.model import DeviceStatus
 from . import text

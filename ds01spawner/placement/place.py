@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 from .. import messages
-from ..errors import Refusal
+from ..core.errors import Refusal
 from .model import (
     WHOLE_GPU_SLICES,
     Block,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..errors import DS01Error, Problem
+from ..core.errors import DS01Error, Problem
 
 __all__ = ["PolicyError", "Problem"]
 

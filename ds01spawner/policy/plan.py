@@ -13,8 +13,8 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from .. import messages
-from ..errors import Refusal
-from ..labels import SessionLabels
+from ..core.errors import Refusal
+from ..core.labels import SessionLabels
 from ..options import LaunchOptions
 from ..placement.model import WHOLE_GPU_SLICES, GpuRequest
 from ..placement.place import describe, sevenths

@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from .. import messages
-from ..errors import Refused
+from ..core.errors import Refused
 from .key_info import askable
 from .load import Override, Value, leaves
 from .model import SECTION_NAMES, Sections

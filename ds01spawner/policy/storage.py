@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from .. import messages
-from ..errors import Refused
+from ..core.errors import Refused
 from .resolve import Limits
 
 

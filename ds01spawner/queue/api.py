@@ -10,8 +10,8 @@ from typing import Any
 from uuid import uuid4
 
 from .. import messages
-from ..errors import Refusal, Refused, StoreError
-from ..names import is_server_name
+from ..core.errors import Refusal, Refused, StoreError
+from ..core.names import is_server_name
 from ..options import LaunchOptions
 from ..placement.place import sevenths
 from ..policy.plan import equivalents_of

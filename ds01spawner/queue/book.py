@@ -14,8 +14,8 @@ from typing import Any
 from .. import messages
 from ..admission import entitle
 from ..admission.situation import of
+from ..core.errors import DS01Error, Refusal, Refused
 from ..engines.base import EngineState
-from ..errors import DS01Error, Refusal, Refused
 from ..maintenance import longest_lead
 from ..options import parse_options
 from ..placement import merge_blocks

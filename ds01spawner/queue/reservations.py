@@ -19,7 +19,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from dateutil.rrule import rrulestr
 
 from .. import messages
-from ..errors import Refused
+from ..core.errors import Refused
 from ..placement.model import Device, Holding, Inventory
 
 SUBJECT = re.compile(r"(user|group|course):[^\s:][^\s]{0,200}")

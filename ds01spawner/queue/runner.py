@@ -14,9 +14,9 @@ from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta, timezone
 from typing import Any, Protocol
 
+from ..core.errors import DS01Error
 from ..core.hub_client import HubError, HubServer, HubUser, Stopped
 from ..engines.base import EngineSession
-from ..errors import DS01Error
 from ..policy.resolve import Person
 from ..service.retiring import retire_session
 from ..site import Site

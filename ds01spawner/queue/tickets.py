@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from typing import Any, Literal
 
 from .. import messages
-from ..errors import Refused
+from ..core.errors import Refused
 from ..placement.model import GpuRequest
 from .model import Ticket, TicketState
 

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from .. import messages
+from ..core.errors import Refusal, Refused
 from ..engines.base import EngineSession
-from ..errors import Refusal, Refused
 from ..idle import keepalive
 from ..idle.book import Book
 from ..idle.model import Session

@@ -24,8 +24,8 @@ from tornado.httpserver import HTTPServer
 from ..core.hub_client import HubClient
 from ..core.lag import watch
 from ..core.onlyone import Holder, only_one
+from ..core.settings import Settings, load_settings
 from ..pages.keys import load_secret
-from ..settings import Settings, load_settings
 from ..site import Site
 from .atonce import use_threads
 from .base import ApiHandler

@@ -13,13 +13,13 @@ from tornado import web
 
 from .. import messages
 from ..asking import ask_url
+from ..core.errors import DS01Error, EngineError, Refusal, Refused, StoreError
 from ..core.hub_client import HubError
-from ..errors import DS01Error, EngineError, Refusal, Refused, StoreError
+from ..core.settings import Settings
 from ..images.projectfiles import ProjectFileError
 from ..images.yamlfile import FileProblems
 from ..pages import keys
 from ..policy.resolve import Limits, Person
-from ..settings import Settings
 from ..workspace.projects import WorkspaceError
 from . import bodies
 from .atonce import AtOnce

@@ -13,8 +13,8 @@ from typing import Any
 
 from tornado import web
 
+from ..core.errors import DS01Error, EngineError, StoreError
 from ..environments import Shown
-from ..errors import DS01Error, EngineError, StoreError
 from ..images.buildnetwork import BuildsNetwork
 from ..images.builds import BuildRunner
 from ..images.catalogue import Listed

@@ -14,14 +14,14 @@ from jinja2 import ChoiceLoader, Environment, FileSystemLoader, PrefixLoader
 from jupyterhub._data import DATA_FILES_PATH
 
 from ..core.hub_client import HubClient
+from ..core.public_urls import origin_of
+from ..core.settings import Settings
 from ..idle.state import IdleFiles
 from ..noticeboard import NoticeBoard
 from ..pages import keys, template_dirs
 from ..pages.hub import HubContext
 from ..pages.render import install_filters
 from ..policy.resolve import Limits, Person
-from ..public_urls import origin_of
-from ..settings import Settings
 from ..site import Site
 from ..store import Store
 from .atonce import FRAGMENTS, PAGES, AtOnce

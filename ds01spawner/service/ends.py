@@ -17,10 +17,10 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from ..core.ending import without_records
+from ..core.errors import DS01Error, StoreError
+from ..core.labels import MANAGED_FILTER, SessionLabels
 from ..engines.base import EngineSession
 from ..engines.docker import endings as engine
-from ..errors import DS01Error, StoreError
-from ..labels import MANAGED_FILTER, SessionLabels
 from ..messages import ends as words
 from ..policy.units import say_size
 from ..site import Site

@@ -17,12 +17,12 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from .. import fetching
+from ..core.errors import DS01Error, StoreError
 from ..engines.base import EngineSession
 from ..engines.docker import steplayers
 from ..engines.docker.lock import claim_lock
 from ..engines.docker.memory import MemoryWatch
 from ..engines.docker.retire import leftovers
-from ..errors import DS01Error, StoreError
 from ..images.builds import FINAL
 from ..images.coursefiles import sweep_starters
 from ..images.engine import REMOVES_S, asking

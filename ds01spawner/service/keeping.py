@@ -6,9 +6,9 @@ import asyncio
 from dataclasses import dataclass
 
 from .. import messages
+from ..core.errors import DS01Error, Refused
 from ..core.lag import within
 from ..engines.base import EngineSession
-from ..errors import DS01Error, Refused
 from ..images.snapshot import PackageDiff
 from ..policy.resolve import Person
 from . import building

@@ -9,9 +9,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
+from ..core.errors import DS01Error
 from ..engines.base import EngineSession
 from ..engines.docker.layers import LayerUse, LayerWatch
-from ..errors import DS01Error
 from ..messages import notes
 from ..policy.plan import SessionUse
 from ..policy.units import say_size

@@ -8,8 +8,8 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+from ..core.errors import DS01Error, StoreError
 from ..engines.base import EngineSession
-from ..errors import DS01Error, StoreError
 from ..idle.model import Decision
 from ..idle.notices import banner
 from ..intents.model import Intent

@@ -10,8 +10,8 @@ from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
+from ..core.errors import DS01Error, StoreError
 from ..core.hub_client import HubUser
-from ..errors import DS01Error, StoreError
 from ..intents.carry import carry_open
 from ..intents.model import Intent, IntentError
 from ..intents.plan import Missed, Plan, Present, Rules, Server, plan

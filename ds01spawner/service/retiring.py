@@ -10,9 +10,9 @@ from datetime import datetime
 from typing import Protocol
 
 from .. import messages
+from ..core.errors import DS01Error
 from ..core.hub_client import HubError, Stopped
 from ..engines.base import EngineSession
-from ..errors import DS01Error
 from ..intents.carry import carry
 from ..intents.model import IntentError, Kind, intend
 from ..policy.resolve import Person

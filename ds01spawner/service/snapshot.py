@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
 
+from ..core.errors import DS01Error
 from ..engines.base import EngineState
-from ..errors import DS01Error
 from ..gpu import GpuReading
 from ..placement import status
 from ..placement.model import Block, DeviceStatus

@@ -10,7 +10,8 @@ from datetime import datetime
 from typing import Any
 
 from .. import messages
-from ..errors import EngineError, Refused
+from ..core.errors import EngineError, Refused
+from ..core.settings import Settings
 from ..images import course as courses
 from ..images import coursefiles, yamlfile
 from ..images.coursespec import Change, Course, parse_course
@@ -22,7 +23,6 @@ from ..images.rights import Reader
 from ..options import is_project_name
 from ..pages import text
 from ..policy.resolve import Person
-from ..settings import Settings
 from ..store import Store
 from . import building
 from .context import Context

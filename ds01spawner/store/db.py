@@ -22,14 +22,7 @@ from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
-from ..errors import (
-    StoreCorrupt,
-    StoreError,
-    StoreFull,
-    StoreLocked,
-    StoreReadOnly,
-    StoreReplaced,
-)
+from ..core.errors import StoreCorrupt, StoreError, StoreFull, StoreLocked, StoreReadOnly, StoreReplaced
 from . import models as t
 
 HEAD = "0002"

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from sqlalchemy import Connection, and_, or_, select
 
-from ..labels import SessionLabels
+from ..core.labels import SessionLabels
 from . import models as t
 from .accounting import Interval, decayed_hours, overlap_hours
 from .db import Part, row, rows

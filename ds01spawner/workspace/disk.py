@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from ..names import folder_name
+from ..core.names import folder_name
 
 
 def free_bytes(path: Path | str) -> int | None:

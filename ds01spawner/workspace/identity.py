@@ -13,8 +13,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import DS01Error
-from ..names import unix_name
+from ..core.errors import DS01Error
+from ..core.names import unix_name
 
 DEFAULT_RANGE = (20000, 59999)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
-from ..errors import DS01Error
-from ..names import folder_name
+from ..core.errors import DS01Error
+from ..core.names import folder_name
 from .projects import Workspaces
 
 

@@ -14,8 +14,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import DS01Error
-from ..names import folder_name, unix_name
+from ..core.errors import DS01Error
+from ..core.names import folder_name, unix_name
 from ..options import is_project_name
 from .identity import Identity, fixed_identity, next_uid, owners, uid_range
 

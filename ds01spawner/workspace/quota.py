@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import datetime
 
-from ..errors import StoreError
+from ..core.errors import StoreError
 from ..store import Store
 
 TIMEOUT_S = 30.0

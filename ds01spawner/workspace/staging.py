@@ -15,7 +15,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
-from ..names import folder_name
+from ..core.names import folder_name
 from .projects import (
     DIRECTORY,
     PROJECT_MODE,

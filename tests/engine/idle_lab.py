@@ -18,8 +18,9 @@ from support.ours import installation_of, signed
 from tornado.httpclient import HTTPRequest
 from tornado.websocket import websocket_connect
 
+from ds01spawner.core.errors import Refusal
 from ds01spawner.core.hub_client import HubServer
-from ds01spawner.errors import Refusal
+from ds01spawner.core.labels import SessionLabels
 from ds01spawner.gpu.reading import GpuReading
 from ds01spawner.idle.book import Facts
 from ds01spawner.idle.engine import EngineReader
@@ -31,7 +32,6 @@ from ds01spawner.idle.procs import HostSampler
 from ds01spawner.idle.service import IdleService, Parts, Settled
 from ds01spawner.idle.state import IdleFiles
 from ds01spawner.idle.workspace import ProjectFolder
-from ds01spawner.labels import SessionLabels
 from ds01spawner.placement.model import Inventory
 
 TOKEN = "a-token-for-tests"

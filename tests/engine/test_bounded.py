@@ -97,7 +97,7 @@ READS = """
     from ds01spawner.engines.docker import bounded, account
     from ds01spawner.images import snapshot, probe
     from ds01spawner.images.engine import Images
-    from ds01spawner.errors import EngineError
+    from ds01spawner.core.errors import EngineError
     import docker.errors
     box = sys.argv[1]
     images, client = Images(), docker.APIClient(version="auto", timeout=60)

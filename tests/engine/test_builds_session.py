@@ -13,7 +13,7 @@ import docker
 import pytest
 from support.ours import INSTALLATION
 
-from ds01spawner.errors import EngineError
+from ds01spawner.core.errors import EngineError
 from ds01spawner.images import snapshot
 from ds01spawner.images.builds import BuildRequest, BuildRunner, Site
 from ds01spawner.images.catalogue import discover

@@ -149,7 +149,7 @@ async def test_a_reason_noted_while_the_store_is_down_is_the_one_that_is_told(sp
     one = spawner("alice")
     await one.start()
     one.site.endings.flush()
-    from ds01spawner.errors import StoreError
+    from ds01spawner.core.errors import StoreError
     from ds01spawner.site import Site
 
     def down(self):

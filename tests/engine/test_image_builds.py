@@ -10,7 +10,7 @@ import docker
 import pytest
 from support.ours import INSTALLATION
 
-from ds01spawner.errors import Refused
+from ds01spawner.core.errors import Refused
 from ds01spawner.images import environments
 from ds01spawner.images.builds import RESTARTED, BuildLimits, BuildRequest, BuildRunner, Site
 from ds01spawner.images.engine import ImageMissing, Images

@@ -10,7 +10,7 @@ import pytest
 from support.ours import INSTALLATION
 from support.registry import running_registry
 
-from ds01spawner.errors import EngineError
+from ds01spawner.core.errors import EngineError
 from ds01spawner.images.engine import Images
 
 pytestmark = pytest.mark.timeout(300)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from ds01spawner.core.labels import SessionLabels
 from ds01spawner.engines.base import EngineSession
 from ds01spawner.engines.docker.create import LOG_FILES
 from ds01spawner.engines.docker.layers import LayerWatch
-from ds01spawner.labels import SessionLabels
 from ds01spawner.policy.plan import SessionUse
 
 

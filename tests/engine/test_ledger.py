@@ -19,12 +19,12 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "unit" / "placement"))
 from machines import FOUR_CARDS
 from support.ours import INSTALLATION, installation_of, signed
 
+from ds01spawner.core.errors import EngineError, LockError, Refused
+from ds01spawner.core.labels import SessionLabels
 from ds01spawner.engines.docker.claim import claim
 from ds01spawner.engines.docker.ledger import Ledger
 from ds01spawner.engines.docker.lock import claim_lock
-from ds01spawner.errors import EngineError, LockError, Refused
 from ds01spawner.gpu.reading import GpuReading
-from ds01spawner.labels import SessionLabels
 from ds01spawner.placement.model import GpuRequest, Holding
 
 ATTEMPTS = 200
@@ -332,7 +332,7 @@ def test_a_claim_that_died_after_create_still_holds(claims, busybox_image, hub_i
 import docker, os, signal
 from ds01spawner.core.installation import Installation
 from ds01spawner.engines.docker.lock import claim_lock
-from ds01spawner.labels import SessionLabels
+from ds01spawner.core.labels import SessionLabels
 with claim_lock({str(claims.lock_path)!r}, 10):
     name = {hub_id!r} + "-dead"
     told = SessionLabels("bob", "", "p", {hub_id!r}, "dead", gpu_uuids=("GPU-0",), container=name)

@@ -7,8 +7,8 @@ import urllib.request
 
 import pytest
 
+from ds01spawner.core.errors import EngineError
 from ds01spawner.engines.docker.network import ensure_network
-from ds01spawner.errors import EngineError
 
 SERVE = "mkdir -p /tmp/w && echo hello > /tmp/w/index.html && httpd -f -p 8888 -h /tmp/w"
 

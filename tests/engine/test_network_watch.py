@@ -10,10 +10,10 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
+from ds01spawner.core.settings import Settings
 from ds01spawner.doctor.network import check_network
 from ds01spawner.engines.docker import network as net
 from ds01spawner.engines.docker.network_watch import ASK_S, GIVE_UP_S, NetworkWatch, has_address
-from ds01spawner.settings import Settings
 
 
 @pytest.fixture

@@ -10,9 +10,9 @@ from types import SimpleNamespace
 
 import pytest
 
+from ds01spawner.core.errors import Refused
 from ds01spawner.engines.docker import launch, mount_sources
 from ds01spawner.engines.docker.mount_sources import MountSources, hold_of, shares_mounts, sweep
-from ds01spawner.errors import Refused
 from ds01spawner.fetching import _begin, spec_for
 from ds01spawner.hub.http_errors import SessionRefused
 from ds01spawner.sources import GitSource

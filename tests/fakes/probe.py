@@ -12,10 +12,10 @@ from unittest import mock
 
 from support.ours import INSTALLATION
 
+from ds01spawner.core.labels import SessionLabels
 from ds01spawner.engines.docker.attach import Attach, attach_kwargs, choose_attach, gpu_env
 from ds01spawner.engines.docker.create import ContainerSpec, finalise
 from ds01spawner.gpu.nvml import read_nvml
-from ds01spawner.labels import SessionLabels
 from ds01spawner.placement.model import Inventory
 from fakes.engine import SecondEngine
 from fakes.nvidia import Node, Nodes, nodes_of, write_cdi

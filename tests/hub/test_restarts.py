@@ -10,8 +10,8 @@ import pytest
 from support.ours import signed
 
 from ds01spawner.core.installation import load
+from ds01spawner.core.labels import SessionLabels
 from ds01spawner.intents.plan import UNKNOWN_S
-from ds01spawner.labels import SessionLabels
 
 pytestmark = pytest.mark.timeout(900)
 

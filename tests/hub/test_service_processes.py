@@ -14,12 +14,12 @@ from pathlib import Path
 import pytest
 from support.running_hub import free_port
 
-from ds01spawner.settings import Settings
+from ds01spawner.core.settings import Settings
 
 STARTER = """
 import os, signal, subprocess, sys, time
 from ds01spawner.hub.configure import _environment
-from ds01spawner.settings import Settings
+from ds01spawner.core.settings import Settings
 module, state, port, name, life = sys.argv[1:]
 env = {
     **os.environ, **_environment(Settings.model_validate({"state_dir": state})),

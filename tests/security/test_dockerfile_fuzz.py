@@ -22,9 +22,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from support.dockerfiles import Planted, archive, dockerfiles, spellings
 
+from ds01spawner.core.errors import EngineError
 from ds01spawner.core.installation import Installation
 from ds01spawner.engines.docker.runstep import Sandbox
-from ds01spawner.errors import EngineError
 from ds01spawner.images import dockerscan
 from ds01spawner.images import engine as images_engine
 from ds01spawner.images.engine import Images

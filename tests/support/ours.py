@@ -6,7 +6,7 @@ import hashlib
 from dataclasses import replace
 
 from ds01spawner.core.installation import Installation
-from ds01spawner.labels import SessionLabels
+from ds01spawner.core.labels import SessionLabels
 
 
 def installation_of(hub_id: str) -> Installation:

@@ -9,10 +9,10 @@ from typing import Any
 import docker.errors
 import requests
 
+from ds01spawner.core.errors import EngineError
 from ds01spawner.core.installation import Installation
+from ds01spawner.core.labels import SessionLabels
 from ds01spawner.engines.docker.client import DockerEngine
-from ds01spawner.errors import EngineError
-from ds01spawner.labels import SessionLabels
 from support.ours import INSTALLATION, signed
 
 

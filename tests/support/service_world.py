@@ -24,24 +24,24 @@ from tornado.httpclient import AsyncHTTPClient, HTTPRequest
 from tornado.httpserver import HTTPServer
 from tornado.testing import bind_unused_port
 
+from ds01spawner.core.errors import EngineError
 from ds01spawner.core.hub_client import HubError, HubUser, Stopped, read_user
+from ds01spawner.core.labels import SessionLabels
+from ds01spawner.core.settings import Settings
 from ds01spawner.engines.base import EngineSession, EngineState
 from ds01spawner.environments import Environments
-from ds01spawner.errors import EngineError
 from ds01spawner.images.builds import BuildRunner
 from ds01spawner.images.builds import Site as BuildSite
 from ds01spawner.images.desk import Desk
 from ds01spawner.images.engine import EngineFacts, ImageMissing
 from ds01spawner.images.facts import SINGLEUSER_LABEL, ImageFacts
 from ds01spawner.images.preflight import Host
-from ds01spawner.labels import SessionLabels
 from ds01spawner.placement.model import Holding
 from ds01spawner.policy.resolve import Person
 from ds01spawner.service.app import make_app
 from ds01spawner.service.base import PersonHandler
 from ds01spawner.service.context import Context, Urls, make_templates
 from ds01spawner.service.snapshot import Snapshots
-from ds01spawner.settings import Settings
 from ds01spawner.site import Site
 from support.played_engine import PlayedEngine
 

@@ -13,6 +13,8 @@ from traitlets.config import Config
 
 from ds01spawner import configure
 from ds01spawner.core.installation import Installation
+from ds01spawner.core.labels import SessionLabels
+from ds01spawner.core.settings import Settings
 from ds01spawner.doctor.bounds import layer_findings, log_findings, quota_findings
 from ds01spawner.doctor.exposure import (
     engine_findings,
@@ -26,10 +28,8 @@ from ds01spawner.engines.docker.create import ContainerSpec, finalise, log_bound
 from ds01spawner.engines.docker.layers import LayerUse, bounds_layers
 from ds01spawner.engines.docker.mounts import mount_options
 from ds01spawner.folder_modes import narrow, sqlite_path, too_wide, watched
-from ds01spawner.labels import SessionLabels
 from ds01spawner.policy.load import load_policy
 from ds01spawner.service.layerwatch import judge, tell
-from ds01spawner.settings import Settings
 from ds01spawner.site import Site
 from ds01spawner.workspace.usage import Measured
 

@@ -18,8 +18,8 @@ from world import Host
 
 from ds01spawner import site as site_module
 from ds01spawner.cli import gpus, simulate
+from ds01spawner.core.errors import EngineError
 from ds01spawner.engines.docker.ledger import Ledger
-from ds01spawner.errors import EngineError
 from ds01spawner.gpu.reading import GpuReading
 from ds01spawner.placement.model import Block, Inventory
 

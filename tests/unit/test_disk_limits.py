@@ -9,7 +9,7 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 
-from ds01spawner.errors import StoreError
+from ds01spawner.core.errors import StoreError
 from ds01spawner.store import Store
 from ds01spawner.store.accounting import falls_below, overlap_hours
 from ds01spawner.workspace import usage

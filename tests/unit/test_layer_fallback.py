@@ -8,11 +8,11 @@ from types import SimpleNamespace
 import docker.errors
 import pytest
 
+from ds01spawner.core.errors import EngineError
 from ds01spawner.core.installation import Installation
+from ds01spawner.core.labels import SessionLabels
 from ds01spawner.engines.docker import launch
 from ds01spawner.engines.docker.create import ContainerSpec
-from ds01spawner.errors import EngineError
-from ds01spawner.labels import SessionLabels
 
 LABELS = SessionLabels("a", "", "p", "h", "s")
 SPEC = ContainerSpec(LABELS, Installation("i" * 16, b"k" * 32), "sha256:0", 1, 1, "a", "/home/a", "/w")

@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.ours import INSTALLATION
 
+from ds01spawner.core.errors import Refused
+from ds01spawner.core.labels import SessionLabels
 from ds01spawner.engines.docker import launch
 from ds01spawner.engines.docker.attach import Attach
 from ds01spawner.engines.docker.create import VOID, finalise
-from ds01spawner.errors import Refused
-from ds01spawner.labels import SessionLabels
 from ds01spawner.options import from_form, parse_options
 from ds01spawner.placement.model import Placement
 from ds01spawner.policy.load import parse_policy

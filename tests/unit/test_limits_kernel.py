@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ds01spawner.core.errors import EngineError
+from ds01spawner.core.labels import SessionLabels
 from ds01spawner.engines.docker import cgroups, inforce
 from ds01spawner.engines.docker.capabilities import capabilities
 from ds01spawner.engines.docker.cgroups import Ceiling, Parents
 from ds01spawner.engines.docker.create import Resources
 from ds01spawner.engines.docker.memory import kill_count
-from ds01spawner.errors import EngineError
-from ds01spawner.labels import SessionLabels
 from ds01spawner.messages import notes
 from ds01spawner.policy.plan import SessionUse
 

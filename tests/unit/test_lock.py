@@ -9,8 +9,8 @@ import time
 
 import pytest
 
+from ds01spawner.core.errors import LockError
 from ds01spawner.engines.docker.lock import claim_lock
-from ds01spawner.errors import LockError
 
 
 def test_threads_exclude_each_other(tmp_path):

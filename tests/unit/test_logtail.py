@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ds01spawner.logtail import tail
+from ds01spawner.core.logtail import tail
 
 LOOK = (
     b"[I 2026-11-22 01:28 ServerApp] 200 GET /user/a/api/kernels?no_track_activity=1 (ds01-idle@172.29.0.1)\n"

@@ -5,7 +5,7 @@ from datetime import datetime, timezone
 import pytest
 from support.smtp import Relay as Server
 
-from ds01spawner.errors import DS01Error
+from ds01spawner.core.errors import DS01Error
 from ds01spawner.idle.notices import Notice, WebhookChannel
 from ds01spawner.mail import MailChannel, Relay, channel_for
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from ds01spawner.core.labels import SessionLabels
 from ds01spawner.engines.base import EngineSession
-from ds01spawner.labels import SessionLabels
 from ds01spawner.placement.model import Block, Card, Device, Inventory
 from ds01spawner.service.watch import device_notices
 

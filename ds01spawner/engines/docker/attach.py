@@ -12,7 +12,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from ...errors import EngineError
+from ...core.errors import EngineError
 from ...placement.model import Block, Inventory
 from .cdi import cdi_names
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from docker import errors as docker_errors
 
-from ...errors import EngineError
+from ...core.errors import EngineError
 
 NotFound = docker_errors.NotFound
 """The engine has no such container, image or path."""

@@ -22,8 +22,8 @@ from typing import Any
 
 from docker import errors as docker_errors
 
-from ...errors import EngineError
-from ...labels import HUB
+from ...core.errors import EngineError
+from ...core.labels import HUB
 from .network import BUILT_IN, ICC, HubNetwork, addresses_of, find_network, unfit
 
 BRIDGE = "com.docker.network.bridge.name"

@@ -21,7 +21,7 @@ from math import inf
 from pathlib import Path
 from typing import Any
 
-from ...errors import EngineError
+from ...core.errors import EngineError
 from ...policy.model import Aggregate
 
 ROOT = Path("/sys/fs/cgroup")

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from ... import messages
-from ...errors import DS01Error, Refused
+from ...core.errors import DS01Error, Refused
 from ...gpu.reading import GpuReading
 from ...placement.model import Block, GpuRequest, Placement
 from ...placement.place import place, refusal

@@ -20,7 +20,7 @@ import docker.errors
 import requests
 from docker.utils import kwargs_from_env
 
-from ...errors import EngineError
+from ...core.errors import EngineError
 from .connections import connect
 
 T = TypeVar("T")

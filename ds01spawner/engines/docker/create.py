@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ...core.installation import Installation
-from ...labels import SessionLabels
+from ...core.labels import SessionLabels
 
 WORKSPACE = "/workspace"
 CPU_PERIOD_US = 100_000

@@ -18,7 +18,7 @@ import requests
 
 from ...core.ending import Clock, Ended
 from ...core.installation import Installation, session_of
-from ...labels import SESSION, SessionLabels
+from ...core.labels import SESSION, SessionLabels
 from ...messages import crashed, ends, out_of_memory
 from ...policy.plan import SessionUse
 from ...policy.units import say_size

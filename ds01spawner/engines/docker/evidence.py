@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from ...core.installation import Installation, Standing, standing
-from ...labels import SessionLabels
+from ...core.labels import SessionLabels
 
 Kind = Literal["all", "uuid", "index", "count", "minor", "label"]
 Token = tuple[Kind, str]

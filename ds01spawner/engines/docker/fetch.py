@@ -14,9 +14,9 @@ from typing import Any
 
 import docker.errors
 
+from ...core.errors import EngineError
 from ...core.installation import Installation
-from ...errors import EngineError
-from ...labels import CONTAINER, CREATED_AT, FETCH, FETCH_SIGNED, HUB, PROJECT, USER, SessionLabels
+from ...core.labels import CONTAINER, CREATED_AT, FETCH, FETCH_SIGNED, HUB, PROJECT, USER, SessionLabels
 from ...sources import GitSource
 from .bounded import log_tail
 from .create import WORKSPACE, ContainerSpec, Resources, finalise

@@ -8,11 +8,11 @@ from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import Any
 
-from ...errors import EngineError
+from ...core.errors import EngineError
+from ...core.settings import Settings
 from ...gpu import read_gpu
 from ...gpu.xid import read_xids
 from ...placement.model import Inventory
-from ...settings import Settings
 from ..base import Finding
 from .attach import REFRESH, Mode, cdi_problems, choose_attach, stale_names
 from .cdi import cdi_names

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 import docker.errors
 import requests
 
-from ...errors import EngineError
+from ...core.errors import EngineError
 from ..base import EngineSession
 from .network_watch import has_address
 

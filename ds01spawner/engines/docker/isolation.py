@@ -22,7 +22,7 @@ from typing import Any, Literal
 import docker.errors
 import requests
 
-from ...labels import CREATED_AT, HUB, PROBE
+from ...core.labels import CREATED_AT, HUB, PROBE
 from .create import DROPPED_ENV, VOID
 from .listening import Listening
 

@@ -17,9 +17,9 @@ from typing import Any
 import docker.errors
 import requests
 
-from ...errors import DS01Error
+from ...core.errors import DS01Error
+from ...core.settings import Settings
 from ...images.catalogue import load_catalogue
-from ...settings import Settings
 from .isolation import Probe, probe
 from .listening import Listening
 from .network import find_network

@@ -19,9 +19,9 @@ import docker.errors
 from ... import messages
 from ...admission import entitle
 from ...admission.situation import of
-from ...errors import EngineError, Refusal, Refused
-from ...labels import SessionLabels
-from ...names import dns_label
+from ...core.errors import EngineError, Refusal, Refused
+from ...core.labels import SessionLabels
+from ...core.names import dns_label
 from ...options import LaunchOptions
 from ...placement import merge_blocks
 from ...placement.model import Block, Device, GpuRequest, Inventory, Placement

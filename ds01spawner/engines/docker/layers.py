@@ -16,7 +16,7 @@ from typing import Any
 import docker.errors
 import requests
 
-from ...errors import EngineError
+from ...core.errors import EngineError
 from ...workspace.usage import DIRECTORY, Measured, walk
 from ..base import EngineSession
 from .mounts import mount_options

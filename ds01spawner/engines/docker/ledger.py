@@ -19,8 +19,8 @@ import docker
 import requests
 from docker.errors import DockerException, NotFound
 
+from ...core.errors import EngineError
 from ...core.installation import Installation, Standing
-from ...errors import EngineError
 from ...placement.model import Holding, Inventory
 from ..base import EngineSession, EngineState
 from . import pids

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ...errors import LockError
+from ...core.errors import LockError
 
 FIRST_WAIT, LONGEST_WAIT = 0.002, 0.05
 """Seconds between two tries; the wait doubles up to the longest, with some chance in it."""

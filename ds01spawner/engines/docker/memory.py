@@ -15,7 +15,7 @@ from typing import Any
 import docker.errors
 import requests
 
-from ...errors import EngineError
+from ...core.errors import EngineError
 from ..base import EngineSession
 from .cgroups import ROOT
 from .inforce import PROC, cgroup_of

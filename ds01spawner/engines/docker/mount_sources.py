@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
 from ... import messages
-from ...errors import Refused
+from ...core.errors import Refused
 from .inforce import PROC, cgroup_of
 
 if TYPE_CHECKING:

@@ -11,9 +11,9 @@ from typing import Any
 
 from docker.errors import DockerException
 
+from ...core.errors import EngineError
 from ...core.installation import Installation, Standing, standing
-from ...errors import EngineError
-from ...labels import HUB, INSTALLATION, MANAGED_FILTER
+from ...core.labels import HUB, INSTALLATION, MANAGED_FILTER
 from ..base import EngineState
 
 

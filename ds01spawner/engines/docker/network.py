@@ -20,8 +20,8 @@ import docker
 from docker.errors import APIError, DockerException
 from docker.types import IPAMConfig, IPAMPool
 
-from ...errors import EngineError
-from ...labels import HUB, INSTALLATION
+from ...core.errors import EngineError
+from ...core.labels import HUB, INSTALLATION
 
 ICC = "com.docker.network.bridge.enable_icc"
 BUILT_IN = frozenset({"bridge", "host", "none"})

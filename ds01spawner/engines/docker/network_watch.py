@@ -18,8 +18,8 @@ from typing import Any, Literal
 import requests
 from docker.errors import APIError, DockerException
 
-from ...errors import EngineError
-from ...labels import HUB, INSTALLATION
+from ...core.errors import EngineError
+from ...core.labels import HUB, INSTALLATION
 from .network import HubNetwork, addresses_of, ensure_network, find_network
 
 log = logging.getLogger(__name__)

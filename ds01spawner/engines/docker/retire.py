@@ -15,9 +15,9 @@ import docker.errors
 import requests
 from urllib3.exceptions import HTTPError
 
-from ... import logtail
-from ...errors import EngineError
-from ...labels import SESSION, SessionLabels
+from ...core import logtail
+from ...core.errors import EngineError
+from ...core.labels import SESSION, SessionLabels
 from ..base import NotThatSession, Retired, leftovers
 from . import endings
 from .bounded import log_tail

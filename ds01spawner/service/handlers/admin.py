@@ -9,8 +9,8 @@ from typing import Any
 from tornado import web
 
 from ...core import freetext
+from ...core.errors import StoreError
 from ...engines.base import EngineSession
-from ...errors import StoreError
 from ...pages import text
 from .. import actions, mine, retiring, views
 from ..base import PageHandler

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from tornado import web
 
-from ...errors import Refused, StoreError
+from ...core.errors import Refused, StoreError
 from ...images.naming import course_repository
 from ...images.projectfiles import ProjectFileError
 from ...images.yamlfile import FileProblems

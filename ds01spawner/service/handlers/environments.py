@@ -9,7 +9,7 @@ from typing import Any
 from markupsafe import Markup
 from tornado import web
 
-from ...errors import Refused
+from ...core.errors import Refused
 from ...images.builds import FINAL
 from ...images.projectfiles import ProjectFileError
 from ...images.yamlfile import FileProblems

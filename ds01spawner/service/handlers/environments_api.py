@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from tornado import web
 
-from ...errors import DS01Error
+from ...core.errors import DS01Error
 from ...images.desk import Desk, as_card
 from ...images.recipe import parse_recipe
 from ...policy.resolve import Person

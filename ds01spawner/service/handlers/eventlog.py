@@ -9,7 +9,7 @@ from typing import Any
 
 from jupyter_events import EventLogger
 
-from ...errors import DS01Error, StoreError
+from ...core.errors import DS01Error, StoreError
 from ...idle.wiring import load_hook
 from ...store.events import EventStream
 from ..context import Context

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ...errors import StoreError
+from ...core.errors import StoreError
 from ...pages.compute import live_counts
 from .. import mine, views
 from ..base import FragmentHandler

@@ -11,7 +11,7 @@ from typing import Any
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, generate_latest
 
 from ...core import lag
-from ...errors import StoreError
+from ...core.errors import StoreError
 from ...idle.state import IdleFiles
 from ...policy.load import PolicyWatcher
 from ..base import ApiHandler

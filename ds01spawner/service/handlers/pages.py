@@ -9,9 +9,9 @@ from urllib.parse import urlencode
 
 from tornado import web
 
-from ...errors import DS01Error, StoreError
+from ...core.errors import DS01Error, StoreError
+from ...core.names import folder_name
 from ...hub import form
-from ...names import folder_name
 from ...options import from_form, parse_options
 from ...pages import text
 from ...pages.inputs import Quota

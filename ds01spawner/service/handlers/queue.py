@@ -13,13 +13,13 @@ from urllib.parse import urlsplit
 
 from tornado import web
 
-from ...errors import DS01Error
+from ...core.errors import DS01Error
+from ...core.public_urls import origin_of
 from ...idle.notices import Channel, HookChannel, Notifier
 from ...idle.wiring import load_hook
 from ...mail import channel_for
 from ...options import parse_options
 from ...pages import text
-from ...public_urls import origin_of
 from ...queue import api, booking
 from ...queue.model import LIVE
 from ...queue.runner import Runner

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from tornado import web
 
 from ... import asking
-from ...errors import Refused, StoreError
+from ...core.errors import Refused, StoreError
 from ...policy.key_info import keys
 from ...policy.requests import ASKABLE
 from ..base import ApiHandler, PageHandler

@@ -12,8 +12,8 @@ from typing import Any
 import docker.errors
 import requests
 
+from ...core.errors import DS01Error
 from ...engines.base import EngineSession
-from ...errors import DS01Error
 from ...gpu import GpuReading
 from ...gpu.reading import Activity
 from ...policy.plan import SessionUse

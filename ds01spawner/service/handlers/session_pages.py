@@ -7,7 +7,7 @@ from urllib.parse import urlencode
 
 from tornado import web
 
-from ...errors import Refused, StoreError
+from ...core.errors import Refused, StoreError
 from ...idle.notices import banner
 from ...pages import text
 from .. import actions, keeping, retiring, views

@@ -19,7 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ds01spawner.errors import DS01Error
+from ds01spawner.core.errors import DS01Error
 from ds01spawner.idle.workspace import ProjectFolder
 from ds01spawner.images.projectfiles import ProjectFiles
 

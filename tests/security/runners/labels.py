@@ -15,7 +15,7 @@ from support.ours import INSTALLATION as OURS
 from support.ours import OTHER, signed
 
 from ds01spawner.core.installation import session_of, standing
-from ds01spawner.labels import SessionLabels
+from ds01spawner.core.labels import SessionLabels
 
 NAME = "ds01--alice"
 ALICE = SessionLabels("alice", "", "thesis", "hub", "s1", "sha256:1", "lab", ("GPU-1",), 1.0, "2026-01-01")

@@ -17,12 +17,12 @@ from ds01spawner import messages
 from ds01spawner.admission import Admission, check, entitle
 from ds01spawner.admission.situation import Situation, read
 from ds01spawner.cli.limits import answer_of
+from ds01spawner.core.errors import Refusal, Refused
+from ds01spawner.core.labels import SessionLabels
 from ds01spawner.engines.base import EngineState
 from ds01spawner.engines.docker import launch
 from ds01spawner.engines.docker.claim import claim
-from ds01spawner.errors import Refusal, Refused
 from ds01spawner.hub.form import Standing
-from ds01spawner.labels import SessionLabels
 from ds01spawner.maintenance import closed
 from ds01spawner.options import LaunchOptions
 from ds01spawner.placement.model import Block, Card, Device, Holding, Inventory

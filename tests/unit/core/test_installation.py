@@ -25,7 +25,7 @@ from ds01spawner.core.installation import (
     session_of,
     standing,
 )
-from ds01spawner.labels import (
+from ds01spawner.core.labels import (
     CONTAINER,
     FETCH,
     FETCH_SIGNED,

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from ds01spawner.errors import InventoryError
+from ds01spawner.core.errors import InventoryError
+from ds01spawner.core.settings import Settings
 from ds01spawner.gpu import Activity, read_gpu, read_inventory
 from ds01spawner.gpu.simulated import read_simulated
-from ds01spawner.settings import Settings
 
 GOOD = """
 version: 1

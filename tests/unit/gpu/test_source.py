@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 from fakes.nvml import A100, H100, Machine, card_uuid, slice_uuid
 
+from ds01spawner.core.settings import Settings
 from ds01spawner.gpu import Activity, GpuReader, GpuReading, read_gpu, read_inventory
 from ds01spawner.gpu import xid as kernel_log
 from ds01spawner.gpu.reading import XidEvent
 from ds01spawner.placement.model import Inventory
-from ds01spawner.settings import Settings
 
 NOW = datetime(2030, 1, 1, tzinfo=timezone.utc)
 

@@ -7,8 +7,9 @@ from datetime import datetime, timedelta
 
 from idle_rows import QUIET, STUDENT, TEN
 
+from ds01spawner.core.errors import DS01Error
 from ds01spawner.core.hub_client import HubError, HubServer
-from ds01spawner.errors import DS01Error
+from ds01spawner.core.labels import SessionLabels
 from ds01spawner.idle.book import Book
 from ds01spawner.idle.engine import Running
 from ds01spawner.idle.notices import BannerChannel, FileChannel, Notifier
@@ -19,7 +20,6 @@ from ds01spawner.idle.state import IdleFiles
 from ds01spawner.idle.workspace import ProjectFolder
 from ds01spawner.intents.files import Intents
 from ds01spawner.intents.model import intend
-from ds01spawner.labels import SessionLabels
 from ds01spawner.store import SessionRecord, Store
 
 

@@ -7,7 +7,7 @@ import time
 
 from idle_rows import at
 
-from ds01spawner.errors import StoreError
+from ds01spawner.core.errors import StoreError
 from ds01spawner.noticeboard import NoticeBoard
 from ds01spawner.store import Store
 

@@ -10,8 +10,8 @@ from idle_site import Site
 from typer.testing import CliRunner
 
 from ds01spawner.cli import build_app, idle
-from ds01spawner.errors import EngineError
-from ds01spawner.settings import Settings
+from ds01spawner.core.errors import EngineError
+from ds01spawner.core.settings import Settings
 
 POLICY = """\
 version: 1

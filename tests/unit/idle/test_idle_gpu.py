@@ -9,9 +9,9 @@ import pytest
 from fakes.nvml import A100, H100, Machine, card_uuid, slice_uuid
 from idle_rows import ALICE, STUDENT, at, decide, having, memory, replace
 
+from ds01spawner.core.settings import Settings
 from ds01spawner.gpu import GpuReading, read_gpu
 from ds01spawner.idle import gpusignal
-from ds01spawner.settings import Settings
 
 ON_GPU = replace(ALICE, holds_gpu=True)
 

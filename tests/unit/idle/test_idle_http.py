@@ -10,7 +10,7 @@ import pytest
 from idle_rows import TEN, at
 from support.answering_site import AnsweringSite
 
-from ds01spawner.errors import DS01Error
+from ds01spawner.core.errors import DS01Error
 from ds01spawner.idle.lab import LabClient
 from ds01spawner.idle.notices import FileChannel, HookChannel, LabChannel, Notice, Notifier, WebhookChannel
 from ds01spawner.idle.wiring import hub_environment, load_hook

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from idle_rows import TEN, at
 
-from ds01spawner.errors import Refusal
+from ds01spawner.core.errors import Refusal
 from ds01spawner.idle.keepalive import Extension, Grant, Used, ask, file_asks, until
 from ds01spawner.idle.model import KeepAliveCaps
 from ds01spawner.idle.rules import from_policy

@@ -4,13 +4,13 @@ import os
 
 import pytest
 
+from ds01spawner.core.errors import DS01Error, EngineError
+from ds01spawner.core.settings import Settings
 from ds01spawner.doctor.builds import check_builds, judge
 from ds01spawner.engines.docker import buildnet
-from ds01spawner.errors import DS01Error, EngineError
 from ds01spawner.hub.configure import _environment
 from ds01spawner.images import buildnetwork
 from ds01spawner.images.buildnetwork import BuildsNetwork, Record, load, ports_of, save
-from ds01spawner.settings import Settings
 
 
 class Engine:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ds01spawner.errors import EngineError
+from ds01spawner.core.errors import EngineError
 from ds01spawner.images.builds import BuildLimits, limits_from, next_builds
 from ds01spawner.images.environments import forward, kept_reference
 from ds01spawner.images.facts import ImageFacts

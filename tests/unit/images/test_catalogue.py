@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from ds01spawner.errors import Refused
+from ds01spawner.core.errors import Refused
 from ds01spawner.images.catalogue import (
     Environment,
     Share,

@@ -4,7 +4,7 @@ from datetime import datetime, timezone
 
 import pytest
 
-from ds01spawner.errors import Refused
+from ds01spawner.core.errors import Refused
 from ds01spawner.images import course as courses
 from ds01spawner.images.catalogue import visible
 from ds01spawner.images.coursespec import load_course, needs_build

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from ds01spawner.errors import Refused
+from ds01spawner.core.errors import Refused
 from ds01spawner.images.course import teaches
 from ds01spawner.images.coursefiles import copy_starter, data_mounts, keep_starter, sweep_starters
 from ds01spawner.images.projectfiles import ProjectFileError, ProjectFiles

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 from support.service_world import PlayedImages
 
-from ds01spawner.errors import Refused
+from ds01spawner.core.errors import Refused
 from ds01spawner.images.builds import BuildLimits
 from ds01spawner.images.catalogue import Environment, Listed
 from ds01spawner.images.desk import Desk, as_card

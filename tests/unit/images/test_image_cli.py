@@ -6,7 +6,7 @@ import pytest
 from typer.testing import CliRunner
 
 from ds01spawner.cli import build_app
-from ds01spawner.errors import DS01Error
+from ds01spawner.core.errors import DS01Error
 from ds01spawner.images.recipe import parse_recipe
 from ds01spawner.images.sitebuild import base_for, site_build
 

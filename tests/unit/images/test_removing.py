@@ -14,7 +14,7 @@ from tornado.httpserver import HTTPServer
 from tornado.testing import bind_unused_port
 from tornado.web import Application, RequestHandler
 
-from ds01spawner.errors import EngineError
+from ds01spawner.core.errors import EngineError
 from ds01spawner.images import engine
 
 QUICK_S = 0.2

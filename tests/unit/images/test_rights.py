@@ -4,7 +4,7 @@ from datetime import datetime, timezone
 
 import pytest
 
-from ds01spawner.errors import StoreError
+from ds01spawner.core.errors import StoreError
 from ds01spawner.images.catalogue import Environment
 from ds01spawner.images.engine import ImageMissing
 from ds01spawner.images.facts import ImageFacts

@@ -7,8 +7,9 @@ from types import SimpleNamespace
 
 import pytest
 
+from ds01spawner.core.errors import Refused, StoreError
+from ds01spawner.core.settings import Settings
 from ds01spawner.environments import Environments
-from ds01spawner.errors import Refused, StoreError
 from ds01spawner.images import sharing
 from ds01spawner.images.catalogue import Share, discover
 from ds01spawner.images.desk import Desk
@@ -18,7 +19,6 @@ from ds01spawner.images.resolver import Resolver
 from ds01spawner.images.rights import Reader
 from ds01spawner.policy.load import parse_policy
 from ds01spawner.policy.resolve import Person, resolve
-from ds01spawner.settings import Settings
 from ds01spawner.store import Store
 
 NOW = datetime(2026, 3, 1, tzinfo=timezone.utc)

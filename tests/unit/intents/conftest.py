@@ -8,8 +8,8 @@ import pytest
 from support.played_engine import PlayedEngine, log_tail
 
 from ds01spawner.core.installation import make
+from ds01spawner.core.settings import Settings
 from ds01spawner.engines.docker import retire
-from ds01spawner.settings import Settings
 from ds01spawner.site import Site
 
 

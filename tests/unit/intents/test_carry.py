@@ -11,13 +11,13 @@ import requests
 from support.ours import OTHER
 from support.played_engine import api_error
 
+from ds01spawner.core.errors import EngineError
 from ds01spawner.core.installation import Standing
+from ds01spawner.core.labels import SessionLabels
 from ds01spawner.engines.base import EngineSession
 from ds01spawner.engines.docker import launch, retire
-from ds01spawner.errors import EngineError
 from ds01spawner.intents.carry import Carrier, carry, carry_open
 from ds01spawner.intents.model import intend
-from ds01spawner.labels import SessionLabels
 
 NOW = datetime(2026, 11, 28, 10, tzinfo=timezone.utc)
 LATER = NOW + timedelta(minutes=2)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 
+from ds01spawner.core.labels import SessionLabels
+from ds01spawner.core.settings import Settings
 from ds01spawner.doctor import diagnose
 from ds01spawner.doctor.retirements import findings
 from ds01spawner.intents.model import intend
-from ds01spawner.labels import SessionLabels
-from ds01spawner.settings import Settings
 
 NOW = datetime(2026, 11, 28, 10, tzinfo=timezone.utc)
 ALICE = SessionLabels("alice", "two", "thesis", "hub", "s1")

@@ -7,9 +7,9 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 
+from ds01spawner.core.labels import SessionLabels
 from ds01spawner.intents.model import intend
 from ds01spawner.intents.plan import LOOKS, Missed, Present, Rules, Server, plan
-from ds01spawner.labels import SessionLabels
 
 NOW = datetime(2026, 11, 28, 10, tzinfo=timezone.utc)
 MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)

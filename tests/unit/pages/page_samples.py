@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta, timezone
 
-from ds01spawner.errors import Refusal
+from ds01spawner.core.errors import Refusal
 from ds01spawner.options import LaunchOptions
 from ds01spawner.pages.inputs import EnvironmentInfo, ProjectInfo, QueueHint, Quota, Rules
 from ds01spawner.pages.launch import LaunchInputs

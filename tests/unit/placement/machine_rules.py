@@ -20,10 +20,10 @@ from stepper import Killed, Stepper
 from support.ours import INSTALLATION
 from world import ALIVE, LAYOUTS, Box, Host
 
+from ds01spawner.core.errors import EngineError, LockError, Refused
 from ds01spawner.engines.docker import pids
 from ds01spawner.engines.docker.claim import claim
 from ds01spawner.engines.docker.ledger import Ledger
-from ds01spawner.errors import EngineError, LockError, Refused
 from ds01spawner.placement import status
 from ds01spawner.placement.model import Block, GpuRequest
 

@@ -14,11 +14,11 @@ from machine_rules import Placing
 from stepper import Killed
 from support.ours import INSTALLATION
 
+from ds01spawner.core.errors import Refused
 from ds01spawner.engines.docker import claim as claim_module
 from ds01spawner.engines.docker import claims, evidence, ledger
 from ds01spawner.engines.docker.ledger import Ledger
 from ds01spawner.engines.docker.lock import claim_lock
-from ds01spawner.errors import Refused
 from ds01spawner.placement import place, standing
 from ds01spawner.placement.place import refusal
 

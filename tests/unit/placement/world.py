@@ -14,8 +14,8 @@ import requests
 from docker.errors import NotFound
 from support.ours import signed
 
+from ds01spawner.core.labels import SessionLabels
 from ds01spawner.gpu.reading import GpuProcess, GpuReading
-from ds01spawner.labels import SessionLabels
 from ds01spawner.placement.model import Block, Card, Device, Inventory
 
 Part = tuple[int, int]

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from ds01spawner import messages
-from ds01spawner.errors import Refusal
+from ds01spawner.core.errors import Refusal
 from ds01spawner.messages.docs import refusals_page
 from ds01spawner.policy import builtin_policy, load_policy, parse_policy
 from ds01spawner.policy.lint import lint

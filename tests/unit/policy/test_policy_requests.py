@@ -6,7 +6,7 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 
-from ds01spawner.errors import Refused
+from ds01spawner.core.errors import Refused
 from ds01spawner.policy import Person, builtin_policy, resolve
 from ds01spawner.policy.requests import ASKABLE, check_request, overrides_from
 

@@ -10,12 +10,12 @@ from types import SimpleNamespace
 
 from support.played_engine import PlayedEngine
 
+from ds01spawner.core.errors import EngineError
 from ds01spawner.core.hub_client import HubError, read_user
+from ds01spawner.core.labels import SessionLabels
 from ds01spawner.engines.base import EngineSession, EngineState
-from ds01spawner.errors import EngineError
 from ds01spawner.idle.notices import Notifier
 from ds01spawner.intents.files import Intents
-from ds01spawner.labels import SessionLabels
 from ds01spawner.maintenance import Maintenance
 from ds01spawner.options import parse_options
 from ds01spawner.placement import merge_blocks

@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 from queue_site import START
 
-from ds01spawner.errors import Refused
+from ds01spawner.core.errors import Refused
 from ds01spawner.queue import booking
 
 H = timedelta(hours=1)

@@ -7,8 +7,8 @@ from random import Random
 import pytest
 from queue_site import START, World
 
+from ds01spawner.core.errors import DS01Error
 from ds01spawner.core.hub_client import HubError
-from ds01spawner.errors import DS01Error
 from ds01spawner.policy.resolve import Person
 from ds01spawner.queue import api
 

@@ -4,7 +4,7 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 
-from ds01spawner.errors import Refused
+from ds01spawner.core.errors import Refused
 from ds01spawner.queue import tickets
 
 NOW = datetime(2026, 3, 2, 12, 0, tzinfo=timezone.utc)

@@ -7,8 +7,8 @@ from types import SimpleNamespace
 
 import pytest
 
+from ds01spawner.core.labels import SessionLabels
 from ds01spawner.engines.docker.endings import Evidence
-from ds01spawner.labels import SessionLabels
 from ds01spawner.messages import ends as words
 from ds01spawner.service import ends
 from ds01spawner.store import SessionRecord, Store

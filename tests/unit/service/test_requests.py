@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from ds01spawner import asking, messages
 from ds01spawner.cli import build_app
-from ds01spawner.errors import Refusal
+from ds01spawner.core.errors import Refusal
 from ds01spawner.hub.http_errors import SessionRefused
 from ds01spawner.policy.key_info import keys
 from ds01spawner.policy.requests import ASKABLE

@@ -10,8 +10,8 @@ from datetime import timedelta
 import pytest
 from support.service_world import NOW, POLICY, PREFIX, SECRET, cookie, make_world, serving
 
+from ds01spawner.core.errors import EngineError
 from ds01spawner.core.installation import Standing
-from ds01spawner.errors import EngineError
 from ds01spawner.idle.state import IdleFiles
 from ds01spawner.pages import keys
 from ds01spawner.store import SessionRecord as Kept
@@ -354,7 +354,7 @@ async def test_no_page_may_be_framed_and_unknown_ones_say_so(call):
 
 
 async def test_the_store_is_down(call, world, monkeypatch):
-    from ds01spawner.errors import StoreError
+    from ds01spawner.core.errors import StoreError
 
     def down():
         raise StoreError("the disk is full")

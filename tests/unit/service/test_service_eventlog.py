@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from ds01spawner.errors import StoreError
+from ds01spawner.core.errors import StoreError
 from ds01spawner.service.handlers import eventlog
 from ds01spawner.store import Store
 

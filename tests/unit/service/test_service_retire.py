@@ -10,11 +10,11 @@ import pytest
 import requests
 from support.service_world import NOW, cookie, make_world, serving
 
+from ds01spawner.core.errors import EngineError
 from ds01spawner.core.hub_client import HubError
 from ds01spawner.core.installation import make
-from ds01spawner.errors import EngineError
+from ds01spawner.core.labels import SessionLabels
 from ds01spawner.intents.model import intend
-from ds01spawner.labels import SessionLabels
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pytest
 from bs4 import BeautifulSoup
 from test_service import NOW, call, world  # noqa: F401
 
-from ds01spawner.errors import EngineError
+from ds01spawner.core.errors import EngineError
 from ds01spawner.images.catalogue import Environment
 from ds01spawner.service import views
 from ds01spawner.store import SessionRecord as Kept

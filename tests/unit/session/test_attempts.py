@@ -6,7 +6,7 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 
-from ds01spawner.errors import Refusal
+from ds01spawner.core.errors import Refusal
 from ds01spawner.hub import attempts
 
 NOW = datetime(2026, 3, 3, 14, tzinfo=timezone.utc)

@@ -8,7 +8,7 @@ import pytest
 from traitlets.config import Config
 
 from ds01spawner import configure
-from ds01spawner.errors import EngineError
+from ds01spawner.core.errors import EngineError
 from ds01spawner.hub.configure import SERVICE_SCOPES
 
 

@@ -8,9 +8,9 @@ import tarfile
 import pytest
 from support.ours import INSTALLATION, signed
 
+from ds01spawner.core.labels import SessionLabels
 from ds01spawner.engines.docker.account import ImageAccounts, account_archive
 from ds01spawner.engines.docker.create import ContainerSpec, Resources, finalise
-from ds01spawner.labels import SessionLabels
 
 LABELS = SessionLabels(
     "alice", "", "thesis", "hub", "s1", image="sha256:1", gpu_uuids=("MIG-1",), gpu_equivalents=1 / 7

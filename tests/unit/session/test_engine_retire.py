@@ -10,11 +10,11 @@ import docker.errors
 import pytest
 import requests
 
+from ds01spawner.core.errors import EngineError
 from ds01spawner.core.installation import Standing
+from ds01spawner.core.labels import SESSION, SessionLabels
 from ds01spawner.engines.base import EngineSession
 from ds01spawner.engines.docker import endings, retire
-from ds01spawner.errors import EngineError
-from ds01spawner.labels import SESSION, SessionLabels
 
 NOW = datetime(2026, 3, 2, 12, 0, tzinfo=timezone.utc)
 MINE = SessionLabels("alice", "", "thesis", "hub", "s1", created_at=NOW.isoformat())

@@ -10,7 +10,7 @@ import pytest
 from bs4 import BeautifulSoup
 from tornado import web
 
-from ds01spawner.errors import Refusal
+from ds01spawner.core.errors import Refusal
 from ds01spawner.hub.http_errors import SessionRefused, open_form
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "browser"))

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ds01spawner.names import dns_label, folder_name, server_name_for, unix_name
+from ds01spawner.core.names import dns_label, folder_name, server_name_for, unix_name
 
 DNS = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 

@@ -10,13 +10,13 @@ from jupyterhub import apihandlers
 from jupyterhub.apihandlers import users
 from support.played_engine import PlayedEngine
 
+from ds01spawner.core.errors import DS01Error, EngineError
 from ds01spawner.core.installation import make
+from ds01spawner.core.labels import SessionLabels
+from ds01spawner.core.settings import Settings
 from ds01spawner.engines.base import EngineSession, EngineState
-from ds01spawner.errors import DS01Error, EngineError
 from ds01spawner.hub import people
 from ds01spawner.intents.model import intend
-from ds01spawner.labels import SessionLabels
-from ds01spawner.settings import Settings
 from ds01spawner.site import Site
 from ds01spawner.workspace.moving import move
 

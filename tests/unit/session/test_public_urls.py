@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from traitlets.config import Config
 
-from ds01spawner.errors import DS01Error
+from ds01spawner.core.errors import DS01Error
+from ds01spawner.core.public_urls import origin_of, service_address
 from ds01spawner.hub.configure import _public, _refuse_internal_ssl, _service_address
-from ds01spawner.public_urls import origin_of, service_address
 
 
 @pytest.mark.parametrize(

@@ -14,11 +14,11 @@ from jupyterhub.objects import Hub
 from support.played_engine import PlayedEngine, api_error, log_tail
 from traitlets.config import Config
 
+from ds01spawner.core.errors import EngineError, Refused
 from ds01spawner.core.installation import make as make_installation
-from ds01spawner.errors import EngineError, Refused
+from ds01spawner.core.labels import SessionLabels
 from ds01spawner.hub.spawner import DS01Spawner
 from ds01spawner.intents.model import intend
-from ds01spawner.labels import SessionLabels
 from ds01spawner.messages import ends
 from ds01spawner.retiring import ENGINE_FAILURES
 from ds01spawner.site import Site

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ds01spawner.core.ending import NOTE_COUNTS, RANKS, Clock, Ended, decided, knows_better, merged
+from ds01spawner.core.errors import StoreError
+from ds01spawner.core.labels import SessionLabels
 from ds01spawner.endings import Endings
-from ds01spawner.errors import StoreError
-from ds01spawner.labels import SessionLabels
 from ds01spawner.messages import ends
 from ds01spawner.store import SessionRecord
 from ds01spawner.store.spool import Finished, Spool

@@ -11,7 +11,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import text
 
 from ds01spawner.core.ending import Ended
-from ds01spawner.errors import StoreError
+from ds01spawner.core.errors import StoreError
 from ds01spawner.store import SessionRecord, Store
 from ds01spawner.store.db import HEAD
 from ds01spawner.store.events import append_event

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ds01spawner.core.ending import Clock, Ended
-from ds01spawner.labels import SessionLabels
+from ds01spawner.core.labels import SessionLabels
 from ds01spawner.store import SessionRecord
 from ds01spawner.store.accounting import decayed_hours, overlap_hours
 

@@ -10,9 +10,7 @@ from datetime import timedelta
 import pytest
 
 from ds01spawner.core.ending import Ended
-from ds01spawner.doctor.basics import check_store
-from ds01spawner.endings import Endings
-from ds01spawner.errors import (
+from ds01spawner.core.errors import (
     StoreCorrupt,
     StoreError,
     StoreFull,
@@ -20,9 +18,11 @@ from ds01spawner.errors import (
     StoreReadOnly,
     StoreReplaced,
 )
-from ds01spawner.labels import SessionLabels
+from ds01spawner.core.labels import SessionLabels
+from ds01spawner.core.settings import Settings
+from ds01spawner.doctor.basics import check_store
+from ds01spawner.endings import Endings
 from ds01spawner.messages import ends
-from ds01spawner.settings import Settings
 from ds01spawner.store import SessionRecord, Store
 from ds01spawner.store import db as database
 from ds01spawner.store.db import REPLACED, _kind
