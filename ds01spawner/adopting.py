@@ -11,8 +11,8 @@ from . import messages
 from .core.errors import DS01Error, EngineError, Refused
 from .core.labels import SessionLabels
 from .intents.carry import carry
-from .options import LaunchOptions, parse_options
 from .placement.model import Inventory
+from .policy.options import LaunchOptions, parse_options
 from .retiring import ENGINE_FAILURES
 
 if TYPE_CHECKING:

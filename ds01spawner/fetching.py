@@ -29,9 +29,9 @@ from .engines.docker.fetch import FetchSpec, Look
 from .engines.docker.mount_sources import MountSources, compare, hold_of, shares_mounts
 from .images.engine import Resolved
 from .policy.resolve import Person
+from .policy.sources import GitSource
 from .policy.units import format_duration, say_size
 from .site import Site
-from .sources import GitSource
 from .workspace import gitwords, staging
 from .workspace.projects import Workspace
 from .workspace.usage import measure

@@ -17,11 +17,11 @@ from . import messages
 from .core.errors import DS01Error, Refusal, Refused
 from .fetching import FetchFailed, Tell, clear, fetch, spec_for, turn
 from .hub import attempts
-from .options import LaunchOptions
+from .policy.options import LaunchOptions
 from .policy.resolve import Person
+from .policy.sources import GitSource, Rules, Source, TemplateSource
 from .policy.storage import project_room
 from .site import Site
-from .sources import GitSource, Rules, Source, TemplateSource
 from .workspace import staging
 from .workspace.projects import Workspace, WorkspaceError
 from .workspace.templates import copy_template, files_of, templates

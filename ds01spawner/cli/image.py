@@ -26,7 +26,7 @@ from ..images.resolver import Resolver
 from ..images.rights import Reader
 from ..images.sitebuild import base_for, build_site, site_images
 from ..images.yamlfile import FileProblems, parse
-from ..options import is_project_name
+from ..policy.options import is_project_name
 from ..site import Site
 from ..store import Store
 from .common import Json, console, emit, refuse, table

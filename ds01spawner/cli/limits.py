@@ -13,9 +13,9 @@ from .. import messages
 from ..asking import ask_command
 from ..core.errors import DS01Error, Refusal, Refused, StoreError
 from ..core.settings import Settings, load_settings
-from ..options import LaunchOptions, parse_options
 from ..policy.importer import Imported, import_ds01
 from ..policy.load import Override, Policy, load_policy
+from ..policy.options import LaunchOptions, parse_options
 from ..policy.plan import LaunchPlan, Usage
 from ..policy.resolve import Limits, Person, resolve
 from .common import REFUSED, Json, console, emit, refuse, table

@@ -14,11 +14,11 @@ import typer
 from ..core.errors import DS01Error, Refused
 from ..core.settings import load_settings
 from ..newproject import make_for
-from ..options import PROJECT_HELP, is_project_name
 from ..pages import text
+from ..policy.options import PROJECT_HELP, is_project_name
 from ..policy.resolve import Person
+from ..policy.sources import TEMPLATE, Source, parse_source
 from ..site import Site
-from ..sources import TEMPLATE, Source, parse_source
 from ..workspace.templates import templates
 from .common import Json, emit, refuse, table
 from .times import utcnow

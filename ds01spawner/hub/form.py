@@ -16,7 +16,6 @@ from ..admission.situation import read
 from ..asking import ask_about, ask_url
 from ..core.errors import DS01Error, Refusal, Refused, StoreError
 from ..environments import Shown
-from ..options import MAX_GPU_COUNT, LaunchOptions, from_form, parse_options, salvage
 from ..pages import text
 from ..pages.inputs import Banner, EnvironmentInfo, ProjectInfo, QueueHint, Quota, Rules
 from ..pages.launch import LaunchInputs, launch_view
@@ -24,6 +23,7 @@ from ..pages.projects import Offers
 from ..pages.render import render
 from ..pages.unfinished import Unfinished, unfinished
 from ..placement.status import status
+from ..policy.options import MAX_GPU_COUNT, LaunchOptions, from_form, parse_options, salvage
 from ..policy.plan import Usage
 from ..policy.resolve import Limits
 from ..site import Site

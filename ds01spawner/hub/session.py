@@ -28,14 +28,14 @@ from ..core.public_urls import service_address
 from ..core.settings import Settings
 from ..messages import ends
 from ..newproject import make_project
-from ..options import LaunchOptions, from_form, parse_options
 from ..pages.keys import load_secret, sign
+from ..policy.options import LaunchOptions, from_form, parse_options
 from ..policy.plan import LaunchPlan
 from ..policy.resolve import Person
+from ..policy.sources import GitSource
 from ..queue.api import addresses, instead_of
 from ..queue.turns import Turn, Turns
 from ..site import Site
-from ..sources import GitSource
 from ..workspace.projects import Workspace
 from . import attempts
 from .http_errors import SessionRefused, open_form

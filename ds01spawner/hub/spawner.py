@@ -33,10 +33,10 @@ from ..images.projectfiles import ProjectFiles
 from ..images.pulling import Pulled
 from ..messages import notes
 from ..newproject import fetching
-from ..options import LaunchOptions
+from ..policy.options import LaunchOptions
+from ..policy.sources import GitSource
 from ..queue.course import claim_keys
 from ..retiring import ENGINE_FAILURES, SessionEndings
-from ..sources import GitSource
 from ..store import SessionRecord
 from ..workspace.projects import Workspace
 from . import probing

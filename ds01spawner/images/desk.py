@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import messages
 from ..core.errors import Refused
-from ..options import is_project_name
+from ..policy.options import is_project_name
 from ..policy.resolve import Limits, Person
 from ..policy.storage import project_room
 from ..workspace.projects import Workspace

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ..core.errors import Refusal
-from ..options import LaunchOptions
 from ..placement.model import DeviceStatus
+from ..policy.options import LaunchOptions
 from . import text
 from .inputs import QueueHint
 

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from ..core.errors import Refused
-from ..options import parse_options
+from ..policy.options import parse_options
 from . import keys
 from .launch import Again, query_of
 from .steps import Step, steps

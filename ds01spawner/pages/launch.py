@@ -12,8 +12,8 @@ from datetime import datetime, timedelta
 from urllib.parse import urlencode
 
 from ..core.errors import Refusal
-from ..options import PROJECT_HELP, PROJECT_PATTERN, LaunchOptions
 from ..placement.model import DeviceStatus
+from ..policy.options import PROJECT_HELP, PROJECT_PATTERN, LaunchOptions
 from . import text
 from .compute import ComputeChoice, compute_choices, reason_of
 from .inputs import Banner, EnvironmentInfo, EnvironmentKind, ProjectInfo, QueueHint, Quota, Rules

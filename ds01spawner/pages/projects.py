@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from ..options import LaunchOptions
-from ..sources import MAX_SOURCE, SCHEMES, TEMPLATE
+from ..policy.options import LaunchOptions
+from ..policy.sources import MAX_SOURCE, SCHEMES, TEMPLATE
 from . import text
 from .inputs import ProjectInfo
 

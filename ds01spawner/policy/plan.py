@@ -15,11 +15,11 @@ from typing import Any
 from .. import messages
 from ..core.errors import Refusal
 from ..core.labels import SessionLabels
-from ..options import LaunchOptions
 from ..placement.model import WHOLE_GPU_SLICES, GpuRequest
 from ..placement.place import describe, sevenths
 from .environments import allows, kinds_of
 from .model import Aggregate, Idle
+from .options import LaunchOptions
 from .resolve import Limits, Person
 from .units import format_duration, say_size
 

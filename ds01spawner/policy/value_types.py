@@ -13,8 +13,8 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
-from ..options import GPU_PATTERN
 from . import units
+from .options import GPU_PATTERN
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ from uuid import uuid4
 from .. import messages
 from ..core.errors import Refusal, Refused, StoreError
 from ..core.names import is_server_name
-from ..options import LaunchOptions
 from ..placement.place import sevenths
+from ..policy.options import LaunchOptions
 from ..policy.plan import equivalents_of
 from ..policy.resolve import Limits, Person
 from ..site import Site

@@ -17,9 +17,9 @@ from ..admission.situation import of
 from ..core.errors import DS01Error, Refusal, Refused
 from ..engines.base import EngineState
 from ..maintenance import longest_lead
-from ..options import parse_options
 from ..placement import merge_blocks
 from ..placement.model import Block, GpuRequest, Inventory
+from ..policy.options import parse_options
 from ..policy.resolve import Person
 from ..site import Site
 from ..store import Store

@@ -20,8 +20,8 @@ from ..images.naming import course_repository
 from ..images.pulling import Pulled
 from ..images.resolver import NotReadable
 from ..images.rights import Reader
-from ..options import is_project_name
 from ..pages import text
+from ..policy.options import is_project_name
 from ..policy.resolve import Person
 from ..store import Store
 from . import building

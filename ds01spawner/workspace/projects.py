@@ -16,7 +16,7 @@ from pathlib import Path
 
 from ..core.errors import DS01Error
 from ..core.names import folder_name, unix_name
-from ..options import is_project_name
+from ..policy.options import is_project_name
 from .identity import Identity, fixed_identity, next_uid, owners, uid_range
 
 DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from ..options import is_project_name
+from ..policy.options import is_project_name
 from .usage import BUDGET_S, DIRECTORY, Measured, walk
 
 MAX_AGE = timedelta(minutes=10)

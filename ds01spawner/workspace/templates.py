@@ -14,7 +14,7 @@ from pathlib import Path
 
 from ..images.coursefiles import unpack
 from ..images.projectfiles import ProjectFileError, ProjectFiles
-from ..options import is_project_name
+from ..policy.options import is_project_name
 from .identity import Identity
 
 DESCRIPTION = ".description"

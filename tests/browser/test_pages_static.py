@@ -16,10 +16,10 @@ from playwright.sync_api import Browser, Page, Route, expect, sync_playwright
 
 from ds01spawner.hub.progress import Progress
 from ds01spawner.idle.model import Decision, Ground, Memory
-from ds01spawner.options import LaunchOptions
 from ds01spawner.pages.cards import session_card
 from ds01spawner.pages.inputs import KeepAlive, Runs, Series, SessionInfo
 from ds01spawner.pages.render import render
+from ds01spawner.policy.options import LaunchOptions
 
 CHROMIUM = os.environ.get("DS01_CHROMIUM", "/usr/bin/chromium")
 ARGUMENTS = [

@@ -15,7 +15,7 @@ from ds01spawner.engines.docker import launch, mount_sources
 from ds01spawner.engines.docker.mount_sources import MountSources, hold_of, shares_mounts, sweep
 from ds01spawner.fetching import _begin, spec_for
 from ds01spawner.hub.http_errors import SessionRefused
-from ds01spawner.sources import GitSource
+from ds01spawner.policy.sources import GitSource
 from ds01spawner.workspace import staging
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="folders are given to other accounts")

@@ -16,9 +16,9 @@ from ds01spawner.core.labels import SessionLabels
 from ds01spawner.engines.docker import launch
 from ds01spawner.engines.docker.attach import Attach
 from ds01spawner.engines.docker.create import VOID, finalise
-from ds01spawner.options import from_form, parse_options
 from ds01spawner.placement.model import Placement
 from ds01spawner.policy.load import parse_policy
+from ds01spawner.policy.options import from_form, parse_options
 from ds01spawner.policy.plan import LaunchPlan, SessionUse, Usage, plan
 from ds01spawner.policy.resolve import Person, resolve
 

@@ -17,7 +17,7 @@ import docker.errors
 from ...core.errors import EngineError
 from ...core.installation import Installation
 from ...core.labels import CONTAINER, CREATED_AT, FETCH, FETCH_SIGNED, HUB, PROJECT, USER, SessionLabels
-from ...sources import GitSource
+from ...policy.sources import GitSource
 from .bounded import log_tail
 from .create import WORKSPACE, ContainerSpec, Resources, finalise
 

@@ -22,9 +22,9 @@ from ...admission.situation import of
 from ...core.errors import EngineError, Refusal, Refused
 from ...core.labels import SessionLabels
 from ...core.names import dns_label
-from ...options import LaunchOptions
 from ...placement import merge_blocks
 from ...placement.model import Block, Device, GpuRequest, Inventory, Placement
+from ...policy.options import LaunchOptions
 from ...policy.plan import LaunchPlan
 from ...policy.resolve import Person
 from ...workspace.projects import Workspace

@@ -13,7 +13,7 @@ from ...core.errors import Refused
 from ...images.builds import FINAL
 from ...images.projectfiles import ProjectFileError
 from ...images.yamlfile import FileProblems
-from ...options import is_project_name
+from ...policy.options import is_project_name
 from ...policy.resolve import Person
 from .. import building, recipes
 from ..base import FragmentHandler, PageHandler

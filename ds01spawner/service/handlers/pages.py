@@ -12,10 +12,10 @@ from tornado import web
 from ...core.errors import DS01Error, StoreError
 from ...core.names import folder_name
 from ...hub import form
-from ...options import from_form, parse_options
 from ...pages import text
 from ...pages.inputs import Quota
 from ...pages.launch import QuotaLine, quota_line
+from ...policy.options import from_form, parse_options
 from ...policy.resolve import Limits
 from ...workspace.spaces import SpaceBook, Spaces
 from .. import mine, views

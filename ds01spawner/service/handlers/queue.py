@@ -18,8 +18,8 @@ from ...core.public_urls import origin_of
 from ...idle.notices import Channel, HookChannel, Notifier
 from ...idle.wiring import load_hook
 from ...mail import channel_for
-from ...options import parse_options
 from ...pages import text
+from ...policy.options import parse_options
 from ...queue import api, booking
 from ...queue.model import LIVE
 from ...queue.runner import Runner

@@ -17,7 +17,7 @@ from ds01spawner.core.names import folder_name, is_server_name
 from ds01spawner.images import yamlfile
 from ds01spawner.images.coursespec import parse_course
 from ds01spawner.images.recipe import load_recipe, parse_recipe
-from ds01spawner.options import from_form, is_project_name, parse_options
+from ds01spawner.policy.options import from_form, is_project_name, parse_options
 from ds01spawner.service import bodies
 
 

@@ -24,9 +24,9 @@ from ds01spawner.engines.docker import launch
 from ds01spawner.engines.docker.claim import claim
 from ds01spawner.hub.form import Standing
 from ds01spawner.maintenance import closed
-from ds01spawner.options import LaunchOptions
 from ds01spawner.placement.model import Block, Card, Device, Holding, Inventory
 from ds01spawner.policy.load import parse_policy
+from ds01spawner.policy.options import LaunchOptions
 from ds01spawner.policy.plan import SessionUse, Usage
 from ds01spawner.policy.resolve import Person, resolve
 from ds01spawner.queue import book

@@ -9,8 +9,8 @@ from types import SimpleNamespace
 import pytest
 from bs4 import BeautifulSoup
 
-from ds01spawner.options import from_form, parse_options
 from ds01spawner.pages.hub import HubContext, again
+from ds01spawner.policy.options import from_form, parse_options
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "browser"))
 from hubpages import NOW, hub_page, person, spawner

@@ -6,10 +6,10 @@ import pytest
 from bs4 import BeautifulSoup
 from page_samples import HOSTILE, NOW, sample
 
-from ds01spawner.options import LaunchOptions, from_form, parse_options
 from ds01spawner.pages.launch import launch_view
 from ds01spawner.pages.projects import Offers
 from ds01spawner.pages.render import render
+from ds01spawner.policy.options import LaunchOptions, from_form, parse_options
 
 TEMPLATES = (("python", "A Python project"), ("bare", ""))
 

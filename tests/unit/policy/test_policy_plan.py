@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from ds01spawner.core.errors import Refusal, Refused
 from ds01spawner.core.labels import SessionLabels
-from ds01spawner.options import LaunchOptions, parse_options
 from ds01spawner.policy import Person, builtin_policy, parse_policy, resolve
+from ds01spawner.policy.options import LaunchOptions, parse_options
 from ds01spawner.policy.plan import LaunchPlan, SessionUse, Usage, equivalents_of, may_use, plan, quota_left
 from ds01spawner.policy.storage import quota_command
 

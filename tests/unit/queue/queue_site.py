@@ -17,11 +17,11 @@ from ds01spawner.engines.base import EngineSession, EngineState
 from ds01spawner.idle.notices import Notifier
 from ds01spawner.intents.files import Intents
 from ds01spawner.maintenance import Maintenance
-from ds01spawner.options import parse_options
 from ds01spawner.placement import merge_blocks
 from ds01spawner.placement.model import Card, Device, GpuRequest, Holding, Inventory
 from ds01spawner.placement.place import place
 from ds01spawner.policy.load import PolicyWatcher
+from ds01spawner.policy.options import parse_options
 from ds01spawner.policy.plan import SessionUse, Usage
 from ds01spawner.policy.resolve import Person, resolve
 from ds01spawner.queue import api

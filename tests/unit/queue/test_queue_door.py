@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from ds01spawner.core.errors import Refusal, Refused, StoreError
-from ds01spawner.options import parse_options
+from ds01spawner.policy.options import parse_options
 from ds01spawner.policy.resolve import Person
 from ds01spawner.queue import api
 

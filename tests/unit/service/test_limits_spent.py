@@ -16,8 +16,8 @@ from support.service_world import NOW, POLICY, make_world, serving
 
 from ds01spawner import messages
 from ds01spawner.core.errors import Refused
-from ds01spawner.options import parse_options
 from ds01spawner.policy.load import parse_policy
+from ds01spawner.policy.options import parse_options
 from ds01spawner.policy.resolve import Person, resolve
 from ds01spawner.queue import api
 from ds01spawner.store import Store

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ds01spawner.core.errors import Refused
-from ds01spawner.options import LaunchOptions, from_form, is_project_name, parse_options
+from ds01spawner.policy.options import LaunchOptions, from_form, is_project_name, parse_options
 
 GOOD = [
     ({}, LaunchOptions(profile="default · CPU only")),

@@ -11,8 +11,8 @@ from typer.testing import CliRunner
 
 from ds01spawner.cli import build_app
 from ds01spawner.core.errors import Refused
-from ds01spawner.options import from_form, parse_options, salvage
-from ds01spawner.sources import GitSource, Rules, TemplateSource, is_branch, parse_source
+from ds01spawner.policy.options import from_form, parse_options, salvage
+from ds01spawner.policy.sources import GitSource, Rules, TemplateSource, is_branch, parse_source
 from ds01spawner.workspace.gitwords import last_word, lines, progress, reason
 
 GOOD = [

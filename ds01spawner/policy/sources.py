@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from ipaddress import IPv6Address
 from urllib.parse import urlsplit
 
-from . import messages
-from .core.errors import Refusal
+from .. import messages
+from ..core.errors import Refusal
 
 MAX_SOURCE = 500
 MAX_BRANCH = 200

@@ -14,8 +14,8 @@ from urllib.parse import parse_qs
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from . import messages
-from .core.errors import Refused
+from .. import messages
+from ..core.errors import Refused
 from .sources import GitSource, TemplateSource, parse_source
 
 PROJECT_PATTERN = r"[a-z0-9](?:[a-z0-9._-]{0,61}[a-z0-9])?"
