@@ -40,7 +40,7 @@ class SessionAdoption(_Spawner):  # type: ignore[misc]
             raise EngineError(str(error)) from error
         if not self.is_mine(found):
             raise Refused(messages.name_taken(self.object_name))
-        labels = self.site.session_in(found)
+        labels = self.site.engine.session_in(found)
         assert labels is not None  # it is mine by its labels
         if await self._retired_instead(labels):
             return None
@@ -81,7 +81,7 @@ class SessionAdoption(_Spawner):  # type: ignore[misc]
         return await self.get_ip_and_port()
 
     def _options_of(self, labels: SessionLabels) -> LaunchOptions:
-        return options_of(labels, self.site.gpu().inventory)
+        return options_of(labels, self.site.engine.inventory().inventory)
 
 
 def options_of(labels: SessionLabels, inventory: Inventory) -> LaunchOptions:

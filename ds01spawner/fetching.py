@@ -72,7 +72,7 @@ def spec_for(
     settings, session, installation = site.settings, site.limits(person, now).session, site.installation
     if installation is None:
         raise Refused(messages.no_installation(str(settings.state_dir)))
-    info = site.engine_info(site.engine.client)
+    info = site.engine.info()
     count = int(info.get("NCPU") or 0)
     cpus = min(session.cpus, float(count)) if session.cpus and count else session.cpus
     values = {
@@ -85,7 +85,7 @@ def spec_for(
         "image": image.image_id,
         "uid": staged.identity.uid,
         "gid": staged.identity.gid,
-        "folder": site.host_path(staged.path),
+        "folder": site.engine.host_path(staged.path),
         "seconds": settings.git_time,
         "max_bytes": settings.git_size,
         "schemes": tuple(settings.git_schemes),

@@ -141,7 +141,7 @@ class SessionEndings(_Spawner):  # type: ignore[misc]
 
     async def _bury(self, found: dict[str, Any]) -> str:
         """A container that ended by itself: keep its log, say why, remove it, free its devices."""
-        state, labels = found["State"], self.site.session_in(found)
+        state, labels = found["State"], self.site.engine.session_in(found)
         if labels is not None:
             await self._report_end(labels, state, found["Id"])
         try:
@@ -161,7 +161,7 @@ class SessionEndings(_Spawner):  # type: ignore[misc]
         def look(client: Any) -> engine_endings.Evidence:
             if container:
                 return engine_endings.read_with(client, state, container, since, now)
-            return engine_endings.read_session(client, session, self.site.session_in_event, since, now)
+            return engine_endings.read_session(client, session, self.site.engine.session_in_event, since, now)
 
         try:
             found = await self.site.engine.run(look, pool="read")
@@ -187,7 +187,7 @@ class SessionEndings(_Spawner):  # type: ignore[misc]
 
     def _how_it_ended(self, found: dict[str, Any]) -> Refusal:
         """How a container ended before it answered, with the limit it ran under and whose rule that is."""
-        labels = self.site.session_in(found)
+        labels = self.site.engine.session_in(found)
         memory, source = self._memory_rule(labels) if labels else ("", "")
         return _ending(found["State"], memory, source)
 
@@ -234,7 +234,7 @@ class SessionEndings(_Spawner):  # type: ignore[misc]
         durable. Where it cannot be written it is tried all the same; what stays is found without a server."""
         labels = self.session_labels or (self._labels() if self.session_id else None)
         if labels is None and (found := await self._inspected(container)):
-            labels = self.site.session_in(found)
+            labels = self.site.engine.session_in(found)
         if labels is None:
             return None, False
         wanted = intend(

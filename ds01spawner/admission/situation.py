@@ -58,10 +58,9 @@ def read(site: Site, person: Person, now: datetime, *, placing: bool = True) -> 
 
     ``placing=False`` leaves out what blocks devices, for those who only ask `entitle`.
     """
-    reading = site.gpu()
-    snapshot = site.ledger.read(reading.inventory, reading.processes, reading.former)
-    blocks = site.obstacles(reading.inventory, now) if placing else None
-    return of(site, person, now, reading.inventory, snapshot, blocks)
+    state = site.engine.look()
+    inventory = state.reading.inventory
+    return of(site, person, now, inventory, state, site.obstacles(inventory, now) if placing else None)
 
 
 def of(
@@ -96,7 +95,7 @@ def of(
 
 def not_apart(site: Site) -> Refusal | None:
     """Why nothing starts while sessions reach each other on their network, as it was last tried."""
-    ways = site.network_open()
+    ways = site.engine.exposure()
     return messages.sessions_not_apart(ways) if ways else None
 
 

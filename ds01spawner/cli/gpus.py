@@ -69,14 +69,12 @@ def read_map(site: Site, now: datetime) -> GpuMap:
 
     Where there is no device the engine is not asked, so that a machine without either can be looked at.
     """
-    reading = site.gpu(0)
-    inventory = reading.inventory
+    inventory = site.engine.inventory(0).inventory
     if inventory.mode == "none":
         return GpuMap(inventory, "none", ())
-    snapshot = site.ledger.read(inventory, reading.processes, reading.former)
-    attach = site.attach(site.engine_info(site.engine.client), inventory)
+    state, attach = site.engine.look(), site.engine.attach(inventory)
     blocks = merge_blocks(attach.blocks, site.blocks(now))
-    return GpuMap(inventory, attach.mode, status(inventory, snapshot.holdings, blocks))
+    return GpuMap(inventory, attach.mode, status(inventory, state.holdings, blocks))
 
 
 def gpus(

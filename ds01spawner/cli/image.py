@@ -76,7 +76,7 @@ def _check_image(reference: str, as_json: bool) -> None:
 
 
 def _cuda(settings: Settings) -> str:
-    return Site(settings).gpu().inventory.cuda
+    return Site(settings).engine.inventory().inventory.cuda
 
 
 @image.command("list")

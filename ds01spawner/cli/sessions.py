@@ -26,7 +26,7 @@ def sessions(
     as_json: Json = False,
 ) -> None:
     """List every session on this machine, of whichever hub."""
-    ledger = Site(load_settings()).holdings()
+    ledger = Site(load_settings()).engine.look()
     found = [r for r in (*ledger.sessions, *ledger.others) if not user or r.labels.user == user]
     now = utcnow()
     emit([as_dict(r) for r in found], as_json, lambda _: _show(found, now))
@@ -71,7 +71,7 @@ def retire(
 
 def find(site: Site, address: str, as_json: bool) -> EngineSession:
     """The session of this hub that an address ``USER[/SERVER]`` means; exits 1 where there is none."""
-    ledger = site.holdings()
+    ledger = site.engine.look()
     found = [r for r in ledger.sessions if r.labels.address == address]
     if len(found) == 1:
         return found[0]

@@ -17,6 +17,7 @@ import hmac
 import json
 import os
 import secrets
+import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
@@ -179,6 +180,23 @@ def stamp(state_dir: Path) -> tuple[int, ...]:
     except OSError:
         return ()
     return (found.st_ino, found.st_mtime_ns, found.st_size)
+
+
+class InstallationFile:
+    """The installation of a state folder as its file says now, read anew only when that changes."""
+
+    def __init__(self, state_dir: Path) -> None:
+        self._state_dir, self._lock = state_dir, threading.Lock()
+        self._known: tuple[tuple[int, ...], Installation | None] | None = None
+
+    @property
+    def now(self) -> Installation | None:
+        """None before the hub's set-up made one."""
+        with self._lock:
+            found = stamp(self._state_dir)
+            if self._known is None or found != self._known[0]:
+                self._known = (found, load(self._state_dir))
+            return self._known[1]
 
 
 def adopt(state_dir: Path, installation: Installation, ids: Iterable[str]) -> Installation:

@@ -43,6 +43,8 @@ class Settings(BaseModel):
     """Name of this hub in the label ``ds01.hub``; unique among the hubs of one engine."""
     exempt: tuple[str, ...] = ("dcgm-exporter", "nvidia-dcgm")
     """Containers that may see GPUs without holding them, by name or ``label=value``."""
+    engine: str = "docker"
+    """What runs the sessions, by its name in the entry-point group ``ds01.engines``."""
     docker_host: str = ""
     """Address of the engine; empty means the Docker client's own default."""
     image: str = ""

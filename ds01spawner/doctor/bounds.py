@@ -17,10 +17,10 @@ from ..site import Site
 def check_bounds(settings: Settings) -> Iterator[Finding]:
     """Logs, container layers and workspaces."""
     site = Site(settings)
-    info = site.engine_info(site.engine.client)
+    info = site.engine.info()
     policy = site.policy.current()
     yield from log_findings(info)
-    yield from layer_findings(info, site.engine_root)
+    yield from layer_findings(info, site.engine.capacity().storage)
     yield from quota_findings(policy)
 
 

@@ -13,7 +13,7 @@ from ..site import Site
 
 def check_engine(settings: Settings) -> Iterator[Finding]:
     site = Site(settings)
-    info = site.engine_info(site.engine.client)
+    info = site.engine.info()
     cgroup = f"cgroup v{info.get('CgroupVersion', '1')} ({info.get('CgroupDriver', 'unknown driver')})"
     yield Finding("ok", f"Docker {info.get('ServerVersion', '?')}, {info.get('Driver', '?')}, {cgroup}")
     for flag, what in (
@@ -31,7 +31,7 @@ def check_engine(settings: Settings) -> Iterator[Finding]:
             )
     for warning in info.get("Warnings") or []:
         yield Finding("warning", str(warning))
-    if why := site.capabilities(info).reasons.get("aggregate", ""):
+    if why := site.engine.capabilities().reasons.get("aggregate", ""):
         yield Finding(
             "warning" if _has_ceiling(site.policy.current()) else "ok",
             f"a ceiling over all sessions of a person (aggregate) is not enforced here: {why}",
@@ -49,4 +49,4 @@ def _has_ceiling(policy: Policy) -> bool:
 
 def check_devices(settings: Settings) -> Iterator[Finding]:
     site = Site(settings)
-    yield from check_gpus(settings, site.engine_info(site.engine.client))
+    yield from check_gpus(settings, site.engine.info())

@@ -18,7 +18,7 @@ def check_exposure(settings: Settings) -> Iterator[Finding]:
     yield from workspace_findings(str(settings.workspace_root), mount_options(str(settings.workspace_root)))
     yield from source_findings(assurance(settings.docker_host))
     site = Site(settings)
-    yield from engine_findings(site.engine_info(site.engine.client))
+    yield from engine_findings(site.engine.info())
 
 
 def origin_findings(subdomain_host: str) -> Iterator[Finding]:

@@ -25,7 +25,7 @@ def check_images(settings: Settings) -> Iterator[Finding]:
         return
     images = site_images(settings)
     engine = images.engine()
-    reading = Site(settings).gpu(0).inventory
+    reading = Site(settings).engine.inventory(0).inventory
     host = Host(architecture=engine.architecture, hub_version=_hub_version(), cuda=reading.cuda)
     for environment in load_catalogue(settings.environments):
         try:

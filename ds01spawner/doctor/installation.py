@@ -42,7 +42,7 @@ def check_installation(settings: Settings) -> Iterator[Finding]:
             "no session can start, because both hubs want the same names",
             f"give one of them another hub_id; where that hub is gone: {neighbours.remedy(found[:5])}",
         )
-    others = site.holdings().others
+    others = site.engine.look().others
     foreign = [r for r in others if r.standing is Standing.FOREIGN and r.labels.hub != settings.hub_id]
     if foreign:
         hubs = ", ".join(sorted({r.labels.hub for r in foreign}))

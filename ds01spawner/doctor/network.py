@@ -89,7 +89,7 @@ def _stranded(settings: Settings, site: Site) -> Iterator[Finding]:
     address = hub_address.remembered(settings.state_dir)
     if address is None:
         return
-    mine = site.holdings().sessions
+    mine = site.engine.look().sessions
     for each in hub_address.stranded(site.engine.client, mine, address):
         labels = each.record.labels
         yield Finding(

@@ -14,7 +14,7 @@ from ..site import Site
 
 def check_sessions(settings: Settings) -> Iterator[Finding]:
     site = Site(settings)
-    found = site.holdings()
+    found = site.engine.look()
     mine = found.sessions
     yield Finding("ok", f"{text.plural(len(mine), 'session')} of this hub, {len(found.others)} of others")
     older = timedelta(seconds=settings.start_timeout + 120)

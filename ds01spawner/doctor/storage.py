@@ -20,9 +20,9 @@ def check_disk(settings: Settings) -> Iterator[Finding]:
     places = [("workspaces", settings.workspace_root), ("state", settings.state_dir)]
     site = Site(settings)
     try:
-        site.engine_info(site.engine.client)
-        if site.engine_root:
-            places.append(("engine", Path(site.engine_root)))
+        site.engine.info()
+        if site.engine.capacity().storage:
+            places.append(("engine", Path(site.engine.capacity().storage)))
     except DS01Error:
         pass  # the engine's own area says so
     for name, path in places:

@@ -26,14 +26,15 @@ from ..core.ending import Ended
 from ..core.errors import EngineError
 from ..core.installation import Standing
 from ..core.labels import SessionLabels
+from ..gpu.reading import GpuReading
 from ..placement.model import Block, Device, Holding, Inventory
 
 if TYPE_CHECKING:
-    from ..gpu.reading import GpuReading
     from ..policy.plan import LaunchPlan
     from ..workspace.identity import Identity
 
 T = TypeVar("T")
+NO_READING = GpuReading(Inventory("none"))
 Pool = Literal["claim", "mutate", "stop", "read", "pull"]
 """Where work runs: ten slow stops must never delay a start, nor a pull a look."""
 
@@ -155,6 +156,8 @@ class EngineState:
     """The sessions of this installation, and of no other."""
     others: tuple[EngineSession, ...] = ()
     """What else says that it is a session: of another installation, or forged. For admins alone."""
+    reading: GpuReading = NO_READING
+    """The devices as they were read for this look."""
 
     def holders(self, uuid: str) -> tuple[Holding, ...]:
         """Who holds the device ``uuid``."""
@@ -177,6 +180,16 @@ def leftovers(sessions: Iterable[EngineSession], now: datetime, older_than: time
         if now - created > older_than:
             found.append(record)
     return found
+
+
+@dataclass(frozen=True)
+class Attach:
+    """The way devices are attached, and why this one."""
+
+    mode: Literal["cdi", "nvidia", "simulated", "none", "scheduler"]
+    reason: str
+    blocks: Mapping[str, Block] = field(default_factory=dict)
+    """Devices that the engine could not attach now, with the command that mends it."""
 
 
 @dataclass(frozen=True)
@@ -240,7 +253,7 @@ class Claim:
     """Read-only folders that the environment brings."""
 
 
-Choose = Callable[["GpuReading", EngineState, Mapping[str, Block]], Claim]
+Choose = Callable[[EngineState, Mapping[str, Block]], Claim]
 """Choose devices on what is so at this moment; raises `errors.Refused`. See `engines.claiming`."""
 
 
@@ -295,7 +308,7 @@ class Engine(Protocol):
         """What is really enforced. An engine that does not say is believed: starts are verified anyway."""
 
     def capacity(self) -> Capacity:
-        """How large the machines are: for the pace of starts and the most that a session may have."""
+        """How large the machines are, as last read: zeros before the first answer. Never blocks or raises."""
 
     def exposure(self) -> tuple[str, ...]:
         """How sessions reach each other's ports, as last tried; empty where they do not, or none can tell.
@@ -305,22 +318,28 @@ class Engine(Protocol):
 
     # Who holds what: the truth that quotas, queue, form and pages rest on.
 
-    def inventory(self, max_age: float) -> GpuReading:
-        """The devices that exist and how they are, read at most ``max_age`` seconds ago.
+    def inventory(self, max_age: float = ...) -> GpuReading:
+        """The devices that exist and how they are, read at most ``max_age`` seconds ago (5 if not said).
 
         A reading costs up to some seconds with a slow driver, and holds up no other method. Never raises:
         a driver that fails is a reading whose state says why, and which offers nothing.
         """
 
-    def look(self, max_age: float) -> EngineState:
+    def look(self, max_age: float = ...) -> EngineState:
         """Holdings and sessions *now*; ``max_age`` is that of the inventory they are matched with.
 
         One list call, and one look at each container never seen before. True at the moment of the list,
         without trusting any event to have arrived. `EngineAway` rather than a partial answer.
         """
 
-    def obstacles(self, inventory: Inventory) -> Mapping[str, Block]:
-        """Devices that could not be given to a session though none holds them, by id, and why."""
+    def attach(self, inventory: Inventory) -> Attach:
+        """How devices reach a session, and which of them could not be given now though nothing holds them."""
+
+    def devices_lost(self, session: EngineSession) -> bool:
+        """Whether a running session cannot open its devices any more, which only looking inside shows.
+
+        False where that cannot be told. Cheap, except where the way of attaching makes it possible.
+        """
 
     # One session, from claim to removal.
 

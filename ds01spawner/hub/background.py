@@ -57,7 +57,7 @@ def _run(settings: Settings, connect_url: str) -> None:
     _guarded(lambda: tell_stranded(site, _address(app, connect_url), datetime.now(timezone.utc)))
     _guarded(
         lambda: mount_sources.sweep(
-            (r.labels.session for r in site.holdings().sessions), mount_sources.hold_of(site)
+            (r.labels.session for r in site.engine.look().sessions), mount_sources.hold_of(site)
         )
     )
     watch = None if settings.network in BUILT_IN else _watch(site, app.hub.ip)
@@ -97,7 +97,7 @@ def _address(app: Any, connect_url: str) -> HubAddress:
 def tell_stranded(site: Site, address: HubAddress, now: datetime) -> int:
     """Tell the owners of sessions that do not find this hub; returns how many those are. Blocking."""
     hub_address.remember(site.settings.state_dir, address)
-    mine = site.holdings().sessions
+    mine = site.engine.look().sessions
     lost = hub_address.stranded(site.engine.client, mine, address)
     for each in lost:
         labels = each.record.labels
@@ -134,7 +134,7 @@ def _watch(site: Site, listens_at: str) -> NetworkWatch | None:
             network = ensure_network(site.engine.client, settings.network, settings.hub_id, installation=mine)
             remember(settings.state_dir, network)
     except FAILURES as error:
-        site.say_once(f"the sessions' network is not watched: {error}")
+        site.engine.say_once(f"the sessions' network is not watched: {error}")
         return None
     vital = listens_at == network.gateway
     return NetworkWatch(lambda: site.engine.client, network, settings.hub_id, vital=vital, installation=mine)

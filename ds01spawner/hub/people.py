@@ -81,7 +81,7 @@ def retire_lost(site: Site, user: str, reason: str, by: str) -> int:
     """
     asked = 0
     try:
-        found = [r for r in site.holdings().sessions if r.labels.user == user]
+        found = [r for r in site.engine.look().sessions if r.labels.user == user]
     except DS01Error:
         return 0
     for record in found:
@@ -109,7 +109,7 @@ def why_not_renamed(site: Site, old: str, new: str, active: bool = False) -> Ref
     if active or any(i.user == old for i in site.intents.open()):
         return messages.rename_while_running(old, new)
     try:
-        if any(r.labels.user == old for r in site.holdings().sessions):
+        if any(r.labels.user == old for r in site.engine.look().sessions):
             return messages.rename_while_running(old, new)
         there = folders(site.workspaces, old, new)
     except (DS01Error, OSError) as error:

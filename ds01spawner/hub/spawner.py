@@ -233,12 +233,12 @@ class DS01Spawner(SessionAdoption, SessionEndings, SessionMixin, DockerSpawner):
             self.object_id = ""
             return None
         self.object_id = found["Id"]
-        self.session_labels = self.site.session_in(found)
+        self.session_labels = self.site.engine.session_in(found)
         return dict(found)
 
     def is_mine(self, inspected: dict[str, Any]) -> bool:
         """Whether a container is this user's session on this server of this installation."""
-        labels = self.site.session_in(inspected)
+        labels = self.site.engine.session_in(inspected)
         return labels is not None and (labels.user, labels.server) == (self.user.name, self.name)
 
     # --- start ----------------------------------------------------------------------------------

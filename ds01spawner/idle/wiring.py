@@ -109,7 +109,7 @@ def rules_for(site: Site, server: HubServer, now: datetime, poll: float) -> Idle
 
 def share_in_use(site: Site, running: Collection[Running]) -> float:
     """Share of the machine's devices that this hub's sessions hold; 0 when it cannot be told."""
-    devices = site.gpu().inventory.devices
+    devices = site.engine.inventory().inventory.devices
     held = {u for r in running for u in r.labels.gpu_uuids}
     taken = [d for d in devices if d.uuid in held]
     busy = sum(1 for d in devices if any(d.excludes(t) for t in taken))

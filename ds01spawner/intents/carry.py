@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from ..core.ending import merged
 from ..core.errors import DS01Error, EngineError
-from ..engines.docker.retire import NotThatSession, end
+from ..engines.base import NotThatSession
 from .model import UNRECORDED, Intent
 
 if TYPE_CHECKING:
@@ -38,7 +38,8 @@ def carry(site: Site, intent: Intent, now: datetime) -> Carried:
     """Retire one session on the engine; the intent is over only when the engine says that it is gone."""
     try:
         # Asked shortly first: with an engine that hangs, each step of a retire would take its minute.
-        ended = end(site.engine.answers(), intent.target, intent.session, site.session_in, intent.grace)
+        site.engine.answers()
+        ended = site.engine.retire(intent.target, intent.session, intent.grace)
     except NotThatSession as error:
         # A name that another start has by now, so this one is gone; an id never means two containers.
         log.warning("Nothing is left of %s to retire: %s", intent.address, error)

@@ -153,8 +153,8 @@ class Runner:
         self, now: datetime, people: Mapping[str, Person], gone: frozenset[str], reserved: bool
     ) -> tuple[book.Pass, list[Preemptible]]:
         store = self.site.store()
-        gpu = self.site.gpu()
-        ledger = self.site.ledger.read(gpu.inventory, gpu.processes, gpu.former)
+        ledger = self.site.engine.look()
+        gpu = ledger.reading
         reading = book.Reading(now, gpu.inventory, ledger, people, gone)
         experience, kept = self._learned(now), dict[str, datetime]()
         if reserved:
@@ -202,7 +202,7 @@ class Runner:
         task.add_done_callback(lambda _: self._retiring.pop(session.session, None))
 
     def _record(self, session: str) -> EngineSession | None:
-        found = self.site.holdings().sessions
+        found = self.site.engine.look().sessions
         return next((r for r in found if r.labels.session == session), None)
 
     def _learned(self, now: datetime) -> Experience:

@@ -49,13 +49,13 @@ async def desk(context: Context) -> Desk:
 def _open(context: Context) -> Desk:
     site = context.site
     images = site.environments.images
-    site.engine_info(site.engine.client)
+    site.engine.info()
     limits = site.limits(Person(""), context.clock())
     made = build_site(
         images,
-        cuda=site.gpu(60).inventory.cuda,
+        cuda=site.engine.inventory(60).inventory.cuda,
         minimum_free=limits.storage.minimum_free.engine,
-        engine_root=site.engine_root,
+        engine_root=site.engine.capacity().storage,
         ready=BuildsNetwork(site.settings, images).ready,
         listed=site.environments.lab,
         registries=site.settings.image_registries,

@@ -137,7 +137,7 @@ def report_settled(site: Site, events: Events, now: datetime) -> int:
     due = events.settled(now)
     if not due:
         return 0
-    there = {r.labels.session: r for r in site.holdings(60).sessions}
+    there = {r.labels.session: r for r in site.engine.look(60).sessions}
     done = 0
     for seen in due:
         current = there.get(seen.labels.session)
@@ -167,7 +167,7 @@ def begin(site: Site, now: datetime) -> Events:
     with suppress(TypeError, ValueError):
         since = max(since, datetime.fromisoformat(str(text)))
     # A new store knows nothing of what was decided before.
-    return Events(since, site.session_in_event, now if new else None)
+    return Events(since, site.engine.session_in_event, now if new else None)
 
 
 def report_dead(site: Site, sessions: Iterable[EngineSession], now: datetime) -> int:
@@ -192,7 +192,7 @@ def report_missing(site: Site, sessions: Iterable[str]) -> list[str]:
             continue
         now = _real_now()
         since = min(row["seen_at"], now) - timedelta(seconds=60)
-        found = engine.read_session(site.engine.client, session, site.session_in_event, since, now)
+        found = engine.read_session(site.engine.client, session, site.engine.session_in_event, since, now)
         ended = engine.explain(session, found, say_size(row["memory"]) if row["memory"] else "")
         if ended is None:
             ended = engine.lost(session, row["seen_at"])

@@ -52,7 +52,7 @@ def tidy(site: Site, now: datetime) -> list[str]:
 
     An engine that does not answer ends the pass: from a list that failed nothing follows.
     """
-    snapshot = site.holdings()
+    snapshot = site.engine.look()
     mine = snapshot.sessions
     older = timedelta(seconds=site.settings.start_timeout)
     removed = []
@@ -92,7 +92,7 @@ def reconcile(site: Site, mine: Iterable[EngineSession], now: datetime) -> None:
 
 def sweep(site: Site, sessions: Iterable[EngineSession]) -> list[str]:
     """Remove the parent cgroups of people who have no container any more; returns their names. Blocking."""
-    parents = site.parents(site.engine_info(site.engine.client))
+    parents = site.engine.parents()
 
     def unused(found: Iterable[EngineSession]) -> set[str]:
         return parents.listed() - {parents.name(r.labels.user) for r in found}
@@ -102,7 +102,7 @@ def sweep(site: Site, sessions: Iterable[EngineSession]) -> list[str]:
     # A claim makes the parent before the container, under this lock: without it the parent could go in
     # between and come back without limits.
     with claim_lock(site.settings.lock_path, LOCK_S):
-        return [name for name in unused(site.holdings().sessions) if parents.remove(name)]
+        return [name for name in unused(site.engine.look().sessions) if parents.remove(name)]
 
 
 def tell_kills(site: Site, watch: MemoryWatch, sessions: Iterable[EngineSession], now: datetime) -> int:
@@ -138,9 +138,9 @@ async def keep_watch(site: Site, now: Callable[[], datetime], interval: float = 
 
     def look() -> None:
         nonlocal watch
-        info = site.engine_info(site.engine.client)
+        info = site.engine.info()
         watch = watch or MemoryWatch(2 if str(info.get("CgroupVersion")) == "2" else 1)
-        tell_kills(site, watch, site.holdings().sessions, now())
+        tell_kills(site, watch, site.engine.look().sessions, now())
 
     while True:
         try:

@@ -76,7 +76,7 @@ async def keep_watch(
     watch = LayerWatch()
 
     def look() -> list[Over]:
-        sessions = site.holdings().sessions
+        sessions = site.engine.look().sessions
         uses = watch.look(lambda: site.engine.client, sessions)
         sizes.update({u.record.labels.session: u.used.bytes for u in uses})
         for gone in sizes.keys() - {r.labels.session for r in sessions}:

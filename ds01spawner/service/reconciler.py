@@ -75,7 +75,7 @@ class Reconciler:
 
     def _present(self) -> list[Present]:
         """Every session of this installation that the engine lists; `EngineError` where it does not."""
-        return [Present(r.labels, r.container, r.state) for r in self._site.holdings().sessions]
+        return [Present(r.labels, r.container, r.state) for r in self._site.engine.look().sessions]
 
     async def _servers(self) -> dict[tuple[str, str], Server] | None:
         """The hub's running, starting and stopping servers; None while it does not tell all of them."""

@@ -81,10 +81,10 @@ class Snapshots:
 def read(site: Site) -> Snapshot:
     """Read GPUs, engine and store once. Blocking. What cannot be read makes nothing look free."""
     now = datetime.now(timezone.utc)
-    reading = site.gpu()
+    reading = site.engine.inventory()
     blocks: dict[str, Block] = dict(site.blocks(now))
     try:
-        ledger = site.ledger.read(reading.inventory, reading.processes, reading.former)
+        ledger = site.engine.look()
         answers = True
         blocks = site.obstacles(reading.inventory, now)
         problem = ""

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from ..engines.base import EngineSession
-from ..engines.docker.reach import gpu_lost
 from ..placement.model import Block, Inventory
 from ..site import Site
 
@@ -75,8 +74,8 @@ def _about(
 
 def watch_devices(site: Site, now: datetime) -> int:
     """One pass over this hub's running sessions; returns how many notices there are. Blocking."""
-    reading = site.gpu()
-    mine = [r for r in site.holdings().sessions if r.state == "running" and r.labels.gpu_uuids]
+    reading = site.engine.inventory()
+    mine = [r for r in site.engine.look().sessions if r.state == "running" and r.labels.gpu_uuids]
     notices = device_notices(mine, reading.inventory, site.blocks(now))
     notices += [n for r in mine if (n := _unreachable(site, r)) is not None]
     store = site.store()
@@ -96,11 +95,7 @@ def watch_devices(site: Site, now: datetime) -> int:
 
 
 def _unreachable(site: Site, record: EngineSession) -> DeviceNotice | None:
-    info = site.engine_info(site.engine.client)
-    # Only a device given behind systemd's back can be taken away by its daemon-reload.
-    if site.attach(info, site.gpu().inventory).mode != "nvidia" or info.get("CgroupDriver") != "systemd":
-        return None
-    if gpu_lost(site.engine.client, record.container) is not True:
+    if not site.engine.devices_lost(record):
         return None
     text = (
         f"the session of {record.labels.project} has lost access to its GPU (the host's service manager was "

@@ -65,7 +65,7 @@ WAYS = [
 async def test_an_end_that_is_not_ours_is_told_as_it_was(spawner, engine, how, kind, code, said, seen_by):
     one = spawner("alice", c_cmd=["sh", "-c", COMMANDS.get(how, SERVE + "sleep 60")], **GPU)
     began = now()
-    events = service_ends.Events(began, one.site.session_in_event)
+    events = service_ends.Events(began, one.site.engine.session_in_event)
     await one.start()
     session, site = one.session_id, one.site
     await ends_by(how, one, engine)
@@ -192,9 +192,9 @@ async def test_a_removal_under_way_is_not_lost(spawner, engine):
 async def test_a_session_retired_on_the_engine_keeps_the_engines_time(spawner, engine):
     one = spawner("alice")
     await one.start()
-    (record,) = [r for r in one.site.holdings().sessions if r.labels.session == one.session_id]
+    (record,) = [r for r in one.site.engine.look().sessions if r.labels.session == one.session_id]
     done = await asyncio.to_thread(
-        end, one.site.engine.client, record.container, record.labels.session, one.site.session_in, 1
+        end, one.site.engine.client, record.container, record.labels.session, one.site.engine.session_in, 1
     )
     at, _ = engines_end(engine, one.session_id, now() - timedelta(minutes=1))
     assert abs((done.ended.at - at).total_seconds()) < 1

@@ -97,24 +97,24 @@ async def test_a_build_step_with_a_sessions_labels_is_none(spawner, engine, busy
     """It held every device in another user's name, showed her a session and refused her start."""
     carol = spawner("carol", gpu="1g.10gb", project="p")
     site = carol.site
-    every = [d.uuid for d in site.gpu().inventory.devices]
+    every = [d.uuid for d in site.engine.inventory().inventory.devices]
     forged = claim("carol", hub_id, every).to_labels()
     copied = forged | {"ds01.installation": site.installation.id, "ds01.mac": "0" * 32, "ds01.container": "x"}
     for labels in (forged, copied):
         with building(engine, busybox_image, labels) as step:
-            snapshot = site.holdings(0)
+            snapshot = site.engine.look(0)
             assert of(snapshot, step) == []
             assert snapshot.sessions == ()
             [other] = [r for r in snapshot.others if r.container == step["Id"]]
             assert other.standing is Standing.FORGED
             with pytest.raises(EngineError, match="nothing was done"):
-                end(site.engine.client, step["Id"], other.labels.session, site.session_in)
+                end(site.engine.client, step["Id"], other.labels.session, site.engine.session_in)
             usage = site.usage_of(Person("carol"), snapshot, NOW, site.limits(Person("carol"), NOW))
             assert usage.sessions == ()
             assert neighbours.sessions_of_others(snapshot, hub_id) == [], "nobody's start is refused by it"
     with building(engine, busybox_image, forged):
         await carol.start()
-        snapshot = site.holdings(0)
+        snapshot = site.engine.look(0)
         assert [r.labels.user for r in snapshot.sessions] == ["carol"]
         await carol.stop()
 
@@ -125,7 +125,7 @@ async def test_labels_copied_from_a_running_session_are_void(spawner, engine, bu
     labels = engine.containers.get(carol.object_id).labels
     assert carol.site.installation.genuine(labels)
     with building(engine, busybox_image, labels) as step:
-        snapshot = carol.site.holdings(0)
+        snapshot = carol.site.engine.look(0)
         assert [r.container for r in snapshot.sessions] == [carol.object_id]
         assert of(snapshot, step) == []
     await carol.stop()
@@ -133,16 +133,16 @@ async def test_labels_copied_from_a_running_session_are_void(spawner, engine, bu
 
 def test_a_container_that_only_lacks_the_proof_is_no_session(spawner, boxes, engine, hub_id):
     site = spawner("carol", project="p").site
-    every = tuple(d.uuid for d in site.gpu().inventory.devices)
+    every = tuple(d.uuid for d in site.engine.inventory().inventory.devices)
     name = f"{hub_id}--carol"
     told = replace(claim("carol", hub_id, every), installation=site.installation.id, container=name)
     box = boxes(name, told.to_labels() | {"ds01.mac": site.installation.mac({})})
-    snapshot = site.holdings(0)
+    snapshot = site.engine.look(0)
     assert snapshot.sessions == ()
     assert of(snapshot, {"Id": box.id}) == []
-    assert site.session_in(engine.api.inspect_container(box.id)) is None
+    assert site.engine.session_in(engine.api.inspect_container(box.id)) is None
     genuine = boxes(f"{name}-2", signed(told, f"{name}-2", by=site.installation))
-    assert [r.container for r in site.holdings(0).sessions] == [genuine.id]
+    assert [r.container for r in site.engine.look(0).sessions] == [genuine.id]
 
 
 @pytest.mark.parametrize("labels", ["own", "none"])
@@ -207,8 +207,10 @@ async def test_hubs_with_other_ids_do_not_see_each_others_sessions(spawner, engi
     other = {"c_state_dir": str(tmp_path / "second"), "c_hub_id": f"{hub_id}b", "c_prefix": f"{hub_id}b"}
     second = spawner("zed", project="p", **other)
     site = second.site
-    assert site.holdings(0).sessions == ()
-    assert site.usage_of(Person("zed"), site.holdings(0), NOW, site.limits(Person("zed"), NOW)).sessions == ()
+    assert site.engine.look(0).sessions == ()
+    assert (
+        site.usage_of(Person("zed"), site.engine.look(0), NOW, site.limits(Person("zed"), NOW)).sessions == ()
+    )
     done = ds01(tmp_path / "second", f"{hub_id}b", "retire", "zed", "--reason", "test")
     assert done.returncode == 1
     assert (
@@ -218,8 +220,8 @@ async def test_hubs_with_other_ids_do_not_see_each_others_sessions(spawner, engi
     table = ds01(tmp_path / "second", f"{hub_id}b", "sessions", json_=False).stdout
     assert f"{hub_id} (another)" in table
     await second.start()
-    assert [r.labels.hub for r in site.holdings(0).sessions] == [f"{hub_id}b"]
-    assert [r.labels.hub for r in first.site.holdings(0).sessions] == [hub_id]
+    assert [r.labels.hub for r in site.engine.look(0).sessions] == [f"{hub_id}b"]
+    assert [r.labels.hub for r in first.site.engine.look(0).sessions] == [hub_id]
     await second.stop()
     assert await first.poll() is None
     await first.stop()
@@ -296,8 +298,8 @@ async def test_what_the_version_before_left_is_taken_over_once(spawner, engine, 
     assert known.adopted == {ours.id, "sha256:1", "sha256:0"}
     assert known.migrated
     site = type(alice.site)(settings)
-    assert [r.container for r in site.holdings(0).sessions] == [ours.id]
-    assert {r.container for r in site.holdings(0).others} >= {unknown.id, foreign.id, other.id}
+    assert [r.container for r in site.engine.look(0).sessions] == [ours.id]
+    assert {r.container for r in site.engine.look(0).others} >= {unknown.id, foreign.id, other.id}
 
     later = box("later", replace(told, session="later"), volumes=mount)
     for each in (unknown, foreign, other, later):
@@ -324,7 +326,7 @@ def test_without_an_installation_nothing_starts_and_nothing_is_ours(spawner, box
     name = f"ds01-x-{hub_id}"
     boxes(name, signed(claim("alice", hub_id), name, by=installation_of(hub_id)))
     assert site.installation is None
-    assert site.holdings(0).sessions == ()
+    assert site.engine.look(0).sessions == ()
     rows = diagnose(site.settings, ["installation"])
     assert [r["level"] for r in rows] == ["error"]
     assert not (tmp_path / "empty").exists() or not (tmp_path / "empty" / installation.FILE).exists()

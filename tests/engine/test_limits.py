@@ -177,7 +177,7 @@ async def test_a_machine_that_cannot_hold_a_ceiling_says_so_and_starts(ceiling, 
     await one.start()
     assert engine.api.inspect_container(one.object_id)["HostConfig"]["CgroupParent"] == ""
     assert "is not enforced: it needs root" in caplog.text
-    assert one.site.capabilities(engine.info()).unenforced() == [
+    assert one.site.engine.capabilities().unenforced() == [
         "The ceiling over all sessions of a person is not enforced: it needs root"
     ]
 

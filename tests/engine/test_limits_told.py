@@ -23,7 +23,7 @@ async def test_a_killed_process_is_told_once_and_the_session_goes_on(spawner, en
     one = spawner("alice", project="thesis")
     await one.start()
     site, watch = one.site, MemoryWatch(version)
-    sessions = site.holdings().sessions
+    sessions = site.engine.look().sessions
     assert housekeeping.tell_kills(site, watch, sessions, NOW) == 0
     code, _ = engine.containers.get(one.object_id).exec_run(["sh", "-c", EAT])
     assert code == 137
@@ -44,7 +44,7 @@ async def test_a_killed_process_is_told_once_and_the_session_goes_on(spawner, en
 async def test_without_sight_of_the_files_the_engines_events_tell(spawner, engine, version, tmp_path):
     one = spawner("alice")
     await one.start()
-    sessions = [r for r in one.site.holdings().sessions if r.labels.hub == one.hub_id]
+    sessions = [r for r in one.site.engine.look().sessions if r.labels.hub == one.hub_id]
     blind = MemoryWatch(version, proc=tmp_path)
     began = datetime.now(timezone.utc)
     assert blind.look(lambda: engine.api, sessions, began) == []
@@ -61,15 +61,15 @@ async def test_parents_of_people_without_sessions_are_removed(spawner, engine, t
     one, two = spawner("alice"), spawner("bob")
     await one.start()
     await two.start()
-    parents = one.site.parents(engine.info())
+    parents = one.site.engine.parents()
     both = {parents.name("alice"), parents.name("bob")}
     assert parents.listed() == both
-    assert housekeeping.sweep(one.site, one.site.holdings().sessions) == []
+    assert housekeeping.sweep(one.site, one.site.engine.look().sessions) == []
     await two.stop()
-    assert housekeeping.sweep(one.site, one.site.holdings().sessions) == [parents.name("bob")]
+    assert housekeeping.sweep(one.site, one.site.engine.look().sessions) == [parents.name("bob")]
     assert parents.remove(parents.name("alice")) is False, "a session runs in it"
     await one.stop()
-    assert housekeeping.sweep(one.site, one.site.holdings().sessions) == [parents.name("alice")]
+    assert housekeeping.sweep(one.site, one.site.engine.look().sessions) == [parents.name("alice")]
     assert parents.listed() == set()
 
 
@@ -83,15 +83,15 @@ async def test_a_parent_between_claim_and_start_is_kept(spawner, engine, tmp_pat
 
     def sweeping(self, method, *args, **kwargs):
         if method == "start":
-            swept.append(housekeeping.sweep(self.site, self.site.holdings().sessions))
+            swept.append(housekeeping.sweep(self.site, self.site.engine.look().sessions))
         return call(self, method, *args, **kwargs)
 
     monkeypatch.setattr(type(one), "docker", sweeping)
     await one.start()
     assert swept == [[]]
-    parents = one.site.parents(engine.info())
+    parents = one.site.engine.parents()
     assert parents.read(parents.name("alice")) == cgroups.Ceiling(
         float("inf"), 64 * 2**20, None, float("inf")
     )
     await one.stop()
-    housekeeping.sweep(one.site, one.site.holdings().sessions)
+    housekeeping.sweep(one.site, one.site.engine.look().sessions)

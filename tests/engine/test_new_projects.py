@@ -112,7 +112,7 @@ async def test_the_container_that_fetches_is_locked_up_as_a_session_is(start, se
         is_locked_up(inspected, home(one))
         (mount,), (staged,) = inspected["HostConfig"]["Mounts"], home(one).glob(".ds01-new-*")
         await is_same(Path(mount["Source"]), staged)
-        assert hub_id not in {r.labels.hub for r in one.site.holdings(0).sessions}
+        assert hub_id not in {r.labels.hub for r in one.site.engine.look(0).sessions}
     finally:
         task.cancel()
         with contextlib.suppress(asyncio.CancelledError):

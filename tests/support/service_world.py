@@ -29,6 +29,7 @@ from ds01spawner.core.hub_client import HubError, HubUser, Stopped, read_user
 from ds01spawner.core.labels import SessionLabels
 from ds01spawner.core.settings import Settings
 from ds01spawner.engines.base import EngineSession, EngineState
+from ds01spawner.engines.docker.engine import Docker
 from ds01spawner.environments import Environments
 from ds01spawner.images.builds import BuildRunner
 from ds01spawner.images.builds import Site as BuildSite
@@ -196,7 +197,7 @@ class World:
     @property
     def uuids(self) -> list[str]:
         """The devices."""
-        return [d.uuid for d in self.site.gpu().inventory.devices]
+        return [d.uuid for d in self.site.engine.inventory().inventory.devices]
 
     @property
     def desk(self) -> Desk:
@@ -220,8 +221,8 @@ def make_world(folder: Path, monkeypatch: pytest.MonkeyPatch, policy: str = POLI
     )
     site = Site.for_settings(made.model_dump())
     ledger, hub, images = PlayedLedger(), PlayedHub(), PlayedImages()
-    site.__dict__["ledger"] = ledger
-    site.__dict__["engine"] = PlayedEngine()
+    site.__dict__["engine"] = Docker(made, PlayedEngine())  # type: ignore[arg-type]
+    site.engine.__dict__["ledger"] = ledger
     site.__dict__["environments"] = Environments(made, images, site.store)  # type: ignore[arg-type]
     context = Context(
         site=site,

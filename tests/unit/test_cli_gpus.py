@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import typer
@@ -19,6 +18,7 @@ from world import Host
 from ds01spawner import site as site_module
 from ds01spawner.cli import gpus, simulate
 from ds01spawner.core.errors import EngineError
+from ds01spawner.engines.base import Attach
 from ds01spawner.engines.docker.ledger import Ledger
 from ds01spawner.gpu.reading import GpuReading
 from ds01spawner.placement.model import Block, Inventory
@@ -32,18 +32,18 @@ class FakeSite:
     def __init__(self, reading: GpuReading, host: Host | None = None) -> None:
         self.reading, self.host = reading, host or Host()
         self.ledger = Ledger(lambda: self.host, installation=lambda: INSTALLATION)
-        self.engine = SimpleNamespace(client=self.host)
+        self.engine = self
         self.looks = 0
 
-    def gpu(self, max_age: float) -> GpuReading:
+    def inventory(self, max_age: float) -> GpuReading:
         assert max_age == 0, "people who ask want to know how it is now"
         return self.reading
 
-    def engine_info(self, client):
-        return {}
+    def look(self):
+        return self.ledger.read(self.reading.inventory, self.reading.processes, self.reading.former)
 
-    def attach(self, info, inventory):
-        return SimpleNamespace(mode="cdi", blocks={"MIG-1-1": Block("unready", "the CDI list is old")})
+    def attach(self, inventory):
+        return Attach("cdi", "", {"MIG-1-1": Block("unready", "the CDI list is old")})
 
     def blocks(self, now):
         return {"GPU-0": Block("drained", "fan", until="2026-03-01")}

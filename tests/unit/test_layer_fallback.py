@@ -36,7 +36,7 @@ class Engine:
 
 
 def request(said: list[str]):
-    site = SimpleNamespace(say_once=said.append)
+    site = SimpleNamespace(engine=SimpleNamespace(say_once=said.append))
     image = SimpleNamespace(environment=None)
     create = {"host_config": {}, "name": "n"}
     return SimpleNamespace(create_kwargs=create, site=site, session="s", image=image)

@@ -139,8 +139,9 @@ def container(person, raw, usage, extra):
         site=SimpleNamespace(
             settings=SimpleNamespace(hub_id="hub"),
             installation=INSTALLATION,
-            host_path=str,
-            cgroup_parent=lambda person, plan, info: f"/ds01/hub/{'x' if plan.aggregate else ''}",
+            engine=SimpleNamespace(
+                host_path=str, cgroup_parent=lambda user, plan: f"/ds01/hub/{'x' if plan.aggregate else ''}"
+            ),
         ),
         session="s",
         image=SimpleNamespace(

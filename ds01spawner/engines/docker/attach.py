@@ -9,11 +9,11 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from ...core.errors import EngineError
 from ...placement.model import Block, Inventory
+from ..base import Attach
 from .cdi import cdi_names
 
 Mode = Literal["cdi", "nvidia", "simulated", "none"]
@@ -21,16 +21,6 @@ Mode = Literal["cdi", "nvidia", "simulated", "none"]
 CDI_KIND = "nvidia.com/gpu"
 VOID = "void"
 REFRESH = "sudo nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml"
-
-
-@dataclass(frozen=True)
-class Attach:
-    """The way devices are attached, and why this one."""
-
-    mode: Mode
-    reason: str
-    blocks: Mapping[str, Block] = field(default_factory=dict)
-    """Devices that the engine could not attach now, with the command that mends it."""
 
 
 def choose_attach(

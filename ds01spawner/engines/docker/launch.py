@@ -28,10 +28,10 @@ from ...policy.options import LaunchOptions
 from ...policy.plan import LaunchPlan
 from ...policy.resolve import Person
 from ...workspace.projects import Workspace
-from ..base import EngineState
+from ..base import Attach, EngineState
 from . import inforce
 from .account import install_account
-from .attach import Attach, attach_kwargs, gpu_env
+from .attach import attach_kwargs, gpu_env
 from .claim import claim
 from .create import WORKSPACE, ContainerSpec, Resources, finalise, log_bound
 from .layers import bounds_layers
@@ -116,9 +116,9 @@ def launch(client: Any, request: LaunchRequest) -> Claimed:
         raise Refused(messages.no_installation(str(settings.state_dir)))
     _refuse_neighbours(settings.hub_id, networks_of_others(client, settings.hub_id, site.installation))
     # The driver is read before the lock is taken, so that a slow one never holds up everybody's claims.
-    reading = site.gpu(READING_MAX_AGE_S if request.options.gpu != "none" else ANY_AGE_S)
-    info = site.engine_info(client)
-    attach = site.attach(info, reading.inventory)
+    reading = site.engine.inventory(READING_MAX_AGE_S if request.options.gpu != "none" else ANY_AGE_S)
+    info = site.engine.info()
+    attach = site.engine.attach(reading.inventory)
     plans: list[LaunchPlan] = []
     specs: list[ContainerSpec] = []
 
@@ -138,7 +138,7 @@ def launch(client: Any, request: LaunchRequest) -> Claimed:
     try:
         placement, container = claim(
             settings.lock_path,
-            site.ledger,
+            site.engine.ledger,
             lambda: reading,
             lambda: merge_blocks(attach.blocks, _blocks(request)),
             wanted,
@@ -231,7 +231,7 @@ def _create(client: Any, request: LaunchRequest, spec: ContainerSpec) -> str:
             raise Refused(messages.name_taken(str(request.create_kwargs.get("name")))) from error
         if spec.layer is not None and "storage-opt" in str(error.explanation):
             # The mount says that it has project quotas and the engine that it cannot use them.
-            request.site.say_once(f"files outside projects are not bounded: {error.explanation}")
+            request.site.engine.say_once(f"files outside projects are not bounded: {error.explanation}")
             return _create(client, request, replace(spec, layer=None))
         raise EngineError(f"the container could not be created: {error.explanation or error}") from error
     for warning in made.get("Warnings") or []:
@@ -276,7 +276,7 @@ def _spec(
         gid=identity.gid,
         user_name=identity.name,
         home=identity.home,
-        workspace=request.site.host_path(request.workspace.path),
+        workspace=request.site.engine.host_path(request.workspace.path),
         resources=Resources(
             cpus=launch_plan.cpus,
             memory=launch_plan.memory,
@@ -285,7 +285,7 @@ def _spec(
             pids=launch_plan.pids,
             io_weight=launch_plan.io_weight,
             ulimits=launch_plan.ulimits,
-            cgroup_parent=request.site.cgroup_parent(request.person, launch_plan, info),
+            cgroup_parent=request.site.engine.cgroup_parent(request.person.name, launch_plan),
         ),
         env={**gpu_env(uuids), **(RESCUE_ENV if launch_plan.rescue else {})},
         image_path=request.image.facts.env.get("PATH", ""),
@@ -316,10 +316,12 @@ def verify(client: Any, container: str, claimed: Claimed, site: Site) -> None:
         return
     if claimed.sources is not None:
         compare(client, container, pid, claimed.sources, site)
-    info = site.engine_info(client)
+    info = site.engine.info()
     found = inforce.read(pid, container, 2 if str(info.get("CgroupVersion")) == "2" else 1)
     if not found.readable:
-        site.say_once("limits are set but not verified: the cgroups of containers cannot be read from here")
+        site.engine.say_once(
+            "limits are set but not verified: the cgroups of containers cannot be read from here"
+        )
         return
     missing = inforce.shortfalls(spec.resources, found, swap=bool(info.get("SwapLimit", True)))
     if missing:
@@ -333,7 +335,7 @@ def discard(client: Any, site: Site, name: str, session: str) -> bool:
         found = client.inspect_container(name)
     except docker.errors.NotFound:
         return False
-    labels = site.session_in(found)
+    labels = site.engine.session_in(found)
     if labels is None or labels.session != session:
         return False
     try:

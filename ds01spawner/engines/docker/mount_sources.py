@@ -142,7 +142,9 @@ def compare(client: Any, container: str, pid: int, sources: MountSources, site: 
     """End a container that has another folder than the one that was checked, and say so by `Refused`."""
     swapped = sources.swapped(pid, container)
     if swapped is None:
-        site.say_once("the folders of sessions are not compared: containers cannot be looked into from here")
+        site.engine.say_once(
+            "the folders of sessions are not compared: containers cannot be looked into from here"
+        )
     elif swapped:
         client.kill(container)
         log.error("%s had another folder at %s than the one checked; it was ended", container, swapped)

@@ -22,6 +22,7 @@ from ds01spawner.core.labels import SessionLabels
 from ds01spawner.engines.base import EngineState
 from ds01spawner.engines.docker import launch
 from ds01spawner.engines.docker.claim import claim
+from ds01spawner.gpu import GpuReading
 from ds01spawner.hub.form import Standing
 from ds01spawner.maintenance import closed
 from ds01spawner.placement.model import Block, Card, Device, Holding, Inventory
@@ -81,17 +82,18 @@ class World:
         self.settings = SimpleNamespace(
             strategy="best-fit", project_templates=None, git_schemes=("https",), git_hosts=("git.example",)
         )
-        self.ledger = SimpleNamespace(read=lambda *_: self.snapshot)
+        self.engine = self
         self.workspaces = None
 
     @property
     def snapshot(self):
-        return EngineState(tuple(Holding(u, "x", "session") for u in self.held), ())
+        held = tuple(Holding(u, "x", "session") for u in self.held)
+        return EngineState(held, (), reading=GpuReading(self.inventory))
 
-    def gpu(self, max_age=5.0):
-        return SimpleNamespace(inventory=self.inventory, processes=(), former={})
+    def look(self):
+        return self.snapshot
 
-    def network_open(self):
+    def exposure(self):
         return self.open
 
     def limits(self, person, now):
@@ -167,8 +169,8 @@ def of_the_claim(world, options):
         try:
             claim(
                 Path(folder) / "lock",
-                world.ledger,
-                world.gpu,
+                SimpleNamespace(read=lambda *_: world.snapshot),
+                lambda: world.snapshot.reading,
                 lambda: launch._blocks(request),
                 lambda snapshot: launch._replan(request, world.inventory, snapshot).gpu,
                 lambda placement: "made",

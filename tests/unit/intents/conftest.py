@@ -10,6 +10,7 @@ from support.played_engine import PlayedEngine, log_tail
 from ds01spawner.core.installation import make
 from ds01spawner.core.settings import Settings
 from ds01spawner.engines.docker import retire
+from ds01spawner.engines.docker.engine import Docker
 from ds01spawner.site import Site
 
 
@@ -33,5 +34,5 @@ def site(tmp_path: Path, engine: PlayedEngine) -> Site:
             inventory=tmp_path / "gpus.yaml",
         )
     )
-    made.__dict__["engine"] = engine
+    made.__dict__["engine"] = Docker(made.settings, engine)
     return made

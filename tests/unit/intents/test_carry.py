@@ -77,7 +77,7 @@ def test_the_engine_adapter_says_gone_only_when_it_is_gone(site, engine, how):
     engine.add(ALICE)
     break_it(engine, how)
     with pytest.raises(EngineError):
-        retire.end(engine, "c-s1", "s1", site.session_in)
+        retire.end(engine, "c-s1", "s1", site.engine.session_in)
     mend_it(engine)
     assert engine.containers
 
@@ -93,7 +93,7 @@ def test_the_engine_adapter_says_gone_only_when_it_is_gone(site, engine, how):
 def test_what_is_another_session_is_never_touched(site, engine, other, by, over):
     container = engine.add(other, by=by)
     with pytest.raises(EngineError, match="nothing was done"):
-        retire.end(engine, container, "s1", site.session_in)
+        retire.end(engine, container, "s1", site.engine.session_in)
     asked = intend(ALICE, NOW, reason="r", kind="admin", by="root", container=container)
     assert carry(site, site.intents.ask(asked), NOW).gone is over
     assert engine.containers[container]["State"]["Running"]
@@ -105,7 +105,7 @@ def test_a_container_without_labels_of_ours_is_never_touched(site, engine):
     engine.add(ALICE)
     engine.containers["c-s1"]["Config"]["Labels"] = None
     with pytest.raises(EngineError, match="nothing was done"):
-        retire.end(engine, "c-s1", "s1", site.session_in)
+        retire.end(engine, "c-s1", "s1", site.engine.session_in)
     assert "remove_container" not in engine.calls
 
 

@@ -35,15 +35,15 @@ class World:
         self.site, self.engine, self.hub, self.now = site, engine, Hub(), NOW
         self.reconciler = Reconciler(site, self.hub, lambda: self.now)
         self.list_fails = False
-        monkeypatch.setattr(site, "holdings", self._holdings)
+        monkeypatch.setattr(site.engine, "look", self._look)
 
-    def _holdings(self):
+    def _look(self):
         if self.engine.down or self.list_fails:
             raise EngineError("the engine does not answer")
         found = [
             EngineSession(labels, c["Id"], c["Name"], c["State"]["Status"], "")
             for c in self.engine.containers.values()
-            if (labels := self.site.session_in(c))
+            if (labels := self.site.engine.session_in(c))
         ]
         return EngineState((), tuple(found))
 

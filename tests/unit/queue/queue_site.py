@@ -8,12 +8,11 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from types import SimpleNamespace
 
-from support.played_engine import PlayedEngine
-
 from ds01spawner.core.errors import EngineError
 from ds01spawner.core.hub_client import HubError, read_user
 from ds01spawner.core.labels import SessionLabels
-from ds01spawner.engines.base import EngineSession, EngineState
+from ds01spawner.engines.base import EngineSession, EngineState, Retired
+from ds01spawner.gpu import GpuReading
 from ds01spawner.idle.notices import Notifier
 from ds01spawner.intents.files import Intents
 from ds01spawner.maintenance import Maintenance
@@ -63,17 +62,10 @@ class FakeSite:
         self.preemptible: set[tuple[str, str]] = set()
         self.policy = PolicyWatcher(None)
         self.maintenance = Maintenance(self.store)
-        self.ledger = self
-        self.engine = PlayedEngine()
+        self.engine = self
         self.intents = Intents(Path(tempfile.mkdtemp()) / "intents")
         self.ends: list[tuple[str, str, str]] = []
         self.endings = SimpleNamespace(ended=self._ended)
-
-    def holdings(self):
-        return self.read()
-
-    def session_in(self, inspected):
-        return None
 
     def _ended(self, ended, labels):
         self.ends.append((labels.user, ended.reason, ended.kind))
@@ -82,13 +74,16 @@ class FakeSite:
     def store(self):
         return self._store
 
-    def network_open(self):
+    def exposure(self):
         return ()
 
-    def gpu(self):
-        return SimpleNamespace(inventory=self.inventory, processes=(), former=())
+    def answers(self):
+        pass
 
-    def read(self, *_):
+    def retire(self, target, session, grace):
+        return Retired(None)
+
+    def look(self):
         if self.fail:
             raise EngineError(self.fail)
         sessions = {*self.held.values(), *self.cpu}
@@ -99,7 +94,7 @@ class FakeSite:
         records = tuple(
             EngineSession(self._labels(user, server), "c", "n", "running", "Up") for user, server in sessions
         )
-        return EngineState(holdings, records)
+        return EngineState(holdings, records, reading=GpuReading(self.inventory))
 
     def _labels(self, user, server):
         uuids = tuple(u for u, who in self.held.items() if who == (user, server))
@@ -168,7 +163,7 @@ class FakeHub:
             return
         blocks = merge_blocks(self.site.store().blocks(self.clock(), []), near(self.site, self.clock()))
         keys = frozenset({f"user:{user}"})
-        found = place(GpuRequest(profile), self.site.inventory, self.site.read().holdings, blocks, keys=keys)
+        found = place(GpuRequest(profile), self.site.inventory, self.site.look().holdings, blocks, keys=keys)
         if not found.ok:
             raise HubError(503, found.refused)
         for device in found.devices:

@@ -22,7 +22,10 @@ def site(tmp_path):
     store, told = Store.open(f"sqlite:///{tmp_path / 'x.sqlite'}"), []
     endings = SimpleNamespace(write_end=lambda ended, labels: told.append(ended))
     yield SimpleNamespace(
-        store=lambda: store, session_in_event=lambda event: None, endings=endings, told=told
+        store=lambda: store,
+        engine=SimpleNamespace(session_in_event=lambda event: None),
+        endings=endings,
+        told=told,
     )
     store.close()
 

@@ -23,12 +23,12 @@ def world(tmp_path, monkeypatch):
     monkeypatch.setattr("ds01spawner.engines.docker.retire.log_tail", lambda *_, **__: b"")
     monkeypatch.setattr("ds01spawner.service.handlers.session_pages.WAIT_S", 0.1)
     made = make_world(tmp_path, monkeypatch)
-    made.site.engine.installation = make(tmp_path)
+    made.site.engine.clients.installation = make(tmp_path)
     made.ledger.add("alice", "s1", uuids=made.uuids[:1])
     labels = SessionLabels("alice", "", "thesis", "hub", "s1", created_at=NOW.isoformat())
-    made.site.engine.add(labels, name="ds01--alice")
-    found = made.site.engine.containers.pop("c-s1")
-    made.site.engine.containers["cs1"] = {**found, "Id": "cs1"}
+    made.site.engine.clients.add(labels, name="ds01--alice")
+    found = made.site.engine.clients.containers.pop("c-s1")
+    made.site.engine.clients.containers["cs1"] = {**found, "Id": "cs1"}
     return made
 
 
@@ -58,7 +58,7 @@ async def retire(call):
 async def test_done_means_that_the_engine_has_it_no_more(call, world):
     code, said = await retire(call)
     assert (code, said) == (200, {"ok": True, "session": "s1", "state": "retired"})
-    assert world.site.engine.containers == {}
+    assert world.site.engine.clients.containers == {}
     assert world.site.intents.open() == []
     assert world.hub.stopped == [("alice", "")]
 
@@ -80,7 +80,7 @@ async def test_the_intent_is_on_the_disk_before_the_hub_is_asked(call, world):
 )
 async def test_what_still_runs_is_not_called_retired(call, world, answer):
     under_way(world, answer)
-    world.site.engine.fails["ping"] = requests.ConnectionError("refused")
+    world.site.engine.clients.fails["ping"] = requests.ConnectionError("refused")
     code, said = await retire(call)
     assert code == 202
     assert said == {
@@ -89,7 +89,7 @@ async def test_what_still_runs_is_not_called_retired(call, world, answer):
         "message": "it is being retired; the container engine does not answer yet",
     }
     assert [i.session for i in world.site.intents.open()] == ["s1"]
-    assert world.site.engine.containers
+    assert world.site.engine.clients.containers
 
 
 async def test_while_the_hub_is_at_it_nobody_else_interferes(call, world):
@@ -98,13 +98,13 @@ async def test_while_the_hub_is_at_it_nobody_else_interferes(call, world):
         202,
         {"session": "s1", "state": "retiring", "message": "it is being retired"},
     )
-    assert "stop" not in world.site.engine.calls
+    assert "stop" not in world.site.engine.clients.calls
 
 
 async def test_a_hub_that_does_not_know_the_session_does_not_keep_it_alive(call, world):
     world.hub.servers.clear()
     assert (await retire(call))[0] == 200
-    assert world.site.engine.containers == {}
+    assert world.site.engine.clients.containers == {}
 
 
 async def test_without_a_disk_and_without_an_engine_it_says_that_it_failed(call, world, monkeypatch):
@@ -114,7 +114,7 @@ async def test_without_a_disk_and_without_an_engine_it_says_that_it_failed(call,
     monkeypatch.setattr("ds01spawner.intents.files.os.link", full)
     assert (await retire(call))[0] == 200  # the engine answers, so it is gone all the same
     world.ledger.add("alice", "s2")
-    world.site.engine.fails["ping"] = requests.ConnectionError("refused")
+    world.site.engine.clients.fails["ping"] = requests.ConnectionError("refused")
     answer = await call("api/sessions/s2", who="alice", method="DELETE")
     assert answer.code >= 500
     assert "could not be retired" in answer.text

@@ -15,6 +15,7 @@ from ds01spawner.core.installation import make
 from ds01spawner.core.labels import SessionLabels
 from ds01spawner.core.settings import Settings
 from ds01spawner.engines.base import EngineSession, EngineState
+from ds01spawner.engines.docker.engine import Docker
 from ds01spawner.hub import people
 from ds01spawner.intents.model import intend
 from ds01spawner.site import Site
@@ -28,9 +29,9 @@ ALICE = SessionLabels("alice", "", "p", "hub", "s1")
 def site(tmp_path, monkeypatch):
     (tmp_path / "workspaces").mkdir()
     made = Site(Settings(state_dir=tmp_path, workspace_root=tmp_path / "workspaces", devices="none"))
-    made.__dict__["engine"] = PlayedEngine(make(tmp_path))
+    made.__dict__["engine"] = Docker(made.settings, PlayedEngine(make(tmp_path)))
     made.sessions = []
-    monkeypatch.setattr(made, "holdings", lambda: EngineState((), tuple(made.sessions)))
+    monkeypatch.setattr(made.engine, "look", lambda: EngineState((), tuple(made.sessions)))
     monkeypatch.setattr(made.carrier, "kick", lambda: None)
     return made
 
@@ -63,7 +64,7 @@ def test_what_cannot_be_looked_at_stands_against_it(site, monkeypatch):
     def down():
         raise EngineError("the engine does not answer")
 
-    monkeypatch.setattr(site, "holdings", down)
+    monkeypatch.setattr(site.engine, "look", down)
     refusal = people.why_not_renamed(site, "alice", "alicia")
     assert (refusal.code, refusal.status) == ("rename-unsure", 503)
 

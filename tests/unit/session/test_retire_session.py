@@ -17,6 +17,7 @@ from traitlets.config import Config
 from ds01spawner.core.errors import EngineError, Refused
 from ds01spawner.core.installation import make as make_installation
 from ds01spawner.core.labels import SessionLabels
+from ds01spawner.engines.docker.engine import Docker
 from ds01spawner.hub.spawner import DS01Spawner
 from ds01spawner.intents.model import intend
 from ds01spawner.messages import ends
@@ -62,7 +63,7 @@ def make(tmp_path, engine, monkeypatch):
             orm_spawner=SimpleNamespace(name="", user_options={}, server=orm.Server(**SERVER), state={}),
             hub=Hub(ip="127.0.0.1", port=8081),
         )
-        made.site.__dict__["engine"] = engine
+        made.site.__dict__["engine"] = Docker(made.site.settings, engine)
         monkeypatch.setattr(made.site.carrier, "kick", lambda: made.site.__dict__.update(kicked=True))
         made.user_options = {"project": "thesis"}
         made.load_state(state or {"object_id": "c-s1", "ds01": {"v": 1, "session": "s1"}})

@@ -1,0 +1,206 @@
+"""The `Engine` of one Docker host: who holds what is read from its containers, devices from the driver."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Awaitable, Mapping
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import docker.errors
+import requests
+
+from ...core.installation import Installation, InstallationFile, session_in
+from ...core.labels import SessionLabels
+from ...gpu import GpuReading, read_gpu
+from ...placement.model import Inventory
+from ..base import Attach, Capabilities, Capacity, EngineAway, EngineSession, EngineState, Retired
+from . import retire
+from .attach import choose_attach
+from .capabilities import capabilities
+from .cgroups import Ceiling, Parents
+from .client import DockerEngine
+from .endings import session_of_event
+from .isolation_record import ways_now
+from .layers import bounds_layers
+from .ledger import Ledger
+from .reach import gpu_lost
+
+if TYPE_CHECKING:
+    from ...core.settings import Settings
+    from ...policy.plan import LaunchPlan
+
+INFO_TTL_S = 30.0
+GPU_TTL_S = 5.0
+"""How old a GPU reading may be for pages. A claim always reads anew under the lock."""
+log = logging.getLogger(__name__)
+
+
+class Docker:
+    """See the module's text. Made for one set of settings and shared by the threads of a process."""
+
+    name = "docker"
+
+    def __init__(self, settings: Settings, clients: DockerEngine | None = None) -> None:
+        """``clients`` are those of an engine that is reached in another way than the settings say."""
+        extra: dict[str, Any] = {"base_url": settings.docker_host} if settings.docker_host else {}
+        self.settings = settings
+        self.clients = clients if clients is not None else DockerEngine(**extra)
+        self._installation = InstallationFile(settings.state_dir)
+        self._lock = threading.RLock()
+        self._gpu_lock = threading.Lock()
+        self._reading: tuple[float, GpuReading] | None = None
+        self._info: tuple[float, dict[str, Any]] = (0.0, {})
+        self._said: set[str] = set()
+
+    # --- what it is -----------------------------------------------------------------------------
+
+    def answers(self) -> None:
+        self.clients.answers()
+
+    def info(self) -> dict[str, Any]:
+        """What the engine says about itself, read every half minute."""
+        with self._lock:
+            read_at, known = self._info
+            if not known or time.monotonic() - read_at > INFO_TTL_S:
+                try:
+                    known = self.clients.client.info()
+                except (docker.errors.DockerException, requests.RequestException, OSError) as error:
+                    raise EngineAway(f"the Docker engine does not answer: {error}") from error
+                self._info = (time.monotonic(), known)
+            return known
+
+    def capabilities(self) -> Capabilities:
+        return capabilities(self.info(), self.parents().problem())
+
+    def capacity(self) -> Capacity:
+        info = self._info[1]
+        root = str(info.get("DockerRootDir") or "")
+        return Capacity(
+            cpus=int(info.get("NCPU") or 0),
+            storage=root if root and Path(root).is_dir() else "",
+            per_session_files=bool(info) and bounds_layers(info),
+        )
+
+    def exposure(self) -> tuple[str, ...]:
+        return () if self.settings.allow_open_network else ways_now(self.settings, self.clients.client)
+
+    # --- who holds what -------------------------------------------------------------------------
+
+    @property
+    def installation(self) -> Installation | None:
+        """Which installation this is, as its file says now; None before the hub's set-up made one."""
+        return self._installation.now
+
+    def session_in(self, inspected: Mapping[str, Any]) -> SessionLabels | None:
+        """The session of this installation that an inspected container is, or None."""
+        return session_in(self.installation, inspected)
+
+    def session_in_event(self, event: Mapping[str, Any]) -> SessionLabels | None:
+        """The session of this installation that one of the engine's events is about, or None."""
+        return session_of_event(self.installation, event)
+
+    @cached_property
+    def ledger(self) -> Ledger:
+        """Who holds what, read from every container of the engine."""
+        return Ledger(
+            lambda: self.clients.client,
+            self.settings.exempt,
+            inspect_client=lambda: self.clients.quick,
+            installation=lambda: self.installation,
+        )
+
+    def inventory(self, max_age: float = GPU_TTL_S) -> GpuReading:
+        with self._gpu_lock:  # its own: a driver that hangs must not hold up anything else
+            if self._reading and time.monotonic() - self._reading[0] <= max_age:
+                return self._reading[1]
+            reading = read_gpu(self.settings)
+            self._reading = (time.monotonic(), reading)
+            return reading
+
+    def look(self, max_age: float = GPU_TTL_S) -> EngineState:
+        reading = self.inventory(max_age)
+        state = self.ledger.read(reading.inventory, reading.processes, reading.former)
+        return replace(state, reading=reading)
+
+    def attach(self, inventory: Inventory) -> Attach:
+        return choose_attach(self.info(), inventory, self.settings.attach)
+
+    def devices_lost(self, session: EngineSession) -> bool:
+        # Only a device given behind systemd's back can be taken away by its daemon-reload.
+        if self.info().get("CgroupDriver") != "systemd":
+            return False
+        if self.attach(self.inventory().inventory).mode != "nvidia":
+            return False
+        return gpu_lost(self.clients.client, session.container) is True
+
+    # --- sessions -------------------------------------------------------------------------------
+
+    def retire(self, target: str, session: str, grace: int) -> Retired:
+        return retire.end(self.clients.client, target, session, self.session_in, grace)
+
+    # --- for the spawner's own calls ------------------------------------------------------------
+
+    @property
+    def client(self) -> Any:
+        """The calling thread's low-level client."""
+        return self.clients.client
+
+    @property
+    def quick(self) -> Any:
+        """The calling thread's client for questions that must not wait long."""
+        return self.clients.quick
+
+    @property
+    def executor(self) -> Any:
+        """The engine's threads."""
+        return self.clients.executor
+
+    async def ready(self) -> None:
+        """See `DockerEngine.ready`."""
+        await self.clients.ready()
+
+    def call(self, method: str, *args: Any, **kwargs: Any) -> Awaitable[Any]:
+        """See `DockerEngine.call`."""
+        return self.clients.call(method, *args, **kwargs)
+
+    def run(self, work: Any, **kwargs: Any) -> Any:
+        """See `DockerEngine.run`."""
+        return self.clients.run(work, **kwargs)
+
+    # --- what only this engine has --------------------------------------------------------------
+
+    def parents(self) -> Parents:
+        """The cgroups that carry the ceilings of people over all their sessions."""
+        return Parents(self.info(), self.settings.hub_id)
+
+    def cgroup_parent(self, user: str, plan: LaunchPlan) -> str:
+        """Cgroup that carries the ceiling over all of a person's sessions, made now; call under the lock.
+
+        Empty where the policy sets no ceiling or this machine cannot enforce one, which is logged and shown
+        (`capabilities`). `EngineError` where it can and did not.
+        """
+        if plan.aggregate is None:
+            return ""
+        parents = self.parents()
+        if problem := parents.problem():
+            self.say_once(f"the ceiling over all sessions of a person is not enforced: {problem}")
+            return ""
+        return parents.ensure(user, Ceiling.of(plan.aggregate))
+
+    def host_path(self, path: Path) -> str:
+        """A workspace folder as the engine sees it."""
+        host_root = self.settings.workspace_host_root
+        if host_root is None:
+            return str(path)
+        return str(host_root / path.relative_to(self.settings.workspace_root))
+
+    def say_once(self, text: str) -> None:
+        """Log a standing defect of the site once in this process."""
+        if text not in self._said:
+            self._said.add(text)
+            log.warning("%s", text[0].upper() + text[1:])
