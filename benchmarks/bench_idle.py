@@ -32,11 +32,11 @@ from ds01spawner.idle.arbiter import Arbiter
 from ds01spawner.idle.book import Facts
 from ds01spawner.idle.engine import Running
 from ds01spawner.idle.model import Kernels, Memory, Signals, Warned, Work, known, unsupported
-from ds01spawner.idle.notices import Notifier
 from ds01spawner.idle.observe import Look
 from ds01spawner.idle.rules import from_policy
 from ds01spawner.idle.service import IdleService, Parts, Settled
 from ds01spawner.idle.state import IdleFiles
+from ds01spawner.notify.channels import Notifier
 from ds01spawner.policy.model import Idle
 
 PLAIN = replace(from_policy(Idle(), "the built-in policy", poll=100), start_grace=0)

@@ -17,6 +17,7 @@ from functools import cached_property
 from typing import Any, ClassVar
 
 from . import messages
+from .admission.maintenance import Maintenance, longest_lead
 from .core.errors import EngineError, Refused, StoreError
 from .core.installation import Installation, InstallationFile
 from .core.names import folder_name
@@ -29,7 +30,6 @@ from .environments import Environments
 from .images.engine import Images
 from .intents.carry import Carrier
 from .intents.files import Intents
-from .maintenance import Maintenance, longest_lead
 from .placement import merge_blocks
 from .placement.model import Block, Inventory
 from .policy.load import Override, PolicyWatcher

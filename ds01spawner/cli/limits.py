@@ -21,7 +21,7 @@ from ..policy.resolve import Limits, Person, resolve
 from .common import REFUSED, Json, console, emit, refuse, table
 
 if TYPE_CHECKING:
-    from ..admission import Situation
+    from ..admission.situation import Situation
 
 User = Annotated[str, typer.Argument(help="The person's name in JupyterHub.")]
 Groups = Annotated[
@@ -187,7 +187,7 @@ def _why(settings: Settings, found: Limits, options: LaunchOptions, now: datetim
 
 def answer_of(situation: Situation, options: LaunchOptions, engine: str = "") -> dict[str, Any]:
     """What ``ds01 why`` says of a situation; ``engine`` is why present use is not known, if so."""
-    from ..admission import check, entitle
+    from ..admission.check import check, entitle
 
     person = situation.person
     answer = entitle(situation, options)

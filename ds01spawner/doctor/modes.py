@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from ..core.settings import Settings
 from ..engines.base import Finding
-from ..folder_modes import KEY_MODE, sqlite_path, too_wide, watched
+from ..workspace.folder_modes import KEY_MODE, sqlite_path, too_wide, watched
 
 
 def check_modes(settings: Settings) -> Iterator[Finding]:

@@ -26,11 +26,11 @@ from ..core.installation import load as load_installation
 from ..core.public_urls import origin_of, service_address
 from ..core.settings import DEFAULT_IMAGE, Settings
 from ..engines.docker.network import BUILT_IN, ensure_network, remember, remembered
-from ..folder_modes import make_private, narrow, sqlite_path, watched
 from ..images.course import TEACH_SCOPE
 from ..pages import template_dirs
 from ..pages.hub import template_var
 from ..pages.keys import LogOuts, load_secret
+from ..workspace.folder_modes import make_private, narrow, sqlite_path, watched
 
 log = logging.getLogger(__name__)
 SERVICE = "ds01"
@@ -225,7 +225,7 @@ def _network(hub: Config, name: str, settings: Settings) -> None:
 
 
 def _templates(hub: Config, settings: Settings, service_url: str) -> None:
-    from ..noticeboard import NoticeBoard
+    from ..notify.board import NoticeBoard
     from ..pages.unfinished import unfinished
     from ..site import Site
 

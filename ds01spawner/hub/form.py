@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
-from ..admission import Situation, check
-from ..admission.situation import read
+from ..admission.check import check
+from ..admission.situation import Situation, read
 from ..asking import ask_about, ask_url
 from ..core.errors import DS01Error, Refusal, Refused, StoreError
 from ..environments import Shown

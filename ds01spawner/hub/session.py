@@ -17,7 +17,7 @@ from typing import Any
 from traitlets import Callable, Instance, Integer, Unicode, default
 
 from .. import messages
-from ..admission import entitle
+from ..admission.check import entitle
 from ..admission.situation import read
 from ..asking import ask_url
 from ..core.ending import Ended

@@ -24,12 +24,12 @@ from typing import Any, Protocol
 from ..core.errors import DS01Error, Refusal
 from ..core.hub_client import HubServer, Stopped
 from ..intents.model import Intent, IntentError
+from ..notify.channels import Kind, Notice, Notifier
 from . import keepalive
 from .book import Book, Facts
 from .decide import decide, mark_visible
 from .engine import Running
 from .model import Decision, IdleRules, Memory, Pressure, Session, Warned
-from .notices import Kind, Notice, Notifier
 from .observe import Look
 from .retirements import Retirements, lost_servers, ours, rules_of
 from .state import IdleFiles

@@ -16,7 +16,8 @@ from ..core.hub_client import HubClient, HubServer
 from ..core.settings import Settings, load_settings
 from ..engines.docker.connections import connect as open_client
 from ..gpu import read_gpu
-from ..mail import channel_for
+from ..notify.channels import BannerChannel, Channel, FileChannel, HookChannel, LabChannel, Notifier
+from ..notify.mail import channel_for
 from ..policy.resolve import Person
 from ..site import Site
 from .arbiter import Arbiter
@@ -24,7 +25,6 @@ from .book import Book
 from .engine import EngineReader, Running
 from .lab import LabClient
 from .model import IdleRules
-from .notices import BannerChannel, Channel, FileChannel, HookChannel, LabChannel, Notifier
 from .observe import Observer, Sensors
 from .procs import HostSampler
 from .retirements import EngineRetirements

@@ -12,11 +12,11 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from .. import messages
-from ..admission import entitle
+from ..admission.check import entitle
+from ..admission.maintenance import longest_lead
 from ..admission.situation import of
 from ..core.errors import DS01Error, Refusal, Refused
 from ..engines.base import EngineState
-from ..maintenance import longest_lead
 from ..placement import merge_blocks
 from ..placement.model import Block, GpuRequest, Inventory
 from ..policy.options import parse_options

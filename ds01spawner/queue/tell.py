@@ -7,7 +7,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
-from ..idle.notices import Kind, Notice, Notifier
+from ..notify.channels import Kind, Notice, Notifier
 from ..store import Store
 
 SHOWN_FOR = timedelta(hours=12)

@@ -17,7 +17,7 @@ from ..core.hub_client import HubClient
 from ..core.public_urls import origin_of
 from ..core.settings import Settings
 from ..idle.state import IdleFiles
-from ..noticeboard import NoticeBoard
+from ..notify.board import NoticeBoard
 from ..pages import keys, template_dirs
 from ..pages.hub import HubContext
 from ..pages.render import install_filters

@@ -11,8 +11,8 @@ from typing import Any
 from ..core.errors import DS01Error, StoreError
 from ..engines.base import EngineSession
 from ..idle.model import Decision
-from ..idle.notices import banner
 from ..intents.model import Intent
+from ..notify.channels import banner
 from ..pages import text
 from ..pages.cards import SessionCard
 from ..pages.inputs import KeepAlive, Runs, Series

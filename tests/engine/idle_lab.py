@@ -26,12 +26,12 @@ from ds01spawner.idle.book import Facts
 from ds01spawner.idle.engine import EngineReader
 from ds01spawner.idle.lab import LabClient
 from ds01spawner.idle.model import IdleRules
-from ds01spawner.idle.notices import FileChannel, Notifier
 from ds01spawner.idle.observe import Observer, Sensors
 from ds01spawner.idle.procs import HostSampler
 from ds01spawner.idle.service import IdleService, Parts, Settled
 from ds01spawner.idle.state import IdleFiles
 from ds01spawner.idle.workspace import ProjectFolder
+from ds01spawner.notify.channels import FileChannel, Notifier
 from ds01spawner.placement.model import Inventory
 
 TOKEN = "a-token-for-tests"

@@ -27,10 +27,10 @@ from ds01spawner.engines.base import EngineSession
 from ds01spawner.engines.docker.create import ContainerSpec, finalise, log_bound
 from ds01spawner.engines.docker.layers import LayerUse, bounds_layers
 from ds01spawner.engines.docker.mounts import mount_options
-from ds01spawner.folder_modes import narrow, sqlite_path, too_wide, watched
 from ds01spawner.policy.load import load_policy
 from ds01spawner.service.layerwatch import judge, tell
 from ds01spawner.site import Site
+from ds01spawner.workspace.folder_modes import narrow, sqlite_path, too_wide, watched
 from ds01spawner.workspace.usage import Measured
 
 NOW = datetime(2026, 3, 2, 12, tzinfo=timezone.utc)

@@ -6,8 +6,8 @@ import pytest
 from support.smtp import Relay as Server
 
 from ds01spawner.core.errors import DS01Error
-from ds01spawner.idle.notices import Notice, WebhookChannel
-from ds01spawner.mail import MailChannel, Relay, channel_for
+from ds01spawner.notify.channels import Notice, WebhookChannel
+from ds01spawner.notify.mail import MailChannel, Relay, channel_for
 
 AT = datetime(2026, 3, 2, 12, tzinfo=timezone.utc)
 TO = "from=gpu@example.org&to={user}@example.org"

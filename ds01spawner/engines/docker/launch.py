@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import docker.errors
 
 from ... import messages
-from ...admission import entitle
+from ...admission.check import entitle
 from ...admission.situation import of
 from ...core.errors import EngineError, Refusal, Refused
 from ...core.labels import SessionLabels

@@ -15,9 +15,9 @@ from tornado import web
 
 from ...core.errors import DS01Error
 from ...core.public_urls import origin_of
-from ...idle.notices import Channel, HookChannel, Notifier
 from ...idle.wiring import load_hook
-from ...mail import channel_for
+from ...notify.channels import Channel, HookChannel, Notifier
+from ...notify.mail import channel_for
 from ...pages import text
 from ...policy.options import parse_options
 from ...queue import api, booking

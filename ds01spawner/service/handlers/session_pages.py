@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 from tornado import web
 
 from ...core.errors import Refused, StoreError
-from ...idle.notices import banner
+from ...notify.channels import banner
 from ...pages import text
 from .. import actions, keeping, retiring, views
 from ..base import PageHandler

@@ -14,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ds01spawner import messages
-from ds01spawner.admission import Admission, check, entitle
+from ds01spawner.admission.check import Admission, check, entitle
+from ds01spawner.admission.maintenance import closed
 from ds01spawner.admission.situation import Situation, read
 from ds01spawner.cli.limits import answer_of
 from ds01spawner.core.errors import Refusal, Refused
@@ -24,7 +25,6 @@ from ds01spawner.engines.docker import launch
 from ds01spawner.engines.docker.claim import claim
 from ds01spawner.gpu import GpuReading
 from ds01spawner.hub.form import Standing
-from ds01spawner.maintenance import closed
 from ds01spawner.placement.model import Block, Card, Device, Holding, Inventory
 from ds01spawner.policy.load import parse_policy
 from ds01spawner.policy.options import LaunchOptions

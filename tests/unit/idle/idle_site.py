@@ -12,7 +12,6 @@ from ds01spawner.core.hub_client import HubError, HubServer
 from ds01spawner.core.labels import SessionLabels
 from ds01spawner.idle.book import Book
 from ds01spawner.idle.engine import Running
-from ds01spawner.idle.notices import BannerChannel, FileChannel, Notifier
 from ds01spawner.idle.observe import Look
 from ds01spawner.idle.retirements import KINDS
 from ds01spawner.idle.service import IdleService, Parts, Settled
@@ -20,6 +19,7 @@ from ds01spawner.idle.state import IdleFiles
 from ds01spawner.idle.workspace import ProjectFolder
 from ds01spawner.intents.files import Intents
 from ds01spawner.intents.model import intend
+from ds01spawner.notify.channels import BannerChannel, FileChannel, Notifier
 from ds01spawner.store import SessionRecord, Store
 
 

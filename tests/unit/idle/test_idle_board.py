@@ -8,7 +8,7 @@ import time
 from idle_rows import at
 
 from ds01spawner.core.errors import StoreError
-from ds01spawner.noticeboard import NoticeBoard
+from ds01spawner.notify.board import NoticeBoard
 from ds01spawner.store import Store
 
 

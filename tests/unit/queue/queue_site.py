@@ -8,14 +8,14 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from types import SimpleNamespace
 
+from ds01spawner.admission.maintenance import Maintenance
 from ds01spawner.core.errors import EngineError
 from ds01spawner.core.hub_client import HubError, read_user
 from ds01spawner.core.labels import SessionLabels
 from ds01spawner.engines.base import EngineSession, EngineState, Retired
 from ds01spawner.gpu import GpuReading
-from ds01spawner.idle.notices import Notifier
 from ds01spawner.intents.files import Intents
-from ds01spawner.maintenance import Maintenance
+from ds01spawner.notify.channels import Notifier
 from ds01spawner.placement import merge_blocks
 from ds01spawner.placement.model import Card, Device, GpuRequest, Holding, Inventory
 from ds01spawner.placement.place import place

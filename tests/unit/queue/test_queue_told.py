@@ -7,7 +7,7 @@ from support.smtp import Relay
 from support.webhook import Webhook
 
 from ds01spawner.core.hub_client import HubError
-from ds01spawner.mail import channel_for
+from ds01spawner.notify.mail import channel_for
 from ds01spawner.policy.load import parse_policy
 from ds01spawner.policy.resolve import Person
 from ds01spawner.queue import api

@@ -7,12 +7,12 @@ from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any
 
-from . import messages
-from .core.errors import Refusal, StoreError
-from .idle.sentences import clock
-from .placement.model import Block
-from .policy.load import Policy
-from .store import Store
+from .. import messages
+from ..core.errors import Refusal, StoreError
+from ..idle.sentences import clock
+from ..placement.model import Block
+from ..policy.load import Policy
+from ..store import Store
 
 ALL_DEVICES = "*"
 LEAD = "idle.lifetime_lead"

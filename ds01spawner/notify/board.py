@@ -13,9 +13,9 @@ from concurrent.futures import Future, ThreadPoolExecutor, TimeoutError
 from datetime import datetime
 from typing import Any
 
-from .core.errors import StoreError
-from .idle.notices import banner
-from .store import Store
+from ..core.errors import StoreError
+from ..store import Store
+from .channels import banner
 
 WAIT_S = 0.1
 MAX_KEPT = 2000

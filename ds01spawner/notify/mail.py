@@ -17,8 +17,8 @@ from email.message import EmailMessage
 from email.utils import format_datetime
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from .core.errors import DS01Error
-from .idle.notices import TIMEOUT, Channel, Notice, WebhookChannel
+from ..core.errors import DS01Error
+from .channels import TIMEOUT, Channel, Notice, WebhookChannel
 
 _SUBJECTS = {
     "warning": "Your session is about to end",

@@ -19,8 +19,8 @@ from weakref import WeakValueDictionary
 
 from tornado.httpclient import AsyncHTTPClient, HTTPRequest
 
+from ..idle.workspace import ProjectFolder
 from ..store import Store
-from .workspace import ProjectFolder
 
 log = logging.getLogger(__name__)
 Kind = Literal["warning", "withdrawn", "retired", "kept", "started", "failed", "expired", "refused"]

@@ -1,0 +1,1 @@
+"""How people hear of what happens to their sessions: the channels, mail, and the board that pages show."""
