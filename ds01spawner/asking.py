@@ -75,7 +75,7 @@ def ask(
     """Keep a request of the person the limits are of; returns its id. `Refused` says what to mend."""
     user, reason = limits.person.name, _typed(reason)
     checked = check_request(wanted, reason[:MAX_REASON], until, limits, now)
-    return store.add_request(user, checked, reason.strip()[:MAX_REASON], now, until, _admit)
+    return store.requests.add(user, checked, reason.strip()[:MAX_REASON], now, until, _admit)
 
 
 def _typed(text: str) -> str:
@@ -100,7 +100,7 @@ def _admit(waiting: int, day: int) -> None:
 def withdraw(store: Store, number: str, user: str, now: datetime) -> None:
     """Take one's own open request back."""
     row = _open(store, number)
-    if row["user"] != user or not store.decide_request(number, "withdrawn", user, now):
+    if row["user"] != user or not store.requests.decide(number, "withdrawn", user, now):
         raise Refused(messages.no_request())
 
 
@@ -130,14 +130,14 @@ def decide(
     end = until or row["until"]
     if state == "approved":
         _check_grant(granted, end, now)
-    done = store.decide_request(
+    done = store.requests.decide(
         number, state, by, now, answer=answer, wanted=granted if wanted is not None else None, until=until
     )
     if not done:
         raise Refused(messages.no_request())
     text = notes.request_answered(state, describe(granted), by, answer, end)
     level = "info" if state == "approved" else "warning"
-    store.add_notice(
+    store.notices.add(
         row["user"],
         text,
         now,
@@ -177,7 +177,7 @@ def _check_grant(granted: Mapping[str, Any], until: datetime | None, now: dateti
 
 
 def _open(store: Store, number: str) -> dict[str, Any]:
-    row = next((r for r in store.requests(state="asked") if r["id"] == number), None)
+    row = next((r for r in store.requests.find(state="asked") if r["id"] == number), None)
     if row is None:
         raise Refused(messages.no_request())
     return row

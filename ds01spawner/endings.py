@@ -167,7 +167,7 @@ class Endings:
         """The last ending of a server as history tells it, or as far as it is known here. Blocking."""
         known = self.last(user, server)
         try:
-            row: dict[str, Any] | None = self._store().last_ended(user, server)
+            row: dict[str, Any] | None = self._store().ends.last(user, server)
         except StoreError:
             return known
         if not row or (known and known.session != row["session"] and known.at > row["ended_at"]):

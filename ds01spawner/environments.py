@@ -139,7 +139,7 @@ class Environments:
         """Courses as their roster and staff see them; none while the store is down, since nobody could
         say who may start them."""
         try:
-            rows = self._store().courses()
+            rows = self._store().courses.find()
         except StoreError:
             return ()
         found = list(course_environments(rows))
@@ -153,7 +153,7 @@ class Environments:
     def shares(self) -> tuple[Share, ...]:
         """What people share; nothing while the store is down, since nobody could say with whom."""
         try:
-            rows = self._store().shares()
+            rows = self._store().shares.find()
         except StoreError:
             return ()
         groups: dict[tuple[str, str], set[str]] = {}
@@ -165,7 +165,7 @@ class Environments:
         """The document of an environment's course; empty where it is no course's."""
         if not environment.course:
             return {}
-        row = self._store().get_course(environment.course)
+        row = self._store().courses.get(environment.course)
         return dict(row["data"]) if row else {}
 
     # ------------------------------------------------------------ what an image is

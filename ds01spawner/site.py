@@ -128,7 +128,7 @@ class Site:
         """What the store keeps from being granted, and what a maintenance soon will; the last known answer
         while the store is down."""
         with suppress(StoreError):
-            self._blocks = self.store().blocks(now)
+            self._blocks = self.store().blocks.at(now)
         near = self.maintenance.ahead(now, longest_lead(self.policy.current()))
         return merge_blocks(self._blocks, near)
 
@@ -148,7 +148,7 @@ class Site:
         read_at, known = self._overrides
         if time.monotonic() - read_at > OVERRIDES_TTL_S:
             try:
-                known = overrides_from(self.store().overrides(now))
+                known = overrides_from(self.store().requests.overrides(now))
             except StoreError:
                 known = ()
             self._overrides = (time.monotonic(), known)
@@ -183,11 +183,11 @@ class Site:
             return 0.0, None
         window = timedelta(seconds=limits.gpu.hours.window)
         try:
-            used = self.store().gpu_hours(person.name, now - window, now)
+            used = self.store().usage.gpu_hours(person.name, now - window, now)
             if used < budget:
                 return used, None
             return used, falls_below(
-                self.store().gpu_uses(person.name, now - window, now), budget, window, now
+                self.store().usage.gpu_uses(person.name, now - window, now), budget, window, now
             )
         except StoreError:
             return None, None
@@ -234,7 +234,7 @@ class Site:
         """Count a failed start on devices; after some in a row they are quarantined for a while."""
         try:
             for uuid in uuids:
-                self.store().device_failed(
+                self.store().blocks.device_failed(
                     uuid,
                     f"starts on it failed: {reason}"[:300],
                     now,

@@ -73,5 +73,5 @@ class Maintenance:
 
     def _read(self, now: datetime) -> list[dict[str, Any]]:
         with suppress(StoreError):
-            self._known = self._store().maintenance(now)
+            self._known = self._store().blocks.maintenance(now)
         return self._known

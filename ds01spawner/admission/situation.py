@@ -103,7 +103,7 @@ def courses_of(site: Site) -> tuple[Mapping[str, Any], ...]:
     """The store's courses; none while the store is down. Blocking."""
     found: Iterable[Mapping[str, Any]] = ()
     with suppress(StoreError):
-        found = site.store().courses()
+        found = site.store().courses.find()
     return tuple(found)
 
 

@@ -101,7 +101,7 @@ def list_courses(as_json: Json = False) -> None:
             "roster": row["data"].get("roster", []),
             "pinned": row["data"].get("pinned", ""),
         }
-        for row in store.courses()
+        for row in store.courses.find()
     ]
     columns = ("course", "state", "title", "roster", "image")
     shown = [(r["course"], r["state"], r["title"], ", ".join(r["roster"]), r["pinned"][7:19]) for r in rows]
@@ -112,7 +112,7 @@ def list_courses(as_json: Json = False) -> None:
 def prepull(name: Name, as_json: Json = False) -> None:
     """Have the course's image on this machine before the class: pull it, or build its recipe."""
     settings, store, images = _open()
-    row = store.get_course(name)
+    row = store.courses.get(name)
     if row is None:
         refuse(f"There is no course {name!r}; apply its course.yaml first.", as_json)
     data = row["data"]

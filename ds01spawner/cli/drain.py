@@ -29,7 +29,7 @@ def drain(
     if end is not None and end <= now:
         refuse("The time in --until is past.", as_json)
     full = _resolve(uuid, settings, as_json)
-    Store.open(settings.store).drain(full, reason, getpass.getuser(), now, end)
+    Store.open(settings.store).blocks.drain(full, reason, getpass.getuser(), now, end)
     data = {"ok": True, "uuid": full, "state": "drained", "reason": reason, "until": end}
     emit(data, as_json, lambda d: print(f"{full} is drained: no new session gets it."))
 
@@ -38,9 +38,9 @@ def undrain(uuid: Uuid, as_json: Json = False) -> None:
     """Give a drained or quarantined device back."""
     settings = load_settings()
     store, now = Store.open(settings.store), utcnow()
-    blocked = {b["uuid"] for b in store.live_blocks(now) if b["kind"] in ("drain", "quarantine")}
+    blocked = {b["uuid"] for b in store.blocks.live(now) if b["kind"] in ("drain", "quarantine")}
     full = _only(uuid, blocked)
-    if full is None or not store.undrain(full, getpass.getuser(), now):
+    if full is None or not store.blocks.undrain(full, getpass.getuser(), now):
         refuse(f"{uuid} is not drained. Drained are: {', '.join(sorted(blocked)) or 'none'}.", as_json)
     emit({"ok": True, "uuid": full}, as_json, lambda d: print(f"{full} can be used again."))
 
@@ -57,12 +57,12 @@ def maintenance(
     settings, now, who = load_settings(), utcnow(), getpass.getuser()
     store = Store.open(settings.store)
     if end is not None:
-        if not store.end_maintenance(end, who, now):
+        if not store.blocks.end_maintenance(end, who, now):
             refuse(f"There is no maintenance {end}.", as_json)
-        store.expire_notice(f"maintenance:{end}", now)
+        store.notices.expire(f"maintenance:{end}", now)
         emit({"ok": True, "id": end}, as_json, lambda d: print(f"Maintenance {end} is over."))
     elif at is None:
-        emit([_line(m) for m in store.maintenance(now)], as_json, _print_maintenance)
+        emit([_line(m) for m in store.blocks.maintenance(now)], as_json, _print_maintenance)
     else:
         deadline = parse_time(at, now)
         over = parse_time(until, now) if until else None
@@ -70,10 +70,10 @@ def maintenance(
         if not reason or deadline < now or (over is not None and over <= deadline):
             refuse("It needs a --reason, a time ahead, and an --until after it.", as_json)
         uuid = device if device == "*" else _resolve(device, settings, as_json)
-        number = store.add_maintenance(deadline, reason, who, now, over, uuid)
+        number = store.blocks.add_maintenance(deadline, reason, who, now, over, uuid)
         which = "All sessions" if uuid == "*" else f"Sessions on {uuid}"
         text = f"{which} end at {deadline:%Y-%m-%d %H:%M} UTC: {reason}"
-        store.add_notice(
+        store.notices.add(
             EVERYBODY, text, now, kind="maintenance", level="warning", expires_at=over,
             key=f"maintenance:{number}",
         )  # fmt: skip

@@ -50,13 +50,13 @@ def events(
         refuse(f"There is no topic {topic!r}; there are {', '.join(TOPICS)}.", as_json_)
     start = parse_time(since, utcnow(), past=True) if since else None
     store = Store.open(load_settings().store)
-    found = store.events(topic=topic, user=user, since=start, limit=lines, latest=True)
+    found = store.events.find(topic=topic, user=user, since=start, limit=lines, latest=True)
     last = found[-1]["id"] if found else _newest(store)
     for event in found:
         _print_event(event, as_json_)
     while follow:
         time.sleep(POLL_SECONDS)
-        for event in store.events(last, topic=topic, user=user):
+        for event in store.events.find(last, topic=topic, user=user):
             _print_event(event, as_json_)
             last = event["id"]
 
@@ -74,7 +74,7 @@ def usage(
     end = min(now, parse_time(until, now, past=True)) if until else now
     if start >= end:
         raise typer.BadParameter("the time in --since is not before the one in --until")
-    found = Store.open(load_settings().store).usage(by.value, start, end)
+    found = Store.open(load_settings().store).usage.by(by.value, start, end)
     if as_json or form is Format.json:
         emit({"by": by.value, "since": start.isoformat(), "until": end.isoformat(), "rows": found}, True)
     elif form is Format.csv:
@@ -108,7 +108,7 @@ def _plain_cell(text: str) -> str:
 
 
 def _newest(store: Store) -> int:
-    found = store.events(limit=1, latest=True)
+    found = store.events.find(limit=1, latest=True)
     return int(found[-1]["id"]) if found else 0
 
 

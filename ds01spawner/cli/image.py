@@ -120,7 +120,7 @@ def _row(row: dict[str, Any]) -> tuple[object, ...]:
 def _shared(settings: Settings) -> dict[str, list[str]]:
     store = Store.open(settings.store)
     groups: dict[str, list[str]] = {}
-    for share in store.shares():
+    for share in store.shares.find():
         groups.setdefault(share["environment"], []).append(share["group"])
     store.close()
     return groups
@@ -206,11 +206,11 @@ def run_build(settings: Settings, images: Images, request: BuildRequest, as_json
         seen, state = 0, ""
         while state not in FINAL:
             state = runner.wait(number, 0.5)
-            for line in store.build_log(number, after=seen):
+            for line in store.builds.log(number, after=seen):
                 seen = line["seq"]
                 if not as_json:
                     print(logtext.plain(line["text"]))
-        row = store.get_build(number) or {}
+        row = store.builds.get(number) or {}
         data = {"ok": state == "ready", "build": number, "state": state, "environment": request.environment}
         emit({**data, **row.get("data", {})}, as_json, lambda _: print(f"{request.environment}: {state}"))
         if state != "ready":
@@ -255,9 +255,9 @@ def share(
     except ImageMissing:
         refuse(f"{environment} is not on this machine.", as_json)
     store = Store.open(settings.store)
-    known = store.get_environment(environment)
+    known = store.environments.get(environment)
     owner = known["owner"] if known else facts.labels.get(OWNER_LABEL, "") or parsed.owner
-    store.share(environment, group, owner, getpass.getuser(), utcnow())
+    store.shares.add(environment, group, owner, getpass.getuser(), utcnow())
     _tell_shared(store, environment, as_json)
 
 
@@ -269,12 +269,12 @@ def unshare(
 ) -> None:
     """End the sharing of an environment. Sessions that run it go on; the next start is refused."""
     store = Store.open(load_settings().store)
-    store.unshare(environment, getpass.getuser(), utcnow(), group or None)
+    store.shares.end(environment, getpass.getuser(), utcnow(), group or None)
     _tell_shared(store, environment, as_json)
 
 
 def _tell_shared(store: Store, environment: str, as_json: bool) -> None:
-    groups = [s["group"] for s in store.shares(environment=environment)]
+    groups = [s["group"] for s in store.shares.find(environment=environment)]
     words = f"is shared with {', '.join(groups)}" if groups else "is shared with nobody"
     data = {"ok": True, "image": environment, "shared_with": groups}
     emit(data, as_json, lambda _: print(f"{environment} {words}"))
@@ -300,7 +300,7 @@ def prune(
     for item in plan:
         if item.remove and yes:
             images.remove(item.reference)
-            store.unshare(item.reference, getpass.getuser(), utcnow())
+            store.shares.end(item.reference, getpass.getuser(), utcnow())
             removed.append(item.reference)
     rows = [(i.reference, "remove" if i.remove else "keep", _gib(i.size), i.reason) for i in plan]
     data = {"dry_run": not yes, "removed": removed, "plan": [vars(i) for i in plan]}
@@ -311,17 +311,17 @@ def prune(
 
 def _built_elsewhere(store: Store, reference: str) -> bool:
     space, _, rest = reference.partition("/")
-    return space == HALF_BUILT_NAMESPACE and store.get_build(rest.partition(":")[0]) is None
+    return space == HALF_BUILT_NAMESPACE and store.builds.get(rest.partition(":")[0]) is None
 
 
 def referenced(store: Store) -> dict[str, str]:
     """Images that courses and environments hold on to, with the reason."""
     reasons: dict[str, str] = {}
-    for row in store.courses():
+    for row in store.courses.find():
         for key in ("pinned", "former"):
             if image_id := row["data"].get(key):
                 reasons[image_id] = f"the course {row['id']} uses it"
-    for row in store.environments():
+    for row in store.environments.find():
         if current := row["data"].get("current"):
             for former in row["data"].get("previous", ()):
                 reasons.setdefault(former, f"{row['id']} can go back to it")
@@ -334,7 +334,7 @@ def referenced(store: Store) -> dict[str, str]:
 def last_used(store: Store) -> dict[str, Any]:
     """When each image was last started, by image id."""
     times: dict[str, Any] = {}
-    for row in store.sessions(limit=100_000):
+    for row in store.sessions.find(limit=100_000):
         used, started = row.get("image"), row.get("ended_at") or row.get("started_at")
         if used and started and (used not in times or started > times[used]):
             times[used] = started

@@ -156,7 +156,7 @@ def _overrides(settings: Settings, now: datetime) -> tuple[tuple[Override, ...],
 
     try:
         store = Store.open(settings.store)
-        return overrides_from(store.overrides(now)), []
+        return overrides_from(store.requests.overrides(now)), []
     except DS01Error as error:
         return (), [f"approved requests could not be read: {error}"]
 

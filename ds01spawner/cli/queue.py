@@ -31,7 +31,7 @@ def queue(
             refuse(refused.refusal.sentence, as_json)
         emit({"ok": True, "id": row["id"]}, as_json, lambda d: print(f"{d['id']} is out of the line."))
         return
-    emit(api.listing(store.tickets(LIVE), admin), as_json, _show)
+    emit(api.listing(store.tickets.find(LIVE), admin), as_json, _show)
 
 
 def reserve(
@@ -51,7 +51,7 @@ def reserve(
     settings, now, who = load_settings(), utcnow(), getpass.getuser()
     store = Store.open(settings.store)
     if cancel is not None:
-        if not store.cancel_reservation(cancel, who, now):
+        if not store.reservations.cancel(cancel, who, now):
             refuse(f"There is no reservation {cancel}.", as_json)
         emit({"ok": True, "id": cancel}, as_json, lambda d: print(f"Reservation {cancel} is called off."))
     elif subject is None:

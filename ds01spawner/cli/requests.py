@@ -48,7 +48,9 @@ def request(
     person = Person(user, frozenset(g.strip() for g in groups.split(",") if g.strip()))
     try:
         values = _values(wanted)
-        limits = resolve(load_policy(settings.policy), person, now, overrides_from(store.overrides(now)))
+        limits = resolve(
+            load_policy(settings.policy), person, now, overrides_from(store.requests.overrides(now))
+        )
         number = asking.ask(store, limits, values, reason, end, now)
     except Refused as refused:
         refuse(refused.refusal.sentence, json, refusal=refused.refusal.as_dict())
@@ -68,7 +70,7 @@ def requests(
     if state not in states:
         raise typer.BadParameter(f"{state!r} is none of {', '.join(states)}")
     store = Store.open(load_settings().store)
-    rows = store.requests(user or None, None if state == "all" else state)
+    rows = store.requests.find(user or None, None if state == "all" else state)
     emit([asking.as_json(r) for r in rows], json, lambda d: _show(d, state))
 
 
@@ -112,7 +114,7 @@ def _decide(
 
 def _full(store: Store, number: str) -> str:
     """The one open request that begins so; else what was typed, which then is not found."""
-    found = [r["id"] for r in store.requests(state="asked") if r["id"].startswith(number)]
+    found = [r["id"] for r in store.requests.find(state="asked") if r["id"].startswith(number)]
     return found[0] if len(found) == 1 else number
 
 

@@ -62,7 +62,7 @@ def check_store(settings: Settings) -> Iterator[Finding]:
     try:
         store = Store.open(settings.store)
         store.check()
-        replaced = store.moment(REPLACED)
+        replaced = store.facts.moment(REPLACED)
     except StoreError as error:
         mend = next((cure for kind, cure in CURES.items() if isinstance(error, kind)), "see what it says")
         why = "no GPU budget can be checked, and nobody in the queue is granted a device"

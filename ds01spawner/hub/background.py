@@ -104,8 +104,8 @@ def tell_stranded(site: Site, address: HubAddress, now: datetime) -> int:
         log.error(
             "Session %s was told the hub is at %s; it is at %s", labels.address, each.told, address.api_url
         )
-        site.store().delete_notice(_key(labels.session))
-        site.store().add_notice(
+        site.store().notices.delete(_key(labels.session))
+        site.store().notices.add(
             labels.user,
             notes.hub_moved(labels.project),
             now,
@@ -116,7 +116,7 @@ def tell_stranded(site: Site, address: HubAddress, now: datetime) -> int:
             key=_key(labels.session),
         )
     for session in {r.labels.session for r in mine} - {s.record.labels.session for s in lost}:
-        site.store().expire_notice(_key(session), now)
+        site.store().notices.expire(_key(session), now)
     return len(lost)
 
 

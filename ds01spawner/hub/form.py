@@ -236,7 +236,7 @@ def _time(text: str) -> datetime | None:
 def queue_hints(standing: Standing) -> dict[str, QueueHint]:
     """What joining the queue would mean, by GPU choice; empty while the store is down."""
     try:
-        line = standing.site.store().tickets()
+        line = standing.site.store().tickets.find()
     except StoreError:
         return {}
     waiting = [t for t in line if t["state"] == "waiting" and t["user"] != standing.situation.person.name]

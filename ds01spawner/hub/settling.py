@@ -71,7 +71,7 @@ def _sessions(client: Any, settings: Settings, store: Store) -> Iterator[tuple[s
         told = SessionLabels.from_labels(labels)
         if told is None or INSTALLATION in labels:
             continue
-        record = store.session(told.session)
+        record = store.sessions.get(told.session)
         same = record is not None and (record["user"], record["server"]) == (told.user, told.server)
         if same and _mounts_workspace(client, row["Id"], settings, told.user):
             yield row["Id"], name
@@ -92,7 +92,7 @@ def _mounts_workspace(client: Any, container: str, settings: Settings, user: str
 def _images(store: Store) -> set[str]:
     """Ids of the images that this hub built."""
     found: set[str] = set()
-    for row in store.environments():
+    for row in store.environments.find():
         data = row["data"]
         found |= {i for i in (data.get("current"), *data.get("previous", ())) if i}
     return found

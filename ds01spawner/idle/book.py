@@ -47,15 +47,15 @@ class Book:
         kept = {s: end for s in sessions if (end := self.kept_until(s)) is not None}
         deadlines = tuple(
             (str(m.get("uuid") or ALL_DEVICES), Deadline(m["starts_at"], m["reason"], m.get("by") or ""))
-            for m in store.maintenance(now)
+            for m in store.blocks.maintenance(now)
             if m["starts_at"] is not None
         )
-        waiting = sum(1 for ticket in store.tickets() if ticket["state"] == "waiting")
+        waiting = sum(1 for ticket in store.tickets.find() if ticket["state"] == "waiting")
         return Facts(kept, deadlines, waiting)
 
     def kept_until(self, session: str) -> datetime | None:
         """Until when ``session`` was kept alive."""
-        rows = self._store().extensions(session=session)
+        rows = self._store().extensions.find(session=session)
         return keepalive.until(Extension(r["at"], r["seconds"], r["by"], r["source"]) for r in rows)
 
     def keep_alive(
@@ -76,12 +76,12 @@ class Book:
         """
         store, caps = self._store(), rules.keep_alive
         since = now - timedelta(seconds=DAY)
-        used = Used(store.extended(session.id), store.extended_since(session.user, since))
+        used = Used(store.extensions.total(session.id), store.extensions.since(session.user, since))
         current = self.kept_until(session.id)
         answer = keepalive.ask(now, wanted, caps, used, current, rules.source)
         if isinstance(answer, Refusal) or answer.seconds == 0:
             return answer
-        granted = store.extend(
+        granted = store.extensions.grant(
             session.id,
             session.user,
             now,
@@ -96,7 +96,10 @@ class Book:
         )
         if granted == answer.seconds:
             return answer
-        used = Used(store.extended(session.id) - granted, store.extended_since(session.user, since) - granted)
+        used = Used(
+            store.extensions.total(session.id) - granted,
+            store.extensions.since(session.user, since) - granted,
+        )
         return keepalive.ask(now, wanted, caps, used, current, rules.source)
 
     def retiring(self, session: Session, decision: Decision, now: datetime) -> None:
@@ -108,8 +111,8 @@ class Book:
             "grounds": {g.name: f"{g.verdict}: {g.measured}" for g in decision.why},
         }
         store = self._store()
-        store.session_retiring(session.id, now, decision.reason, kind, data)
-        store.add_event(
+        store.ends.retiring(session.id, now, decision.reason, kind, data)
+        store.events.add(
             now,
             "session",
             "retiring",
@@ -125,11 +128,11 @@ class Book:
 
     def over(self, sessions: Iterable[str], now: datetime) -> None:
         """Take the warnings of sessions that are gone from the pages."""
-        self._store().expire_session_notices(sessions, now)
+        self._store().notices.expire_sessions(sessions, now)
 
     def warned(self, session: Session, decision: Decision, now: datetime) -> None:
         """Record that a warning was given."""
-        self._store().add_event(
+        self._store().events.add(
             now,
             "session",
             "warned",

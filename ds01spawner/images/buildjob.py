@@ -123,7 +123,7 @@ class Job:
         if reason:
             self._say(f"\x1b[31m{state}: {reason}\x1b[0m")
         self._flush()
-        self._store.trim_log(self.build, logtext.HEAD, logtext.TAIL)
+        self._store.builds.trim_log(self.build, logtext.HEAD, logtext.TAIL)
         self._move(state, "building", "checking", reason=logtext.plain(reason)[:2000], **data)
 
     # ------------------------------------------------------------ the parts
@@ -361,7 +361,7 @@ class Job:
             raise Stopped(self._end[1])
 
     def _move(self, state: str, *expected: str, **data: Any) -> bool:
-        return self._store.move_build(self.build, state, self._clock(), expected=expected, **data)
+        return self._store.builds.move(self.build, state, self._clock(), expected=expected, **data)
 
     def _say(self, line: str) -> None:
         self._log(self._lines.feed(line + "\n"))
@@ -378,10 +378,10 @@ class Job:
         lines, self._pending = self._pending, []
         self._flushed = time.monotonic()
         if lines:
-            self._store.append_log(self.build, lines)
+            self._store.builds.append_log(self.build, lines)
             self._logged += len(lines)
             if self._logged > 2 * (logtext.HEAD + logtext.TAIL):
-                self._store.trim_log(self.build, logtext.HEAD, logtext.TAIL)
+                self._store.builds.trim_log(self.build, logtext.HEAD, logtext.TAIL)
                 self._logged = logtext.HEAD + logtext.TAIL
 
     def _tidy(self) -> None:

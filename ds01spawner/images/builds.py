@@ -155,15 +155,15 @@ class BuildRunner:
 
     def recover(self) -> list[str]:
         """After a start: fail what nobody works on, and drop what was half built. Returns the builds."""
-        stale = self.store.fail_builds(ACTIVE, RESTARTED, self.clock())
+        stale = self.store.builds.fail(ACTIVE, RESTARTED, self.clock())
         for image in self.images.list():
             for tag in image.tags:
                 space, _, rest = tag.partition("/")
                 # Another hub on this engine may be building now: what this store does not know is not ours.
-                if space == HALF_BUILT_NAMESPACE and self.store.get_build(rest.partition(":")[0]):
+                if space == HALF_BUILT_NAMESPACE and self.store.builds.get(rest.partition(":")[0]):
                     drop(self.images, tag)
         with asking("removing what builds left running"):
-            clear_leftovers(self.images.client(), lambda build: self.store.get_build(build) is not None)
+            clear_leftovers(self.images.client(), lambda build: self.store.builds.get(build) is not None)
         return stale
 
     def submit(self, request: BuildRequest, room: Room | None = None) -> str:
@@ -187,7 +187,7 @@ class BuildRunner:
                 "course": request.course,
                 "by": request.by or request.owner,
             }
-            self.store.claim_build(
+            self.store.builds.claim(
                 build,
                 request.owner,
                 request.environment,
@@ -203,7 +203,7 @@ class BuildRunner:
         """Stop a build, queued or running; False when it is over already."""
         with self._lock:
             if self._queue.pop(build, None) is not None:
-                return self.store.move_build(
+                return self.store.builds.move(
                     build, "cancelled", self.clock(), expected=("queued",), reason=reason
                 )
             job = self._jobs.get(build)
@@ -223,11 +223,11 @@ class BuildRunner:
         deadline = threading.Event()
         step = 0.2
         for _ in range(max(1, int(timeout_s / step))):
-            known = self.store.get_build(build)
+            known = self.store.builds.get(build)
             if known is None or known["state"] in FINAL:
                 break
             deadline.wait(step)
-        known = self.store.get_build(build)
+        known = self.store.builds.get(build)
         return str(known["state"]) if known else "failed"
 
     def close(self, timeout_s: float = 10) -> None:
@@ -238,7 +238,7 @@ class BuildRunner:
             self._queue.clear()
             threads = list(self._threads.values())
         for build in queued:
-            self.store.move_build(build, "failed", self.clock(), expected=("queued",), reason=RESTARTED)
+            self.store.builds.move(build, "failed", self.clock(), expected=("queued",), reason=RESTARTED)
         for job in jobs:
             job.stop("failed", RESTARTED)
         for thread in threads:

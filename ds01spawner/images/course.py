@@ -108,7 +108,7 @@ def apply(
     ``check`` raises `NotReadable` for an image that whoever applies the file may not hand out.
     """
     # Asked here for whoever has no rights at all, and again where it is written.
-    known = store.get_course(course.id)
+    known = store.courses.get(course.id)
     if no := may_apply(known, course, by, admin, scopes):
         raise Refused(no)
     if why := data_may(course, data_roots):
@@ -137,7 +137,7 @@ def apply(
         state = "draft" if known["state"] == "closed" else known["state"]
         return {"state": state, "data": {**known["data"], **wanted}}
 
-    store.apply_course(course.id, now, change)
+    store.courses.apply(course.id, now, change)
     return changes
 
 
@@ -171,7 +171,7 @@ def publish(
         return facts.id
     short = facts.id.removeprefix("sha256:")[:12]
     images.tag(facts.id, f"{course_repository(course_id)}:release-{short}")
-    store.update_course(
+    store.courses.update(
         course_id,
         now,
         lambda row: {
@@ -179,7 +179,7 @@ def publish(
             "data": {**row["data"], "pinned": facts.id, "former": row["data"].get("pinned", "")},
         },
     )
-    store.add_publication(course_id, facts.id, by, now)
+    store.courses.add_publication(course_id, facts.id, by, now)
     return facts.id
 
 
@@ -216,7 +216,7 @@ def close(
     known = _course(store, course_id)
     if not may_manage(known, by, admin, scopes):
         raise Refused(messages.not_staff(course_id, TEACH_SCOPE))
-    store.update_course(course_id, now, lambda row: {"state": "closed"})
+    store.courses.update(course_id, now, lambda row: {"state": "closed"})
 
 
 def course_environments(rows: Iterable[Mapping[str, Any]]) -> tuple[Environment, ...]:
@@ -256,7 +256,7 @@ def candidate_environment(row: Mapping[str, Any]) -> Environment:
 
 
 def _course(store: Store, course_id: str) -> dict[str, Any]:
-    known = store.get_course(course_id)
+    known = store.courses.get(course_id)
     if known is None:
         raise Refused(messages.course_unknown(course_id))
     return known

@@ -117,7 +117,7 @@ class Desk:
         missing = recipe.dockerfile == "Dockerfile" and files.read_text("Dockerfile") is None
         if missing and (legacy := self._legacy(files, project)) is not None:
             files.write_text("Dockerfile", legacy)
-        known = self.store.get_environment(reference)
+        known = self.store.environments.get(reference)
         lock = known["data"].get("lock", {}) if known and hold_versions else {}
         note = self._keep_recipe(person, files, recipe)
         return self.runner.submit(
@@ -146,7 +146,7 @@ class Desk:
         scopes: Iterable[str] = (),
     ) -> str:
         """Queue the build of a course's recipe; its staff may, without building rights of their own."""
-        row = self.store.get_course(course)
+        row = self.store.courses.get(course)
         if row is None or not courses.may_manage(row, person.name, admin, scopes):
             raise Refused(messages.not_yours("course", course))
         recipe = parse_recipe(row["data"].get("recipe") or {})
@@ -169,7 +169,7 @@ class Desk:
 
     def builds(self, person: Person, environment: str | None = None) -> list[dict[str, Any]]:
         """A person's builds, newest first, with their place in the queue."""
-        rows = self.store.builds(owner=person.name, environment=environment)
+        rows = self.store.builds.find(owner=person.name, environment=environment)
         return [{**row, "position": self.runner.position(row["id"])} for row in rows]
 
     def log(self, person: Person, build: str, after: int = 0) -> dict[str, Any]:
@@ -177,7 +177,7 @@ class Desk:
         row = self._own_build(person, build)
         lines = [
             {"seq": line["seq"], "text": logtext.plain(line["text"]), "html": logtext.to_html(line["text"])}
-            for line in self.store.build_log(build, after=after)
+            for line in self.store.builds.log(build, after=after)
         ]
         return {
             "build": build,
@@ -206,7 +206,7 @@ class Desk:
         """Delete an own environment, refused while a session uses it; the groups it was shared with."""
         row = self._own(person, environment)
         environments.delete(self.store, self.images, environment, row["data"])
-        return self.store.unshare(environment, person.name, self.clock())
+        return self.store.shares.end(environment, person.name, self.clock())
 
     def tag(self, person: Person, limits: Limits, environment: str, tag: str) -> str:
         """Keep an own environment as it is under a further tag, which counts as one more environment."""
@@ -227,24 +227,24 @@ class Desk:
         if no := sharing.refusal(person, limits, environment, group):
             raise Refused(no)
         self._still_theirs(person, environment)
-        self.store.share(environment, group, person.name, person.name, self.clock(), admit_share)
+        self.store.shares.add(environment, group, person.name, person.name, self.clock(), admit_share)
         return self.shared_with(environment)
 
     def unshare(self, person: Person, environment: str, group: str) -> list[str]:
         """End it, from the group's next start on; also one that the limits no longer allow."""
         self._own(person, environment)
-        self.store.unshare(environment, person.name, self.clock(), group)
+        self.store.shares.end(environment, person.name, self.clock(), group)
         return self.shared_with(environment)
 
     def shared_with(self, environment: str) -> list[str]:
         """The groups an environment is shared with."""
-        return [share["group"] for share in self.store.shares(environment=environment)]
+        return [share["group"] for share in self.store.shares.find(environment=environment)]
 
     # ------------------------------------------------------------ keeping a session's packages
 
     def new_packages(self, container: str, image_id: str) -> snapshot.PackageDiff:
         """What a running session has that its image has not. The caller has checked whose session it is."""
-        for row in self.store.environments():
+        for row in self.store.environments.find():
             if row["data"].get("current") == image_id and row["data"].get("lock"):
                 before = snapshot.packages_of_lock(row["data"]["lock"])
                 break
@@ -291,7 +291,7 @@ class Desk:
             snapshot.commit(self.images, container, reference, labels)
             current = self.images.inspect(reference)
             data |= {"current": current.id, "size": current.size}
-            self.store.put_environment(reference, person.name, "mine", "ready", data, self.clock())
+            self.store.environments.put(reference, person.name, "mine", "ready", data, self.clock())
         return reference
 
     # ------------------------------------------------------------ rights
@@ -309,14 +309,14 @@ class Desk:
     ) -> Iterator[None]:
         """Count a new environment before it is made; what cannot be made after all is counted no more."""
         room, now = self._room(person, limits), self.clock()
-        new = self.store.claim_environment(
+        new = self.store.environments.claim(
             reference, person.name, data, now, lambda own: room.admit(reference, own)
         )
         try:
             yield
         except BaseException:
             if new:
-                self.store.delete_environment(reference)
+                self.store.environments.delete(reference)
             raise
 
     def _may_build(self, limits: Limits) -> None:
@@ -324,7 +324,7 @@ class Desk:
             raise Refused(messages.may_not_build(limits.source("images.build")))
 
     def _own(self, person: Person, environment: str) -> Mapping[str, Any]:
-        row = self.store.get_environment(environment) or self._tagged(person, environment)
+        row = self.store.environments.get(environment) or self._tagged(person, environment)
         if row is None or row["owner"] != person.name or row["kind"] != "mine":
             raise Refused(messages.not_yours("environment", environment))
         return row
@@ -351,7 +351,7 @@ class Desk:
         return {"id": environment, "owner": person.name, "kind": "mine", "state": "ready", "data": data}
 
     def _own_build(self, person: Person, build: str) -> Mapping[str, Any]:
-        row = self.store.get_build(build)
+        row = self.store.builds.get(build)
         if row is None or (row["owner"] != person.name and not self._staff_of(person, row)):
             raise Refused(messages.not_yours("build", build))
         return row
@@ -359,7 +359,7 @@ class Desk:
     def _staff_of(self, person: Person, build: Mapping[str, Any]) -> bool:
         """Whether a build is a course's that the person teaches: its staff share their builds."""
         course = build["data"].get("course", "")
-        row = self.store.get_course(course) if course else None
+        row = self.store.courses.get(course) if course else None
         return row is not None and courses.may_manage(row, person.name, person.admin)
 
 

@@ -45,7 +45,7 @@ def record(
     now: datetime,
 ) -> None:
     """Make ``facts`` the environment's current image; the one before stays for going back."""
-    known = store.get_environment(request.environment)
+    known = store.environments.get(request.environment)
     data: dict[str, Any] = dict(known["data"]) if known else {}
     previous, dropped = forward(
         data.get("previous", []), data.get("current", ""), facts.id, request.limits.keep
@@ -65,7 +65,7 @@ def record(
         "course": request.course,
         "groups": list(request.groups),
     }
-    store.put_environment(request.environment, request.owner, request.kind, "ready", data, now)
+    store.environments.put(request.environment, request.owner, request.kind, "ready", data, now)
     for image in dropped:
         drop(images, kept_reference(request.reference, image))
 
@@ -89,7 +89,7 @@ def rollback(store: Store, images: Images, environment: str, now: datetime, to: 
     images.tag(target, data["reference"])
     drop(images, kept_reference(data["reference"], target))
     changed = {**data, "current": target, "previous": [current, *(p for p in previous if p != target)]}
-    store.update_environment(environment, now, lambda row: {"data": {**row["data"], **changed}})
+    store.environments.update(environment, now, lambda row: {"data": {**row["data"], **changed}})
     return target
 
 
@@ -106,7 +106,7 @@ def delete(store: Store, images: Images, environment: str, known: Mapping[str, A
     images.remove(data["reference"])
     for image in (data["current"], *data.get("previous", [])):
         drop(images, kept_reference(data["reference"], image))
-    store.delete_environment(environment)
+    store.environments.delete(environment)
 
 
 def _keep(images: Images, reference: str, image: str) -> None:
@@ -117,7 +117,7 @@ def _keep(images: Images, reference: str, image: str) -> None:
 
 
 def _document(store: Store, environment: str) -> dict[str, Any]:
-    known = store.get_environment(environment)
+    known = store.environments.get(environment)
     if known is None:
         raise Refused(messages.environment_unknown(environment, BUILT_HERE))
     return dict(known["data"])

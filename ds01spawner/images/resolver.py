@@ -95,7 +95,11 @@ class Resolver:
         """Everything known of an image. Without the store's records nobody gets a right out of them."""
         try:
             store = self._store()
-            rows, courses, shares = store.environments(kind="mine"), store.courses(), store.shares()
+            rows, courses, shares = (
+                store.environments.find(kind="mine"),
+                store.courses.find(),
+                store.shares.find(),
+            )
         except StoreError:
             rows, courses, shares = [], [], []
         return Known(

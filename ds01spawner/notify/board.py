@@ -49,7 +49,7 @@ class NoticeBoard:
             found = banner(self._store(), user, now)
             for notice in found:
                 if not notice["seen_at"]:
-                    self._store().see_notice(notice["id"], user, now)
+                    self._store().notices.see(notice["id"], user, now)
         except StoreError:
             return
         except Exception:

@@ -72,11 +72,11 @@ class BannerChannel:
     def _write(self, notice: Notice) -> None:
         store = self._store()
         if notice.kind == "withdrawn":
-            store.expire_notice(notice.key, notice.at)
+            store.notices.expire(notice.key, notice.at)
             return
         if notice.kind == "retired":
             return  # the session's record has the reason; the next page shows it from there
-        store.add_notice(
+        store.notices.add(
             notice.user,
             notice.text,
             notice.at,
@@ -214,7 +214,7 @@ class Notifier:
 def banner(store: Store, user: str, now: datetime) -> list[dict[str, Any]]:
     """What the hub's pages show to ``user`` now, most urgent first; what was dismissed stays away."""
     order = {"danger": 0, "warning": 1}
-    found = store.notices(user, now)
+    found = store.notices.of(user, now)
     return sorted(found, key=lambda n: order.get(n["level"], 2))
 
 

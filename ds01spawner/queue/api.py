@@ -54,7 +54,7 @@ def join(
         "options": {k: v for k, v in stored.items() if k not in ("wait", "profile")},
         "expires_at": None if wait is None else now + timedelta(seconds=wait),
     }
-    return store.add_ticket(values, now, partial(_admit, limits))
+    return store.tickets.add(values, now, partial(_admit, limits))
 
 
 def _admit(limits: Limits, live: int, day: int) -> None:
@@ -108,24 +108,24 @@ def instead_of(
 def cancel(store: Store, ticket: str, by: Person, now: datetime) -> dict[str, Any]:
     """Give a place up; its owner or an admin may. A stranger learns nothing: 404."""
     for _ in range(5):  # another writer may be faster; then look again at what it did
-        row = store.ticket(ticket)
+        row = store.tickets.get(ticket)
         if row is None or (row["user"] != by.name and not by.admin):
             raise Refused(messages.ticket_unknown())
         reason = "given up" if row["user"] == by.name else f"taken out by {by.name}"
         change = tickets.cancel(row["state"], now, reason)
-        if store.move_ticket(
+        if store.tickets.move(
             ticket, row["version"], now, change.changes, action=change.action, release=change.release
         ):
             if row["user"] != by.name:
                 text = f"Your place in the queue for {tickets.from_row(row).kind} was {reason}."
-                store.add_notice(row["user"], text, now, kind="queue", level="warning")
+                store.notices.add(row["user"], text, now, kind="queue", level="warning")
             return {**row, **change.changes}
     raise Refused(messages.ticket_unknown())
 
 
 def own(store: Store, ticket: str, person: Person) -> dict[str, Any]:
     """One ticket in full, for its owner or an admin."""
-    row = store.ticket(ticket)
+    row = store.tickets.get(ticket)
     if row is None or (row["user"] != person.name and not person.admin):
         raise Refused(messages.ticket_unknown())
     return describe(row)

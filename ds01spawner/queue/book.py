@@ -97,16 +97,16 @@ def run_pass(
     rows = _tidy(store, reading, done)
     waiting = {r["id"]: r for r in rows if r["state"] == "waiting"}
     if not waiting:
-        store.guard((), now, now + GUARD_FOR)
+        store.blocks.guard((), now, now + GUARD_FOR)
         return done
-    courses = store.courses()
+    courses = store.courses.find()
     prepared = {
         i: _prepare(site, reading, r, courses) for i, r in waiting.items() if r["user"] in reading.people
     }
     lasts = lasts_until(reading.ledger)
     ends = expected_ends(reading.inventory, reading.ledger.holdings, lasts, experience, now)
     uuids = [d.uuid for d in reading.inventory.devices]
-    blocks = merge_blocks(store.blocks(now, uuids), near(site, now))
+    blocks = merge_blocks(store.blocks.at(now, uuids), near(site, now))
     pool = PlacementPool(reading.inventory, reading.ledger.holdings, blocks, ends, site.settings.strategy)
     busy = {r["user"] for r in rows if r["state"] in ("granted", "starting")} | set(pending)
 
@@ -129,17 +129,17 @@ def run_pass(
         row = _grant(store, waiting[grant.ticket.id], grant, prepared[grant.ticket.id].claim_window, now)
         if row is not None:
             done.granted.append(row)
-    store.guard(decision.guarded, now, now + GUARD_FOR)
+    store.blocks.guard(decision.guarded, now, now + GUARD_FOR)
     _tell(store, decision, pool, waiting, ends, _latest(reading, lasts), experience, now)
     return done
 
 
 def read_experience(store: Store, now: datetime) -> Experience:
     """What history teaches; some ten milliseconds for thousands of sessions."""
-    users, groups = store.decayed_usage(now, HALF_LIFE)
-    past = store.tickets(("started",), limit=1000)
+    users, groups = store.usage.decayed(now, HALF_LIFE)
+    past = store.tickets.find(("started",), limit=1000)
     kinds = {r["id"]: tickets.from_row(r) for r in past}
-    return learn(store.durations(now), served(past, kinds), FairUsage(users, groups))
+    return learn(store.usage.durations(now), served(past, kinds), FairUsage(users, groups))
 
 
 def near(site: Site, now: datetime) -> dict[str, Block]:
@@ -156,19 +156,19 @@ def keep_reservations(
     Returns the devices kept, with the time from which only those they are for could take them.
     """
     now, keeping = reading.now, dict[str, datetime]()
-    for row in store.reservations():
+    for row in store.reservations.find():
         reservation = reservations.from_row(row)
         owner = f"reservation:{reservation.id}"
-        live = store.live_blocks(now)
+        live = store.blocks.live(now)
         kept = tuple(b["uuid"] for b in live if b["owner"] == owner)
         occurrence = reservations.current(reservation, now)
         if occurrence is None:
             if kept:
-                store.release(owner, now)
+                store.blocks.release(owner, now)
             continue
         holdings = reading.ledger.holdings
         if reservations.no_show(reservation, occurrence, kept, holdings, now):
-            store.release_occurrence(reservation.id, occurrence.start, "nobody came within the grace", now)
+            store.reservations.release(reservation.id, occurrence.start, "nobody came within the grace", now)
             continue
         taken = frozenset(b["uuid"] for b in live if b["owner"] != owner and b["kind"] != "guard") | set(out)
         wanted = reservations.choose(
@@ -178,14 +178,14 @@ def keep_reservations(
         if set(wanted) != set(kept):
             title = reservation.title or reservation.subject
             reason = f"reserved for {title} until {occurrence.end:%H:%M} UTC"
-            store.reserve_devices(reservation.id, wanted, reason, now, occurrence.end, reservation.exempt)
+            store.reservations.keep(reservation.id, wanted, reason, now, occurrence.end, reservation.exempt)
     return keeping
 
 
 def warn_collisions(store: Store, reading: Reading, horizon: timedelta) -> int:
     """A notice to everybody whose session could run into a reservation; once for each of both."""
     found = reservations.collisions(
-        [reservations.from_row(r) for r in store.reservations()],
+        [reservations.from_row(r) for r in store.reservations.find()],
         reading.inventory,
         reading.ledger.holdings,
         lasts_until(reading.ledger),
@@ -200,7 +200,7 @@ def warn_collisions(store: Store, reading: Reading, horizon: timedelta) -> int:
             f"The GPU of your session {c.holding.holder} is reserved from {at:%Y-%m-%d %H:%M} UTC. Save your "
             "work and retire the session before then if you can."
         )
-        store.add_notice(
+        store.notices.add(
             c.holding.user, text, reading.now, kind="reservation", level="warning", server=c.holding.server,
             session=c.holding.session, expires_at=c.occurrence.end,
             key=f"collision:{c.occurrence.reservation}:{at.isoformat()}:{c.holding.session}",
@@ -210,7 +210,7 @@ def warn_collisions(store: Store, reading: Reading, horizon: timedelta) -> int:
 
 def apply(store: Store, row: Mapping[str, Any], change: Change, now: datetime) -> bool:
     """Write a change to the ticket as it was read; False when somebody else was faster."""
-    return store.move_ticket(
+    return store.tickets.move(
         row["id"],
         row["version"],
         now,
@@ -243,7 +243,7 @@ def courses_of(ledger: EngineState) -> dict[str, str]:
 def _tidy(store: Store, reading: Reading, done: Pass) -> list[dict[str, Any]]:
     """Expire what is overdue and cancel places of people who are gone; the rows that are left."""
     changed = False
-    rows = store.tickets(LIVE)
+    rows = store.tickets.find(LIVE)
     for row in rows:
         if row["user"] in reading.gone:
             why = "the account does not exist any more"
@@ -251,7 +251,7 @@ def _tidy(store: Store, reading: Reading, done: Pass) -> list[dict[str, Any]]:
         elif (why := tickets.overdue(row, reading.now)) and (text := _expire(store, row, why, reading.now)):
             done.expired.append((row, text))
             changed = True
-    return store.tickets(LIVE) if changed else rows
+    return store.tickets.find(LIVE) if changed else rows
 
 
 def _expire(store: Store, row: Mapping[str, Any], why: str, now: datetime) -> str:
@@ -260,7 +260,7 @@ def _expire(store: Store, row: Mapping[str, Any], why: str, now: datetime) -> st
         return ""
     text = f"Your place in the queue for {tickets.from_row(row).kind} is over: {why}."
     key = key_of(row["id"], "expired")
-    store.add_notice(row["user"], text, now, kind="queue", level="warning", key=key)
+    store.notices.add(row["user"], text, now, kind="queue", level="warning", key=key)
     return text
 
 
@@ -327,4 +327,4 @@ def _tell(
     eligible = {t.id: pool.eligible(t) for t in decision.waiting}
     waits = with_estimates(explain(decision, pool), eligible, ends, latest, experience, now)
     told = {w.ticket.id: shown(w, waiting[w.ticket.id]["shown"] or {}) for w in waits}
-    store.show_tickets({i: s for i, s in told.items() if s != waiting[i]["shown"]})
+    store.tickets.show({i: s for i, s in told.items() if s != waiting[i]["shown"]})

@@ -73,13 +73,13 @@ def reserve(
     if not found:
         raise bad("all of its times are past")
     warnings = _overlaps(store, wanted, inventory, now)
-    store.add_reservation(to_row(wanted, by), now)
+    store.reservations.add(to_row(wanted, by), now)
     return {**describe(wanted, now), "warnings": warnings}
 
 
 def coming(store: Store, now: datetime, horizon: timedelta = HORIZON) -> list[dict[str, Any]]:
     """Reservations that hold within ``horizon``, the next first."""
-    found = [describe(from_row(r), now, horizon) for r in store.reservations()]
+    found = [describe(from_row(r), now, horizon) for r in store.reservations.find()]
     return sorted((r for r in found if r["times"]), key=lambda r: str(r["times"][0]["start"]))
 
 
@@ -107,7 +107,7 @@ def _overlaps(store: Store, wanted: Reservation, inventory: Inventory | None, no
     have = sum(d.profile == wanted.profile for d in inventory.devices)
     mine = occurrences(wanted, now, now + HORIZON)
     warnings = []
-    for row in store.reservations():
+    for row in store.reservations.find():
         other = from_row(row)
         if other.profile != wanted.profile or other.count + wanted.count <= have:
             continue

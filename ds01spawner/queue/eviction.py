@@ -69,7 +69,7 @@ def warnings(site: Site, ledger: EngineState, now: datetime) -> dict[str, dict[s
     owners = {r.labels.user for r in ledger.sessions if r.labels.preemptible}
     found = {}
     for user in owners:
-        for notice in site.store().notices(user, now, dismissed=True):
+        for notice in site.store().notices.of(user, now, dismissed=True):
             if notice["kind"] == KIND:
                 found[notice["session"]] = notice
     return found
@@ -98,20 +98,20 @@ def evict(
             continue
         ahead = lead(site, owner, now)
         if known is None:
-            store.add_notice(
+            store.notices.add(
                 session.user, text(session, now + ahead), now, kind=KIND, level="warning",
                 server=session.server, session=session.session, key=key(session),
             )  # fmt: skip
-            store.add_event(
+            store.events.add(
                 now, "session", "warned", user=session.user, by="queue", reason=REASON, kind="preempted",
                 server=session.server, session=session.session, project=session.project,
             )  # fmt: skip
         elif now >= known["created_at"] + ahead:
-            store.session_retiring(session.session, now, f"Retired: {REASON}.", "preempted")
+            store.ends.retiring(session.session, now, f"Retired: {REASON}.", "preempted")
             due.append(session)
     wanted = {s.session for s in chosen}
     for number in set(warned) - wanted:
-        store.delete_notice(warned[number]["key"])  # deleted, so that a later need warns afresh
+        store.notices.delete(warned[number]["key"])  # deleted, so that a later need warns afresh
     return due
 
 

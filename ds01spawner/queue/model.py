@@ -58,7 +58,7 @@ class Ticket:
 
 @dataclass(frozen=True)
 class Usage:
-    """Decayed GPU-hours (see `Store.decayed_usage`): what fair share compares."""
+    """Decayed GPU-hours (see `store.usage.decayed`): what fair share compares."""
 
     users: Mapping[str, float] = field(default_factory=dict)
     groups: Mapping[str, float] = field(default_factory=dict)

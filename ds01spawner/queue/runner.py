@@ -146,8 +146,8 @@ class Runner:
     def _load(self) -> tuple[list[dict[str, Any]], bool]:
         store = self.site.store()
         if self._evicting is None:
-            self._evicting = bool(store.fact(EVICTING, False))
-        return store.tickets(LIVE), bool(store.reservations())
+            self._evicting = bool(store.facts.get(EVICTING, False))
+        return store.tickets.find(LIVE), bool(store.reservations.find())
 
     def _pass(
         self, now: datetime, people: Mapping[str, Person], gone: frozenset[str], reserved: bool
@@ -171,14 +171,14 @@ class Runner:
         evicting, due = eviction.make_room(self.site, ledger, done, kept, people, now)
         self._owners = eviction.owners(ledger)
         if evicting != self._evicting:
-            store.set_fact(EVICTING, evicting, now)
+            store.facts.set(EVICTING, evicting, now)
             self._evicting = evicting
         return done, due
 
     def _unguard(self) -> None:
         """Nobody waits any more: starts that did not queue need not keep off the devices."""
         now = self.clock()
-        self.site.store().guard((), now, now)
+        self.site.store().blocks.guard((), now, now)
         self._guarding = False
 
     def _retire(self, session: Preemptible) -> None:
@@ -300,7 +300,7 @@ class Runner:
             await asyncio.sleep(0.5)
 
     def _given_up(self, ticket: str) -> bool:
-        row = self.site.store().ticket(ticket)
+        row = self.site.store().tickets.get(ticket)
         return row is not None and row["state"] == "cancelled"
 
     async def _failed(self, row: dict[str, Any], error: HubError) -> None:

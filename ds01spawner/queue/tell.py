@@ -72,10 +72,10 @@ class Teller:
     def _write(self, row: Mapping[str, Any], kind: Kind, level: str, text: str) -> bool:
         """Whether it is new; what an earlier process has told is not told again."""
         store, now, key = self._store(), self._clock(), key_of(row["id"], kind)
-        if store.notice_by_key(key) is not None:
+        if store.notices.by_key(key) is not None:
             return False
         end = now + SHOWN_FOR if kind == "started" else None
-        store.add_notice(
+        store.notices.add(
             row["user"], text, now, kind="queue", level=level, server=row["server"], key=key, expires_at=end
         )
         return True

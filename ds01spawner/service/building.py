@@ -128,7 +128,7 @@ def _shelf(
     site, now, url = context.site, context.clock(), context.urls.service
     site.environments.forget()
     projects = [p.name for p in site.workspaces.projects(person.name)]
-    rows = {row["id"]: row for row in the.store.environments(owner=person.name, kind="mine")}
+    rows = {row["id"]: row for row in the.store.environments.find(owner=person.name, kind="mine")}
     found = the.builds(person)
     lines = [build_line(b, project_of(b["environment"], person.name, projects), url) for b in found]
     latest: dict[str, BuildLine] = {}
@@ -152,7 +152,7 @@ def _shelf(
                 service_url=url,
             )
         )
-    waiting = len(the.store.builds(states=ACTIVE))
+    waiting = len(the.store.builds.find(states=ACTIVE))
     return Shelf(cards, lines, len(rows), waiting, projects)
 
 

@@ -149,7 +149,7 @@ def report_settled(site: Site, events: Events, now: datetime) -> int:
         _report(site, seen.labels, evidence, events.blind_until)
         done += 1
     try:
-        site.store().set_fact(CURSOR, events.since.isoformat(), now)
+        site.store().facts.set(CURSOR, events.since.isoformat(), now)
     except StoreError as error:
         log.warning("How far the engine's events are read is not noted: %s", error)
     return done
@@ -160,8 +160,8 @@ def begin(site: Site, now: datetime) -> Events:
     since = now - BACK
     new = False
     try:
-        text = site.store().fact(CURSOR)
-        new = text is None and not site.store().sessions(limit=1)
+        text = site.store().facts.get(CURSOR)
+        new = text is None and not site.store().sessions.find(limit=1)
     except StoreError:
         text = None
     with suppress(TypeError, ValueError):
@@ -187,7 +187,7 @@ def report_missing(site: Site, sessions: Iterable[str]) -> list[str]:
     """Find out how sessions ended that history has as running and the engine has not; returns the lost."""
     lost = []
     for session in sessions:
-        row = site.store().session(session)
+        row = site.store().sessions.get(session)
         if row is None or row["ended_at"] is not None:
             continue
         now = _real_now()

@@ -82,7 +82,7 @@ def reconcile(site: Site, mine: Iterable[EngineSession], now: datetime) -> None:
     try:
         site.endings.take_in()
         records = [SessionRecord.from_labels(r.labels, now) for r in running]
-        report = site.store().reconcile_sessions(records, now, leave=there)
+        report = site.store().ends.reconcile(records, now, leave=there)
         report_dead(site, listed, now)
         for session in report_missing(site, report["missing"]):
             log.warning("The engine has no record of how session %s ended", session)
@@ -113,19 +113,19 @@ def tell_kills(site: Site, watch: MemoryWatch, sessions: Iterable[EngineSession]
     told = 0
     for kills in watch.look(lambda: site.engine.client, sessions, now):
         labels, store = kills.record.labels, site.store()
-        if store.notice_by_key(kills.key) is not None:
+        if store.notices.by_key(kills.key) is not None:
             continue
         memory = SessionUse.from_labels(labels).memory
         text = notes.memory_kill(labels.project, say_size(memory) if memory else "", kills.new)
-        for notice in store.notices(labels.user, now):
+        for notice in store.notices.of(labels.user, now):
             if notice["kind"] == "memory" and notice["session"] == labels.session:
-                store.expire_notice(notice["key"], now)
+                store.notices.expire(notice["key"], now)
         about: dict[str, Any] = {"server": labels.server, "session": labels.session}
         end = now + timedelta(days=1)
-        store.add_notice(
+        store.notices.add(
             labels.user, text, now, kind="memory", level="warning", key=kills.key, expires_at=end, **about
         )
-        store.add_event(
+        store.events.add(
             now, "session", "limited", user=labels.user, project=labels.project, reason=text, **about
         )
         told += 1
@@ -155,13 +155,13 @@ async def keep_watch(site: Site, now: Callable[[], datetime], interval: float = 
 def prune(site: Site, now: datetime) -> None:
     """Once a day, drop what the site's settings say is too old to be kept. Blocking."""
     store, settings = site.store(), site.settings
-    if store.fact(PRUNED) == f"{now:%Y-%m-%d}":
+    if store.facts.get(PRUNED) == f"{now:%Y-%m-%d}":
         return
-    events = store.prune_events(now - timedelta(days=settings.keep_events))
-    builds = store.prune_builds(now - timedelta(days=settings.keep_builds), FINAL)
-    store.prune_notes(now - timedelta(days=1))
+    events = store.events.prune(now - timedelta(days=settings.keep_events))
+    builds = store.builds.prune(now - timedelta(days=settings.keep_builds), FINAL)
+    store.ends.prune_notes(now - timedelta(days=1))
     prune_starters(site, now)
-    store.set_fact(PRUNED, f"{now:%Y-%m-%d}", now)
+    store.facts.set(PRUNED, f"{now:%Y-%m-%d}", now)
     sweep_steps(site)
     if events or builds:
         log.info("Dropped %d old events and %d old builds", events, builds)
@@ -169,7 +169,7 @@ def prune(site: Site, now: datetime) -> None:
 
 def prune_starters(site: Site, now: datetime) -> None:
     """Remove starter files that no course names any more, a day after they were kept. Blocking."""
-    courses = site.store().courses()
+    courses = site.store().courses.find()
     if len(courses) >= MOST_COURSES:
         return  # not all were listed
     kept = [(row["id"], row["data"].get("starter_files") or {}) for row in courses]

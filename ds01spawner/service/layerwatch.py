@@ -51,18 +51,18 @@ def tell(site: Site, uses: list[LayerUse], now: datetime) -> list[Over]:
         if over is None:
             limit = SessionUse.from_labels(labels).layer
             below = use.used.complete and (limit is None or use.used.bytes < WELL_BELOW * limit)
-            if below and store.notice_by_key(key) is not None:
-                store.delete_notice(key)
+            if below and store.notices.by_key(key) is not None:
+                store.notices.delete(key)
             continue
         found.append(over)
-        if store.notice_by_key(key) is not None:
+        if store.notices.by_key(key) is not None:
             continue
         text = notes.layer_over(labels.project, say_size(over.used), say_size(over.limit), over.retire)
-        store.add_notice(
+        store.notices.add(
             labels.user, text, now, kind="layer", level="warning", key=key,
             server=labels.server, session=labels.session,
         )  # fmt: skip
-        store.add_event(
+        store.events.add(
             now, "session", "limited", user=labels.user, project=labels.project, reason=text,
             server=labels.server, session=labels.session,
         )  # fmt: skip

@@ -114,7 +114,7 @@ async def notices(context: Context, person: Person, now: datetime) -> list[dict[
         found = banner(store, person.name, now)
         for notice in found:
             if not notice["seen_at"]:
-                store.see_notice(notice["id"], person.name, now)
+                store.notices.see(notice["id"], person.name, now)
         return found
 
     try:

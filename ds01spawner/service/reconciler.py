@@ -100,7 +100,7 @@ class Reconciler:
         for session in found.withdraw:
             if self._site.intents.withdraw(session, now):
                 with suppress(StoreError):
-                    self._site.store().expire_notice(notice_key(session), now)
+                    self._site.store().notices.expire(notice_key(session), now)
         for intent in found.ask:
             log.warning("%s has no server in the hub: %s (%s)", intent.address, intent.reason, intent.kind)
             try:
@@ -124,7 +124,7 @@ class Reconciler:
         about: dict[str, Any] = {"server": intent.server, "session": intent.session}
         try:
             store = self._site.store()
-            store.add_notice(
+            store.notices.add(
                 intent.user,
                 text,
                 now,
@@ -134,7 +134,7 @@ class Reconciler:
                 expires_at=intent.due,
                 **about,
             )
-            store.add_event(
+            store.events.add(
                 now, "session", "unknown", user=intent.user, project=intent.project, reason=text, **about
             )
         except StoreError as error:

@@ -59,7 +59,7 @@ class Teacher:
 
 def own_course(store: Store, teacher: Teacher, course: str) -> dict[str, Any]:
     """A course the person manages. Others learn nothing, not even whether it is there."""
-    row = store.get_course(course)
+    row = store.courses.get(course)
     if row is None or not teacher.manages(row):
         raise Refused(messages.course_unknown(course, taught=True))
     return row

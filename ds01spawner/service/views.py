@@ -79,8 +79,8 @@ def session_info(record: EngineSession, snapshot: Snapshot) -> SessionInfo:
 def keep_alive(store: Store, limits: Limits, session: str, user: str, now: datetime) -> KeepAlive:
     """What keeping a session alive is still worth. Blocking."""
     caps = from_policy(limits.idle, limits.source("idle.timeout"), POLL_S).keep_alive
-    granted = [keepalive.Extension(r["at"], r["seconds"]) for r in store.extensions(session=session)]
-    day = store.extended_since(user, now - timedelta(days=1))
+    granted = [keepalive.Extension(r["at"], r["seconds"]) for r in store.extensions.find(session=session)]
+    day = store.extensions.since(user, now - timedelta(days=1))
     left = min(caps.session - sum(e.seconds for e in granted), caps.day - day)
     step = min(KEEP_STEP, timedelta(seconds=max(60.0, caps.request)))
     off = "Keeping sessions alive is switched off here." if min(caps.session, caps.day) <= 0 else ""

@@ -81,7 +81,7 @@ def watch_devices(site: Site, now: datetime) -> int:
     store = site.store()
     for notice in notices:
         labels = notice.record.labels
-        store.add_notice(
+        store.notices.add(
             labels.user,
             notice.text,
             now,

@@ -15,7 +15,7 @@ from sqlalchemy import ColumnElement, Connection, or_, select
 
 from ..placement.model import Block, State
 from . import models as t
-from .db import Part, rows
+from .db import Facts, Part, rows
 from .events import append_event
 
 ALL_DEVICES = "*"
@@ -37,21 +37,25 @@ the narrower one; a drain stands above all."""
 class Blocks(Part):
     """Drains, quarantines, maintenance and holds."""
 
-    def blocks(self, now: datetime, uuids: Iterable[str] = ()) -> dict[str, Block]:
+    @property
+    def _facts(self) -> Facts:
+        return Facts(self.db)
+
+    def at(self, now: datetime, uuids: Iterable[str] = ()) -> dict[str, Block]:
         """What stands against each device at ``now``, keyed by UUID.
 
         A maintenance of all devices is given for each of ``uuids``, and under ``"*"`` when it runs, for
         callers that do not know the devices.
         """
         chosen: dict[str, dict[str, Any]] = {}
-        for r in self.live_blocks(now):
+        for r in self.live(now):
             targets = (ALL_DEVICES, *uuids) if r["uuid"] == ALL_DEVICES else (r["uuid"],)
             for uuid in targets:
                 if uuid not in chosen or _RANK[chosen[uuid]["kind"]] < _RANK[r["kind"]]:
                     chosen[uuid] = r
         return {uuid: as_block(r) for uuid, r in chosen.items()}
 
-    def live_blocks(self, now: datetime, kind: str | None = None) -> list[dict[str, Any]]:
+    def live(self, now: datetime, kind: str | None = None) -> list[dict[str, Any]]:
         """The rows in force at ``now``, oldest first."""
         b = t.device_blocks
         query = select(b).where(_live(now), b.c.starts_at <= now).order_by(b.c.id)
@@ -88,12 +92,12 @@ class Blocks(Part):
     ) -> bool:
         """Count a failed start on ``uuid``; the ``after``-th within ``window`` seconds quarantines it."""
         key = f"failures.{uuid}"
-        earlier = [s for s in self.fact(key, []) if now.timestamp() - s < window]
+        earlier = [s for s in self._facts.get(key, []) if now.timestamp() - s < window]
         failures = [*earlier, now.timestamp()]
         if len(failures) < after:
-            self.set_fact(key, failures, now)
+            self._facts.set(key, failures, now)
             return False
-        self.set_fact(key, [], now)
+        self._facts.set(key, [], now)
         self.quarantine(uuid, reason, now, until)
         return True
 
@@ -152,7 +156,7 @@ class Blocks(Part):
         Written anew only when the devices change or the time is half over: a loop may call it often.
         """
         wanted = set(uuids)
-        known = {r["uuid"]: r["until"] for r in self.live_blocks(now, "guard")}
+        known = {r["uuid"]: r["until"] for r in self.live(now, "guard")}
         if wanted == set(known) and all(end - now > (until - now) / 2 for end in known.values()):
             return
         with self.db.write() as c:

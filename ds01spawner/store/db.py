@@ -281,12 +281,18 @@ def _upgrade(engine: Engine) -> None:
 
 
 class Part:
-    """Base of the subjects a `Store` is made of: each adds methods, all share one `Database`."""
+    """Base of the subjects a `Store` is made of: all share one `Database`."""
 
-    db: Database
+    def __init__(self, db: Database) -> None:
+        """``db`` is opened at the first use."""
+        self.db = db
 
-    def fact(self, key: str, default: Any = None) -> Any:
-        """A small remembered value, such as a cursor."""
+
+class Facts(Part):
+    """Small remembered values, such as cursors."""
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """A remembered value."""
         with self.db.read() as c:
             row = c.execute(t.facts.select().where(t.facts.c.key == key)).mappings().first()
         return default if row is None else row["value"]
@@ -299,7 +305,7 @@ class Part:
             ).scalar()
         return found
 
-    def set_fact(self, key: str, value: Any, now: datetime) -> None:
+    def set(self, key: str, value: Any, now: datetime) -> None:
         """Remember a small JSON value under ``key``."""
         with self.db.write() as c:
             c.execute(t.facts.delete().where(t.facts.c.key == key))

@@ -25,7 +25,7 @@ RECONCILE_GRACE_SECONDS = 30
 class Ends(Part):
     """Every call may be repeated without harm, by any process and in any order."""
 
-    def session_retiring(
+    def retiring(
         self,
         session: str,
         at: datetime,
@@ -57,7 +57,7 @@ class Ends(Part):
             values = {"retiring_at": at, "reason": reason, "kind": kind, "data": merged_data}
             c.execute(t.sessions.update().where(t.sessions.c.session == session).values(**values))
 
-    def record_end(self, ended: Ended, record: SessionRecord | None = None) -> Ended | None:
+    def record(self, ended: Ended, record: SessionRecord | None = None) -> Ended | None:
         """Write how a session ended, or make the record better; returns what history says now.
 
         ``record`` is its begin, for a session that history does not know; None where both are unknown.
@@ -76,20 +76,13 @@ class Ends(Part):
                 after = decided(after, note)
             return _keep(c, known, before, after)
 
-    def session_end(self, session: str) -> Ended | None:
+    def of(self, session: str) -> Ended | None:
         """How a session ended; None while it runs, or where it is not known."""
         with self.db.read() as c:
             known = _row(c, session)
         return ended_of(known) if known else None
 
-    def open_session(self, user: str, server: str) -> dict[str, Any] | None:
-        """The session of a server that history has no end of, the latest begun."""
-        s = t.sessions
-        query = select(s).where(s.c.user == user, s.c.server == server, s.c.ended_at.is_(None))
-        with self.db.read() as c:
-            return row(c.execute(query.order_by(s.c.started_at.desc()).limit(1)))
-
-    def last_ended(self, user: str, server: str | None = None) -> dict[str, Any] | None:
+    def last(self, user: str, server: str | None = None) -> dict[str, Any] | None:
         """The session of ``user`` that ended last (on ``server``): what "why was I retired" shows."""
         s = t.sessions
         query = select(s).where(s.c.user == user, s.c.ended_at.is_not(None), s.c.kind != "cancelled")
@@ -106,7 +99,7 @@ class Ends(Part):
         with self.db.write() as c:
             return int(c.execute(old).rowcount)
 
-    def ends_by_kind(self) -> dict[str, int]:
+    def by_kind(self) -> dict[str, int]:
         """How many sessions ended in which way, for metrics."""
         from sqlalchemy import func
 
@@ -115,7 +108,7 @@ class Ends(Part):
         with self.db.read() as c:
             return {kind: int(count) for kind, count in c.execute(query)}
 
-    def reconcile_sessions(
+    def reconcile(
         self, present: Iterable[SessionRecord], now: datetime, leave: Iterable[str] = ()
     ) -> dict[str, list[str]]:
         """Make history agree with the engine: ``present`` is every session it said to run at ``now``.

@@ -16,7 +16,7 @@ import yaml
 from sqlalchemy import Connection, select
 
 from . import models as t
-from .db import Part, rows
+from .db import Facts, Part, rows
 
 TOPICS = ("session", "ticket", "device", "reservation", "request", "build", "environment", "course", "site")
 
@@ -61,12 +61,12 @@ def as_json(event: dict[str, Any]) -> dict[str, Any]:
 class Events(Part):
     """Append and follow."""
 
-    def add_event(self, at: datetime, topic: str, action: str, *, user: str = "", **data: Any) -> int:
+    def add(self, at: datetime, topic: str, action: str, *, user: str = "", **data: Any) -> int:
         """Write one event and return its number; ``ValueError`` when its schema does not know it."""
         with self.db.write() as c:
             return append_event(c, at, topic, action, user=user, **data)
 
-    def events(
+    def find(
         self,
         after: int = 0,
         *,
@@ -90,7 +90,7 @@ class Events(Part):
             found = rows(c.execute(query))
         return found[::-1] if latest else found
 
-    def prune_events(self, before: datetime) -> int:
+    def prune(self, before: datetime) -> int:
         """Delete events older than ``before``; returns how many."""
         with self.db.write() as c:
             return int(c.execute(t.events.delete().where(t.events.c.at < before)).rowcount)
@@ -101,19 +101,19 @@ class EventStream:
 
     CURSOR = "events.published"
 
-    def __init__(self, store: Events, logger: Any) -> None:
+    def __init__(self, events: Events, facts: Facts, logger: Any) -> None:
         """``logger`` is a ``jupyter_events.EventLogger``; the schemas are registered on it here."""
-        self.store, self.logger = store, logger
+        self.events, self.facts, self.logger = events, facts, logger
         for topic in TOPICS:
             if schema(topic)["$id"] not in logger.schemas:
                 logger.register_event_schema(schema(topic))
 
     def publish(self, now: datetime) -> int:
         """Emit what is new since the last call, also of an earlier process; returns how many."""
-        cursor = int(self.store.fact(self.CURSOR, 0))
-        found = self.store.events(cursor)
+        cursor = int(self.facts.get(self.CURSOR, 0))
+        found = self.events.find(cursor)
         for event in found:
             self.logger.emit(schema_id=schema(event["topic"])["$id"], data=as_json(event))
         if found:
-            self.store.set_fact(self.CURSOR, found[-1]["id"], now)
+            self.facts.set(self.CURSOR, found[-1]["id"], now)
         return len(found)

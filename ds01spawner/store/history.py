@@ -97,20 +97,20 @@ def _time(text: str) -> datetime | None:
     return at if at.tzinfo else None
 
 
-class History(Part):
+class Sessions(Part):
     """Sessions as they began and ended. Every call may be repeated without harm."""
 
-    def session_started(self, record: SessionRecord) -> bool:
+    def started(self, record: SessionRecord) -> bool:
         """Write a session's begin; False when it was known already."""
         with self.db.write() as c:
             return start_session(c, record)
 
-    def session(self, session: str) -> dict[str, Any] | None:
+    def get(self, session: str) -> dict[str, Any] | None:
         """One session's record, or None."""
         with self.db.read() as c:
             return row(c.execute(select(t.sessions).where(t.sessions.c.session == session)))
 
-    def sessions(
+    def find(
         self, user: str | None = None, running: bool | None = None, limit: int = 100
     ) -> list[dict[str, Any]]:
         """Sessions, newest first."""
@@ -122,6 +122,17 @@ class History(Part):
             query = query.where(s.c.ended_at.is_(None) if running else s.c.ended_at.is_not(None))
         with self.db.read() as c:
             return rows(c.execute(query))
+
+    def running(self, user: str, server: str) -> dict[str, Any] | None:
+        """The session of a server that history has no end of, the latest begun."""
+        s = t.sessions
+        query = select(s).where(s.c.user == user, s.c.server == server, s.c.ended_at.is_(None))
+        with self.db.read() as c:
+            return row(c.execute(query.order_by(s.c.started_at.desc()).limit(1)))
+
+
+class Usage(Part):
+    """What the sessions add up to."""
 
     def gpu_hours(self, user: str, since: datetime, now: datetime) -> float:
         """GPU-equivalent hours of ``user`` in the window, running sessions included up to ``now``."""
@@ -144,7 +155,7 @@ class History(Part):
         found = self._overlapping(since, now, user=user)
         return _total((r for r in found if r["project"] == project), since, now)
 
-    def usage(self, by: By, since: datetime, now: datetime, user: str | None = None) -> list[dict[str, Any]]:
+    def by(self, by: By, since: datetime, now: datetime, user: str | None = None) -> list[dict[str, Any]]:
         """Accounting rows ``{key, sessions, running, session_hours, cpu_hours, gpu_hours}``, most GPU first.
 
         A session of somebody in two groups counts for each of them, so groups do not add up to the total.
@@ -163,7 +174,7 @@ class History(Part):
         ordered = sorted(totals.items(), key=lambda kv: (-kv[1]["gpu_hours"], kv[0]))
         return [{"key": k, **{n: round(v, 4) for n, v in line.items()}} for k, line in ordered]
 
-    def decayed_usage(self, now: datetime, half_life: timedelta) -> tuple[dict[str, float], dict[str, float]]:
+    def decayed(self, now: datetime, half_life: timedelta) -> tuple[dict[str, float], dict[str, float]]:
         """Decayed GPU-hours by user, and by group and ``course:…``, which fair share compares.
 
         Ten half-lives back.

@@ -18,7 +18,7 @@ EVERYBODY = "*"
 class Notices(Part):
     """Messages to a session's owner or to everybody; each person sees and dismisses for themselves."""
 
-    def add_notice(
+    def add(
         self,
         user: str,
         text: str,
@@ -59,7 +59,7 @@ class Notices(Part):
             assert number is not None
             return int(number[0])
 
-    def notices(self, user: str, now: datetime, dismissed: bool = False) -> list[dict[str, Any]]:
+    def of(self, user: str, now: datetime, dismissed: bool = False) -> list[dict[str, Any]]:
         """What ``user`` should see now, newest first, with ``seen_at`` and ``dismissed_at``."""
         n, m = t.notices, t.notice_marks
         query = (
@@ -73,27 +73,27 @@ class Notices(Part):
         with self.db.read() as c:
             return rows(c.execute(query))
 
-    def notice_by_key(self, key: str) -> dict[str, Any] | None:
+    def by_key(self, key: str) -> dict[str, Any] | None:
         """The notice written with ``key``, or None: how a warning is found again after a restart."""
         with self.db.read() as c:
             return row(c.execute(select(t.notices).where(t.notices.c.key == key)))
 
-    def see_notice(self, number: int, user: str, at: datetime) -> bool:
+    def see(self, number: int, user: str, at: datetime) -> bool:
         """Mark as shown to ``user``, the first time only; False when it is not theirs."""
         return self._mark(number, user, "seen_at", at)
 
-    def dismiss_notice(self, number: int, user: str, at: datetime) -> bool:
+    def dismiss(self, number: int, user: str, at: datetime) -> bool:
         """Never show it to ``user`` again; False when it is not theirs."""
         return self._mark(number, user, "dismissed_at", at)
 
-    def expire_notice(self, key: str, now: datetime) -> None:
+    def expire(self, key: str, now: datetime) -> None:
         """End the notice written with ``key``: what it warned of is no longer so."""
         n = t.notices
         live = or_(n.c.expires_at.is_(None), n.c.expires_at > now)
         with self.db.write() as c:
             c.execute(n.update().where(n.c.key == key, live).values(expires_at=now))
 
-    def expire_session_notices(self, sessions: Iterable[str], now: datetime) -> None:
+    def expire_sessions(self, sessions: Iterable[str], now: datetime) -> None:
         """End every notice about sessions that are over."""
         n, gone = t.notices, list(sessions)
         live = or_(n.c.expires_at.is_(None), n.c.expires_at > now)
@@ -101,7 +101,7 @@ class Notices(Part):
             with self.db.write() as c:
                 c.execute(n.update().where(n.c.session.in_(gone), live).values(expires_at=now))
 
-    def delete_notice(self, key: str) -> None:
+    def delete(self, key: str) -> None:
         """Remove the notice written with ``key``, so that the same key may warn afresh."""
         with self.db.write() as c:
             c.execute(t.notices.delete().where(t.notices.c.key == key))
@@ -123,7 +123,7 @@ class Notices(Part):
 class Extensions(Part):
     """Every second of life a session was given beyond its idle time, and by whom."""
 
-    def extend(
+    def grant(
         self,
         session: str,
         user: str,
@@ -171,15 +171,15 @@ class Extensions(Part):
                 )
             return granted
 
-    def extended(self, session: str) -> int:
+    def total(self, session: str) -> int:
         """Seconds granted to ``session`` so far."""
-        return sum(int(r["seconds"]) for r in self.extensions(session=session))
+        return sum(int(r["seconds"]) for r in self.find(session=session))
 
-    def extended_since(self, user: str, since: datetime) -> int:
+    def since(self, user: str, since: datetime) -> int:
         """Seconds granted to all sessions of ``user`` since ``since``."""
-        return sum(int(r["seconds"]) for r in self.extensions(user=user) if r["at"] >= since)
+        return sum(int(r["seconds"]) for r in self.find(user=user) if r["at"] >= since)
 
-    def extensions(self, session: str | None = None, user: str | None = None) -> list[dict[str, Any]]:
+    def find(self, session: str | None = None, user: str | None = None) -> list[dict[str, Any]]:
         """The audit, oldest first."""
         e = t.extensions
         query = select(e).order_by(e.c.id)

@@ -19,7 +19,7 @@ DAY = timedelta(days=1)
 class Requests(Part):
     """asked → approved, denied or withdrawn; each change is an event."""
 
-    def add_request(
+    def add(
         self,
         user: str,
         wanted: dict[str, Any],
@@ -54,7 +54,7 @@ class Requests(Part):
             )
         return number
 
-    def requests(self, user: str | None = None, state: str | None = None) -> list[dict[str, Any]]:
+    def find(self, user: str | None = None, state: str | None = None) -> list[dict[str, Any]]:
         """Requests, newest first."""
         q = t.requests
         query = select(q).order_by(q.c.created_at.desc(), q.c.id)
@@ -65,7 +65,7 @@ class Requests(Part):
         with self.db.read() as c:
             return rows(c.execute(query))
 
-    def decide_request(
+    def decide(
         self,
         number: str,
         state: str,

@@ -16,7 +16,7 @@ from .events import append_event
 class Shares(Part):
     """Rows ``{environment, group, owner, by, at}``; each change is an event."""
 
-    def share(
+    def add(
         self,
         environment: str,
         group: str,
@@ -42,7 +42,7 @@ class Shares(Part):
             )
             return True
 
-    def unshare(self, environment: str, by: str, now: datetime, group: str | None = None) -> list[str]:
+    def end(self, environment: str, by: str, now: datetime, group: str | None = None) -> list[str]:
         """End the sharing with a group, or with all of them; returns the groups that lost it."""
         s = t.shares
         with self.db.write() as c:
@@ -56,7 +56,7 @@ class Shares(Part):
                 )  # fmt: skip
             return [share["group"] for share in ended]
 
-    def shares(
+    def find(
         self, environment: str | None = None, owner: str | None = None, groups: Iterable[str] | None = None
     ) -> list[dict[str, Any]]:
         """What is shared: of one environment, by one owner, or with some of ``groups``."""

@@ -38,7 +38,7 @@ class Started:
 
     def write(self, store: Store) -> Ended | None:
         """Write it to history."""
-        store.session_started(self.record)
+        store.sessions.started(self.record)
         return None
 
 
@@ -56,7 +56,7 @@ class Noted:
 
     def write(self, store: Store) -> Ended | None:
         """Write it to history."""
-        store.session_retiring(self.session, self.at, self.reason, self.kind, self.data, by=self.by)
+        store.ends.retiring(self.session, self.at, self.reason, self.kind, self.data, by=self.by)
         return None
 
 
@@ -70,7 +70,7 @@ class Finished:
 
     def write(self, store: Store) -> Ended | None:
         """Write it to history; what history says of the end now."""
-        return store.record_end(self.ended, self.record)
+        return store.ends.record(self.ended, self.record)
 
 
 Report: TypeAlias = Started | Noted | Finished

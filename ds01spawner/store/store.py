@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from .blocks import Blocks
-from .catalogue import Catalogue
-from .db import Database
+from .catalogue import Builds, Courses, Environments
+from .db import Database, Facts
 from .ends import Ends
 from .events import Events
-from .history import History
+from .history import Sessions, Usage
 from .notices import Extensions, Notices
 from .requests import Requests
 from .shares import Shares
 from .tickets import Reservations, Tickets
 
 
-class Store(
-    History, Ends, Notices, Extensions, Blocks, Tickets, Reservations, Requests, Catalogue, Shares, Events
-):
+class Store:
     """What Docker cannot tell. Synchronous and thread-safe; call it from a thread in asynchronous code.
 
     Transactions are short. Every failure is a `StoreError`; callers decide what the lack of an answer
@@ -25,7 +23,14 @@ class Store(
 
     def __init__(self, url: str) -> None:
         """``url`` is a SQLAlchemy URL (`Settings.store`). Nothing is opened yet."""
-        self.db = Database(url)
+        self.db = db = Database(url)
+        self.sessions, self.ends, self.usage = Sessions(db), Ends(db), Usage(db)
+        self.notices, self.extensions = Notices(db), Extensions(db)
+        self.blocks, self.tickets, self.reservations = Blocks(db), Tickets(db), Reservations(db)
+        self.requests = Requests(db)
+        self.builds, self.environments, self.courses = Builds(db), Environments(db), Courses(db)
+        self.shares = Shares(db)
+        self.events, self.facts = Events(db), Facts(db)
 
     @classmethod
     def open(cls, url: str) -> Store:

@@ -20,7 +20,7 @@ DAY = timedelta(days=1)
 class Tickets(Part):
     """Places in the queue; each change carries the version the caller saw, so that none is lost."""
 
-    def add_ticket(
+    def add(
         self,
         values: dict[str, Any],
         now: datetime,
@@ -51,12 +51,12 @@ class Tickets(Part):
             assert added is not None
             return added
 
-    def ticket(self, ticket: str) -> dict[str, Any] | None:
+    def get(self, ticket: str) -> dict[str, Any] | None:
         """One ticket, or None."""
         with self.db.read() as c:
             return row(c.execute(select(t.tickets).where(t.tickets.c.id == ticket)))
 
-    def tickets(
+    def find(
         self, states: Iterable[str] | None = LIVE, user: str | None = None, limit: int = 10_000
     ) -> list[dict[str, Any]]:
         """Tickets in arrival order; ``states`` None means all, with the newest ``limit``."""
@@ -69,7 +69,7 @@ class Tickets(Part):
         with self.db.read() as c:
             return rows(c.execute(query))[::-1]
 
-    def move_ticket(
+    def move(
         self,
         ticket: str,
         version: int,
@@ -106,7 +106,7 @@ class Tickets(Part):
                 )  # fmt: skip
             return True
 
-    def show_tickets(self, shown: dict[str, dict[str, Any]]) -> None:
+    def show(self, shown: dict[str, dict[str, Any]]) -> None:
         """Keep what each waiting ticket is told (position, reason, estimate); no version, no event."""
         k = t.tickets
         with self.db.write() as c:
@@ -124,7 +124,7 @@ class Tickets(Part):
 class Reservations(Part):
     """Devices promised from–to, perhaps repeating."""
 
-    def add_reservation(self, values: dict[str, Any], now: datetime) -> str:
+    def add(self, values: dict[str, Any], now: datetime) -> str:
         """Write a reservation (see `ds01spawner.queue.reservations.Reservation` for the fields)."""
         with self.db.write() as c:
             c.execute(t.reservations.insert().values(**values, created_at=now))
@@ -136,7 +136,7 @@ class Reservations(Part):
             )  # fmt: skip
         return str(values["id"])
 
-    def reservations(self, cancelled: bool = False) -> list[dict[str, Any]]:
+    def find(self, cancelled: bool = False) -> list[dict[str, Any]]:
         """Reservations by their first begin; past ones are among them."""
         r = t.reservations
         query = select(r).order_by(r.c.starts_at, r.c.id)
@@ -145,7 +145,7 @@ class Reservations(Part):
         with self.db.read() as c:
             return rows(c.execute(query))
 
-    def cancel_reservation(self, reservation: str, by: str, now: datetime) -> bool:
+    def cancel(self, reservation: str, by: str, now: datetime) -> bool:
         """Call a reservation off and free what it keeps; False when it is unknown or was cancelled."""
         r = t.reservations
         with self.db.write() as c:
@@ -156,7 +156,7 @@ class Reservations(Part):
             append_event(c, now, "reservation", "cancelled", by=by, reservation=reservation)
             return True
 
-    def reserve_devices(
+    def keep(
         self,
         reservation: str,
         uuids: Iterable[str],
@@ -170,7 +170,7 @@ class Reservations(Part):
             owner = f"reservation:{reservation}"
             write_hold(c, owner, uuids, reason, now, until, exempt, kind="reservation")
 
-    def release_occurrence(self, reservation: str, occurrence: datetime, reason: str, now: datetime) -> bool:
+    def release(self, reservation: str, occurrence: datetime, reason: str, now: datetime) -> bool:
         """Give an occurrence's devices back early (nobody came); False when that was done before."""
         r = t.reservations
         stamp = occurrence.isoformat()

@@ -55,11 +55,11 @@ class Quotas:
             self._run(argv)
             self._done[user] = argv
         with suppress(StoreError):
-            self._store().set_fact(FACT + user, argv, now)
+            self._store().facts.set(FACT + user, argv, now)
         return True
 
     def _remembered(self, user: str) -> object:
         try:
-            return self._store().fact(FACT + user)
+            return self._store().facts.get(FACT + user)
         except StoreError:
             return None

@@ -35,7 +35,7 @@ def test_a_session_at_its_users_domain(arrive, hub: RunningHub, sessions_of) -> 
         assert answer.status == 403, (path, bob.page.url)
 
     # Pages of the service and of the hub act on it.
-    Store.open(f"sqlite:///{hub.state}/ds01.sqlite").add_notice(
+    Store.open(f"sqlite:///{hub.state}/ds01.sqlite").notices.add(
         "alice", "the cooling is tested tonight", datetime.now(timezone.utc)
     )
     alice.go("hub/home")

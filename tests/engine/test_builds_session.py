@@ -61,7 +61,7 @@ def image(images, owner, tmp_path_factory):
     runner = BuildRunner(store, images, Site(Host(images.engine().architecture, hub_version())))
     reference = f"ds01-{owner}/p:latest"
     build = runner.submit(BuildRequest(owner, reference, reference, parse_recipe({}), BASE))
-    assert runner.wait(build, 800) == "ready", store.build_log(build)
+    assert runner.wait(build, 800) == "ready", store.builds.log(build)
     runner.close()
     store.close()
     return reference

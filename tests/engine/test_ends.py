@@ -90,7 +90,7 @@ async def test_an_end_that_is_not_ours_is_told_as_it_was(spawner, engine, how, k
     else:
         await asyncio.to_thread(tidy, site, now() + timedelta(minutes=1))
     await asyncio.to_thread(site.endings.flush)
-    ended = site.store().session_end(session)
+    ended = site.store().ends.of(session)
     assert ended.kind == kind, ended
     assert said in ended.reason
     assert ended.exit_code == exit_code
@@ -105,8 +105,8 @@ async def test_an_end_that_is_not_ours_is_told_as_it_was(spawner, engine, how, k
     await one.poll()
     await asyncio.to_thread(tidy, site, now() + timedelta(minutes=2))
     await asyncio.to_thread(site.endings.flush)
-    assert site.store().session_end(session).reason == ended.reason
-    assert [e["action"] for e in site.store().events(topic="session")] == ["started", "ended"]
+    assert site.store().ends.of(session).reason == ended.reason
+    assert [e["action"] for e in site.store().events.find(topic="session")] == ["started", "ended"]
 
 
 async def test_accounting_agrees_with_the_engine(spawner, engine):
@@ -116,7 +116,7 @@ async def test_accounting_agrees_with_the_engine(spawner, engine):
     await asyncio.sleep(2)
     await one.stop()
     one.site.endings.flush()
-    row, ended = one.site.store().session(one.session_id), one.site.store().session_end(one.session_id)
+    row, ended = one.site.store().sessions.get(one.session_id), one.site.store().ends.of(one.session_id)
     raw = engine.api.events(
         since=began.timestamp() - 1,
         until=now().timestamp(),
@@ -139,7 +139,7 @@ async def test_a_stop_by_the_hub_is_not_put_on_its_owner(spawner):
     await one.start()
     await one.stop()
     one.site.endings.flush()
-    ended = one.site.store().session_end(one.session_id)
+    ended = one.site.store().ends.of(one.session_id)
     assert ended.kind == "stopped"
     assert "owner" not in ended.reason
     assert "does not record who asked" in ended.reason
@@ -164,7 +164,7 @@ async def test_a_reason_noted_while_the_store_is_down_is_the_one_that_is_told(sp
         one.site.endings.flush()
     one.site.endings._store = one.site.store
     one.site.endings.take_in()
-    ended = one.site.store().session_end(one.session_id)
+    ended = one.site.store().ends.of(one.session_id)
     assert (ended.kind, ended.reason) == ("lifetime", "Retired at the end of its lifetime")
 
 
@@ -173,7 +173,7 @@ async def test_a_start_that_fails_is_in_history_with_the_device_it_held(spawner)
     with pytest.raises(Exception, match="exit code 3"):
         await broken.start()
     broken.site.endings.flush()
-    (row,) = broken.site.store().sessions(user="alice")
+    (row,) = broken.site.store().sessions.find(user="alice")
     assert (row["kind"], row["profile"]) in {("failed", "1g.10gb"), ("refused", "1g.10gb")}
     assert "exit code 3" in row["reason"]
 
@@ -186,7 +186,7 @@ async def test_a_removal_under_way_is_not_lost(spawner, engine):
     engine.containers.get(one.object_id).stop(timeout=1)
     report = one.site.store()
     await asyncio.to_thread(tidy, one.site, now() + timedelta(minutes=1))
-    assert report.session_end(one.session_id).kind == "killed"
+    assert report.ends.of(one.session_id).kind == "killed"
 
 
 async def test_a_session_retired_on_the_engine_keeps_the_engines_time(spawner, engine):
@@ -213,7 +213,7 @@ async def test_a_row_the_reconciler_adds_knows_groups_course_and_profile(spawner
     with store.db.write() as c:
         c.execute(t.sessions.delete())
     await asyncio.to_thread(tidy, one.site, now())
-    row = store.session(one.session_id)
+    row = store.sessions.get(one.session_id)
     assert (row["groups"], row["profile"]) == (["nlp", "staff, a"], "1g.10gb")
     assert row["ended_at"] is None
 

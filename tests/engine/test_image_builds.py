@@ -75,8 +75,8 @@ def request(owner, recipe, project=None, **changes):
 def run(runner, wanted, timeout_s=800):
     build = runner.submit(wanted)
     runner.wait(build, timeout_s)
-    known = runner.store.get_build(build)
-    log = "\n".join(line["text"] for line in runner.store.build_log(build, limit=10_000))
+    known = runner.store.builds.get(build)
+    log = "\n".join(line["text"] for line in runner.store.builds.log(build, limit=10_000))
     return known["state"], known["data"].get("reason", ""), log
 
 
@@ -224,12 +224,12 @@ def test_cancel_ends_the_step(runner, owner, project):
     with pytest.raises(Refused, match="being built already"):
         runner.submit(request(owner, {"pip": ["six"]}, project, base=BASE))
     deadline = time.monotonic() + 60
-    while not any(line["text"] == "now" for line in runner.store.build_log(build)):
+    while not any(line["text"] == "now" for line in runner.store.builds.log(build)):
         assert time.monotonic() < deadline
         time.sleep(0.1)
     assert runner.cancel(build, "changed my mind")
     assert runner.wait(build, 30) == "cancelled"
-    assert runner.store.get_build(build)["data"]["reason"] == "changed my mind"
+    assert runner.store.builds.get(build)["data"]["reason"] == "changed my mind"
     assert not runner.cancel(build)
     assert_nothing_runs(marker)
 
@@ -237,12 +237,12 @@ def test_cancel_ends_the_step(runner, owner, project):
 def test_after_a_restart_nothing_is_building_and_nothing_half_built_is_left(
     runner, store, images, owner, project
 ):
-    store.put_build("b-old", owner, f"ds01-{owner}/p:latest", "building", {}, runner.clock())
+    store.builds.put("b-old", owner, f"ds01-{owner}/p:latest", "building", {}, runner.clock())
     ours, theirs = (f"{HALF_BUILT_NAMESPACE}/{b}:image" for b in ("b-old", f"b-of-another-hub-{owner}"))
     for tag in (ours, theirs):
         images.tag(images.inspect(BUSYBOX).id, tag)
     assert runner.recover() == ["b-old"]
-    known = store.get_build("b-old")
+    known = store.builds.get("b-old")
     assert (known["state"], known["data"]["reason"]) == ("failed", RESTARTED)
     tags = {t for f in images.list() for t in f.tags}
     images.remove(theirs)

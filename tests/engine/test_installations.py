@@ -270,8 +270,8 @@ async def test_what_the_version_before_left_is_taken_over_once(spawner, engine, 
     told = replace(claim("alice", hub_id), session=uuid.uuid4().hex)
     store = Store.open(settings.store)
     for one in (told, replace(told, session="stolen"), replace(told, session="later")):
-        store.session_started(SessionRecord.from_labels(one, NOW))
-    store.put_environment(
+        store.sessions.started(SessionRecord.from_labels(one, NOW))
+    store.environments.put(
         "e", "alice", "mine", "ready", {"current": "sha256:1", "previous": ["sha256:0"]}, NOW
     )
     store.close()

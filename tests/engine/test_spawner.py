@@ -116,7 +116,7 @@ async def test_a_device_that_cannot_be_started_on_is_left_for_the_next_one(spawn
             await broken.start()
         assert len(broken._avoid) == 3, str(refused.value)
         assert ours(engine, hub_id) == []
-        blocks = broken.site.store().blocks(broken.clock())
+        blocks = broken.site.store().blocks.at(broken.clock())
         assert len(blocks) == (3 if attempt == 2 else 0)
     later = spawner("bob", gpu="1g.10gb")
     with pytest.raises(SessionRefused) as refused:
@@ -200,7 +200,7 @@ async def test_history_knows_when_a_session_ran(spawner, hub_id):
     await one.start()
     await one.stop()
     one.site.endings.flush()
-    (record,) = one.site.store().sessions(user="alice")
+    (record,) = one.site.store().sessions.find(user="alice")
     assert (record["project"], record["kind"], record["profile"]) == ("thesis", "stopped", "1g.10gb")
     assert record["ended_at"] >= record["started_at"]
 

@@ -105,7 +105,7 @@ class Class:
 
     def crash(self) -> None:
         """The hub dies while it starts the session of somebody whose turn has come."""
-        self.hub.wait_for(lambda: self.store.tickets(["starting"]), 60, "a start from the queue")
+        self.hub.wait_for(lambda: self.store.tickets.find(["starting"]), 60, "a start from the queue")
         self.hub.kill()
         self.hub.start()
 
@@ -118,7 +118,7 @@ class Class:
 
     def events(self, action: str) -> list[dict[str, Any]]:
         """Events of tickets, in the order in which they were written."""
-        found = self.store.events(topic="ticket", limit=10_000)
+        found = self.store.events.find(topic="ticket", limit=10_000)
         return [e for e in found if e["action"] == action]
 
 
@@ -149,8 +149,8 @@ def judge(room: Class, devices: int) -> None:
     assert room.events("expired") == room.events("failed") == []
     gone = {e["user"] for e in room.events("cancelled")}
     assert gone == set(room.names) - set(room.ended)
-    assert room.store.tickets() == []
-    sessions = Counter(s["user"] for s in room.store.sessions(limit=1000))
+    assert room.store.tickets.find() == []
+    sessions = Counter(s["user"] for s in room.store.sessions.find(limit=1000))
     assert sessions == Counter(room.ended), "somebody had two sessions"
 
 
@@ -158,7 +158,7 @@ def report(room: Class, path: Path) -> None:
     """The log of the queue, for whoever wants to read it."""
     lines = [
         f"{e['at']:%H:%M:%S.%f} {e['action']:<9} {e['user']} {','.join(e['data'].get('devices', ()))}"
-        for e in room.store.events(topic="ticket", limit=10_000)
+        for e in room.store.events.find(topic="ticket", limit=10_000)
     ]
     path.write_text("\n".join([*lines, f"ended: {' '.join(room.ended)}", ""]))
 
@@ -186,7 +186,7 @@ def test_a_place_is_given_up_by_the_command(own_hub, busybox_image):
     env = {"DS01_STATE_DIR": str(room.hub.state)}
     done = subprocess.run(command, capture_output=True, text=True, env=env)
     assert done.returncode == 0, done.stderr
-    assert room.store.tickets() == []
+    assert room.store.tickets.find() == []
     room.hub.retire("s00")
     assert room.events("granted") == []
 
@@ -207,7 +207,7 @@ def test_from_the_form_to_the_session_without_scripts(own_hub, busybox_image):
     with httpx.Client(base_url=room.hub.url, follow_redirects=True, timeout=60) as browser:
         log_in(browser, "alice")
         answer = asks(browser)
-        (ticket,) = room.store.tickets()
+        (ticket,) = room.store.tickets.find()
         assert answer.status_code == 202, answer.text
         page = f"/services/ds01/queue?ticket={ticket['id']}"
         assert answer.headers["Refresh"] == f"0; url={page}"
@@ -216,10 +216,10 @@ def test_from_the_form_to_the_session_without_scripts(own_hub, busybox_image):
         assert shown.headers["Refresh"] == f"5; url={page}"
         room.hub.retire("s00")
         room.hub.wait_ready("alice")
-        room.hub.wait_for(lambda: not room.store.tickets(), 120, "the place to be used")
+        room.hub.wait_for(lambda: not room.store.tickets.find(), 120, "the place to be used")
         moved = browser.get(page, follow_redirects=False)
         assert (moved.status_code, moved.headers["Location"]) == (302, "/user/alice/")
-        (notice,) = room.store.notices("alice", datetime.now(timezone.utc))
+        (notice,) = room.store.notices.of("alice", datetime.now(timezone.utc))
         assert "started from the queue" in notice["text"]
 
 
@@ -243,9 +243,9 @@ def test_a_preemptible_session_is_warned_and_goes_first_and_everybody_listens(
     room.hub.wait_ready("s01")
     room.hub.wait_for(lambda: (tmp_path / "told.txt").exists(), 120, "the hook to be called")
     assert (tmp_path / "told.txt").read_text() == "started s01\n"
-    (first,) = room.store.sessions(user="s00")
+    (first,) = room.store.sessions.find(user="s00")
     assert (first["kind"], "entitled" in first["reason"]) == ("preempted", True)
-    events = room.store.events(topic="session", limit=100)
+    events = room.store.events.find(topic="session", limit=100)
     mine = [e["action"] for e in events if e["user"] == "s00"]
     assert mine == ["started", "warned", "ended"]
     warned, ended = (next(e["at"] for e in events if e["action"] == a) for a in ("warned", "ended"))
@@ -273,7 +273,7 @@ def test_a_course_s_reservation_serves_its_students_places_and_people_are_told(
         now = datetime.now(timezone.utc)
         pinned = engine.images.get(busybox_image).id
         course = {"title": "NLP", "roster": ["roster"], "image": busybox_image, "pinned": pinned}
-        room.store.put_course("nlp", "prof", "published", course, now)
+        room.store.courses.put("nlp", "prof", "published", course, now)
         times = {
             "start": (now - timedelta(minutes=1)).isoformat(),
             "end": (now + timedelta(hours=1)).isoformat(),
@@ -282,7 +282,7 @@ def test_a_course_s_reservation_serves_its_students_places_and_people_are_told(
         ServiceApi(room.hub, "admin").post("/reservations", wish, 201)
 
         def kept() -> bool:
-            return bool(room.store.live_blocks(datetime.now(timezone.utc), "reservation"))
+            return bool(room.store.blocks.live(datetime.now(timezone.utc), "reservation"))
 
         room.hub.wait_for(kept, 120, "the device to be kept")
 
@@ -293,13 +293,13 @@ def test_a_course_s_reservation_serves_its_students_places_and_people_are_told(
         room.hub.wait_ready("s01")
         assert [c.labels["ds01.user"] for c in sessions_of(room.hub)] == ["s01"]
         room.hub.wait_for(
-            lambda: room.store.ticket(place["id"])["state"] == "started", 120, "the place's end"
+            lambda: room.store.tickets.get(place["id"])["state"] == "started", 120, "the place's end"
         )
 
-        (waiting,) = room.store.tickets(["waiting"])
+        (waiting,) = room.store.tickets.find(["waiting"])
         assert waiting["user"] == "s00"
         over = {"expires_at": datetime.now(timezone.utc)}
-        assert room.store.move_ticket(waiting["id"], waiting["version"], over["expires_at"], over)
+        assert room.store.tickets.move(waiting["id"], waiting["version"], over["expires_at"], over)
 
         def heard() -> bool:
             return {(n["kind"], n["user"]) for n in hook.received} == {("started", "s01"), ("expired", "s00")}

@@ -58,17 +58,17 @@ def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stage:
     image = "ds01-alice/thesis:latest"
     world.images.add(image, "sha256:" + "a" * 64)
     store = world.store
-    store.session_started(SessionRecord("s-a11ce", "alice", NOW - timedelta(hours=1), equivalents=0.4))
+    store.sessions.started(SessionRecord("s-a11ce", "alice", NOW - timedelta(hours=1), equivalents=0.4))
     data = {"reference": image, "current": "sha256:" + "a" * 64, "previous": []}
-    store.put_environment(image, "alice", "mine", "ready", data, NOW)
-    store.put_build("b-a11ce", "alice", image, "failed", {"reason": "the secret reason"}, NOW)
-    store.append_log("b-a11ce", ["a secret line"])
-    store.add_ticket(
+    store.environments.put(image, "alice", "mine", "ready", data, NOW)
+    store.builds.put("b-a11ce", "alice", image, "failed", {"reason": "the secret reason"}, NOW)
+    store.builds.append_log("b-a11ce", ["a secret line"])
+    store.tickets.add(
         {"id": "a11ce0", "user": "alice", "profile": "1g.10gb", "options": {"project": "secret"}}, NOW
     )
-    store.add_notice("alice", "a secret notice", NOW)
-    store.add_request("alice", {"session.max": 9}, "a secret wish of mine", NOW, NOW + timedelta(days=9))
+    store.notices.add("alice", "a secret notice", NOW)
+    store.requests.add("alice", {"session.max": 9}, "a secret wish of mine", NOW, NOW + timedelta(days=9))
     course = {"title": "Secret course", "roster": ["nlp"], "staff": [], "image": "ds01/lab:latest"}
-    store.put_course("nlp", "prof", "draft", {"course": "nlp", **course}, NOW)
+    store.courses.put("nlp", "prof", "draft", {"course": "nlp", **course}, NOW)
     world.site.workspaces.prepare("alice", "thesis")
     return Stage(world, tmp_path)

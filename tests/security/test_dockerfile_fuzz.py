@@ -148,7 +148,7 @@ def ground(tmp_path_factory, engine: docker.DockerClient) -> Iterator[Ground]:
         run=run, secret=secret, private=bob, private_id=private, innocent=f"{eve}/innocent", hidden=hidden,
         public=f"{site}/public", public_id=public, own=f"{eve}/own", trigger=f"{site}/trigger",
     )  # fmt: skip
-    store.put_environment(f"{bob}:latest", planted.owner, "mine", "ready", {"current": private}, NOW)
+    store.environments.put(f"{bob}:latest", planted.owner, "mine", "ready", {"current": private}, NOW)
     ground = Ground(planted, images, Resolver(images, lambda: store))
     yield ground
     ground.sweep()

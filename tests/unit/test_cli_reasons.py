@@ -19,7 +19,7 @@ def store(tmp_path, monkeypatch) -> Store:
     (tmp_path / "policy.yaml").write_text("version: 1\n")
     monkeypatch.setenv("DS01_POLICY", str(tmp_path / "policy.yaml"))
     made = Store.open(f"sqlite:///{tmp_path}/ds01.sqlite")
-    made.add_request("alice", {"session.max": 3}, "many runs", NOW, NOW + timedelta(days=1))
+    made.requests.add("alice", {"session.max": 3}, "many runs", NOW, NOW + timedelta(days=1))
     return made
 
 
@@ -30,9 +30,9 @@ def store(tmp_path, monkeypatch) -> Store:
      "deny {request} --reason", "approve {request} --answer"],
 )  # fmt: skip
 def test_what_no_reader_sees_is_refused(store, command, sign):
-    (request,) = store.requests(state="asked")
+    (request,) = store.requests.find(state="asked")
     words = command.format(request=request["id"]).split()
     done = CliRunner().invoke(build_app(), [*words, f"the fan{sign} is broken"])
     assert (done.exit_code, "rintable text" in done.output) == (1, True), done.output
-    assert store.live_blocks(NOW) == store.maintenance(NOW) == []
-    assert len(store.requests(state="asked")) == 1
+    assert store.blocks.live(NOW) == store.blocks.maintenance(NOW) == []
+    assert len(store.requests.find(state="asked")) == 1

@@ -58,12 +58,12 @@ def test_a_store_that_is_down_does_not_open_the_site(tmp_path):
 
     site = Maintenance(give)
     assert site.refusal(SIX, LEAD) is None
-    number = store.add_maintenance(SIX, "new driver", "root", SIX - timedelta(days=1))
+    number = store.blocks.add_maintenance(SIX, "new driver", "root", SIX - timedelta(days=1))
     assert site.refusal(SIX, LEAD) is not None
     down.append(True)
     assert site.refusal(SIX, LEAD) is not None
     down.clear()
-    store.end_maintenance(number, "root", SIX)
+    store.blocks.end_maintenance(number, "root", SIX)
     assert site.refusal(SIX, LEAD) is None
     store.close()
 
@@ -128,7 +128,7 @@ def test_the_longest_time_ahead_that_anybody_is_warned(text, seconds, tmp_path):
 
 def test_the_device_stays_kept_while_the_store_is_down(tmp_path):
     store = Store.open(f"sqlite:///{tmp_path / 'store.sqlite'}")
-    store.add_maintenance(SIX, "new driver", "root", SIX - timedelta(days=1), None, "GPU-1")
+    store.blocks.add_maintenance(SIX, "new driver", "root", SIX - timedelta(days=1), None, "GPU-1")
     down = []
 
     def give():

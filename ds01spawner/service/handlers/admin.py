@@ -35,7 +35,7 @@ class Admin(PageHandler):
         drains: list[dict[str, Any]] = []
         try:
             events, drains = await context.store(
-                lambda s: (s.events(latest=True, limit=EVENTS_SHOWN), s.live_blocks(now, "drain"))
+                lambda s: (s.events.find(latest=True, limit=EVENTS_SHOWN), s.blocks.live(now, "drain"))
             )
         except StoreError as error:
             problem = str(error)
@@ -102,10 +102,10 @@ class AdminDrain(PageHandler):
             raise web.HTTPError(404, "there is no such device")
         now, by = self.ctx.clock(), self.person.name
         if act == "undrain":
-            await self.ctx.store(lambda s: s.undrain(uuid, by, now))
+            await self.ctx.store(lambda s: s.blocks.undrain(uuid, by, now))
         else:
             reason = _reason(self)
-            await self.ctx.store(lambda s: s.drain(uuid, reason, by, now))
+            await self.ctx.store(lambda s: s.blocks.drain(uuid, reason, by, now))
         self.ctx.snapshots.forget()
         self.redirect(f"{self.ctx.urls.service}admin")
 

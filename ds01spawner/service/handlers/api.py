@@ -173,7 +173,7 @@ class EventsApi(ApiHandler):
         after = self.number("after", 0, 0, 10**12 - 1)
         limit = self.number("limit", 200, 1, MAX_EVENTS)
         topic = self.get_query_argument("topic", "")[:64] or None
-        found = await self.ctx.store(lambda s: s.events(after, topic=topic, user=user, limit=limit))
+        found = await self.ctx.store(lambda s: s.events.find(after, topic=topic, user=user, limit=limit))
         self.json({"events": [as_json(e) for e in found], "next": found[-1]["id"] if found else after})
 
 
@@ -185,7 +185,7 @@ class NoticesApi(ApiHandler):
     async def get(self) -> None:
         """Reading over the API does not mark them as seen."""
         now = self.ctx.clock()
-        found = await self.ctx.store(lambda s: s.notices(self.person.name, now))
+        found = await self.ctx.store(lambda s: s.notices.of(self.person.name, now))
         fields = ("id", "kind", "level", "text", "server", "created_at", "expires_at", "seen_at")
         self.json({"notices": [{k: n[k] for k in fields} for n in found]})
 
@@ -198,7 +198,7 @@ class NoticeApi(ApiHandler):
     async def delete(self, number: str) -> None:
         """Dismissed means dismissed."""
         now = self.ctx.clock()
-        if not await self.ctx.store(lambda s: s.dismiss_notice(int(number), self.person.name, now)):
+        if not await self.ctx.store(lambda s: s.notices.dismiss(int(number), self.person.name, now)):
             raise web.HTTPError(404, "there is no such notice of yours")
         self.json({"ok": True})
 
@@ -223,11 +223,11 @@ class UsageApi(ApiHandler):
             self.need_admin()
             if by not in ("user", "group", "course", "project"):
                 raise web.HTTPError(400, "by is user, group, course or project")
-            rows = await self.ctx.store(lambda s: s.usage(by, since, now))
+            rows = await self.ctx.store(lambda s: s.usage.by(by, since, now))
             self.json({"by": by, "since": since, "until": now, "rows": rows})
             return
         name = self.person.name
-        rows = await self.ctx.store(lambda s: s.usage("user", since, now))
+        rows = await self.ctx.store(lambda s: s.usage.by("user", since, now))
         own = next((r for r in rows if r["key"] == name), {"key": name, "sessions": 0, "gpu_hours": 0.0})
         self.json({"since": since, "until": now, **own})
 

@@ -32,7 +32,7 @@ async def manages_any(handler: PersonHandler) -> bool:
     if teacher.may_begin:
         return True
     try:
-        rows = await handler.ctx.store(lambda s: s.courses())
+        rows = await handler.ctx.store(lambda s: s.courses.find())
     except StoreError:
         return False
     return any(teacher.manages(row) for row in rows)
@@ -72,7 +72,7 @@ class CoursesPage(PageHandler):
     ) -> None:
         """The page, with what came of the form."""
         teacher = teacher_of(self)
-        rows = [r for r in await self.ctx.store(lambda s: s.courses()) if teacher.manages(r)]
+        rows = [r for r in await self.ctx.store(lambda s: s.courses.find()) if teacher.manages(r)]
         projects = await self.ctx.store(lambda _: self.ctx.site.workspaces.projects(self.person.name))
         self.page(
             "courses.html",
@@ -169,11 +169,11 @@ async def describe(context: Context, teacher: Teacher, course: str) -> dict[str,
         row = teaching.own_course(store, teacher, course)
         wanted = row["data"].get("image") or f"{course_repository(course)}:candidate"
         facts = context.site.environments.facts(wanted)
-        builds = store.builds(environment=f"course/{course}", limit=teaching.SHOWN)
+        builds = store.builds.find(environment=f"course/{course}", limit=teaching.SHOWN)
         return {
             "row": row,
             "builds": builds,
-            "publications": store.publications(course)[: teaching.SHOWN],
+            "publications": store.courses.publications(course)[: teaching.SHOWN],
             **teaching.standing(row, facts.id if facts else "", builds),
         }
 
@@ -206,7 +206,7 @@ class CoursesApi(ApiHandler):
     async def get(self) -> None:
         """Those with rights."""
         teacher = teacher_of(self)
-        rows = await self.ctx.store(lambda s: s.courses())
+        rows = await self.ctx.store(lambda s: s.courses.find())
         self.json({"courses": [_course_json(r) for r in rows if teacher.manages(r)]})
 
     async def post(self) -> None:

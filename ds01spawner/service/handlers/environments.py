@@ -183,7 +183,7 @@ async def look(context: Context, person: Person, build: str, after: int = 0) -> 
 
     def read() -> dict[str, Any]:
         found = desk.log(person, build, after)
-        row = desk.store.get_build(build) or {}
+        row = desk.store.builds.get(build) or {}
         projects = [p.name for p in context.site.workspaces.projects(person.name)]
         return {**found, "row": row, "project": project_of(row.get("environment", ""), person.name, projects)}
 

@@ -43,7 +43,9 @@ async def publish(context: Context, interval: float = INTERVAL_S) -> None:
 
     def work() -> int:
         nonlocal stream
-        stream = stream or EventStream(context.site.store(), logger)
+        if stream is None:
+            store = context.site.store()
+            stream = EventStream(store.events, store.facts, logger)
         return stream.publish(context.clock())
 
     while True:

@@ -57,7 +57,7 @@ class DismissFragment(FragmentHandler):
         """Dismiss one, and show the rest."""
         now = self.ctx.clock()
         try:
-            await self.ctx.store(lambda store: store.dismiss_notice(int(number), self.person.name, now))
+            await self.ctx.store(lambda store: store.notices.dismiss(int(number), self.person.name, now))
         except StoreError:
             self.set_status(503)
         await show_notices(self)

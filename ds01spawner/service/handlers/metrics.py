@@ -32,7 +32,7 @@ class Metrics(ApiHandler):
         add_idle(found, await asyncio.to_thread(files.published, self.ctx.clock()))
         found.register(lag.SECONDS)
         with suppress(StoreError):
-            add_ends(found, await self.ctx.store(lambda store: store.ends_by_kind()))
+            add_ends(found, await self.ctx.store(lambda store: store.ends.by_kind()))
         self.set_header("Content-Type", CONTENT_TYPE_LATEST)
         self.finish(generate_latest(found))
 

@@ -84,9 +84,9 @@ class Usage(PageHandler):
         try:
             rows, hours, used = await self.ctx.store(
                 lambda store: (
-                    store.sessions(user=name, limit=200),
-                    store.gpu_hours(name, since, now),
-                    store.usage("project", since, now, user=name),
+                    store.sessions.find(user=name, limit=200),
+                    store.usage.gpu_hours(name, since, now),
+                    store.usage.by("project", since, now, user=name),
                 )
             )
         except StoreError as error:

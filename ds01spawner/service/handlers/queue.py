@@ -38,14 +38,14 @@ RECENT = 5
 
 async def line(context: Context, person: Any) -> list[dict[str, Any]]:
     """The line as ``person`` may see it."""
-    rows = await context.store(lambda s: s.tickets(LIVE))
+    rows = await context.store(lambda s: s.tickets.find(LIVE))
     return api.listing(rows, person, context.settings.show_holders)
 
 
 async def give_up(context: Context, ticket: str, person: Any) -> dict[str, Any]:
     """Cancel a place; a start that is under way for it is stopped."""
     now = context.clock()
-    before = await context.store(lambda s: s.ticket(ticket))
+    before = await context.store(lambda s: s.tickets.get(ticket))
     row = await context.store(lambda s: api.cancel(s, ticket, person, now))
     if before is not None and before["state"] == "starting":
         await context.hub.stop(row["user"], row["server"])
@@ -140,7 +140,7 @@ class ReservationApi(ApiHandler):
         """Cancel."""
         self.need_admin()
         now, by = self.ctx.clock(), self.person.name
-        if not await self.ctx.store(lambda s: s.cancel_reservation(reservation, by, now)):
+        if not await self.ctx.store(lambda s: s.reservations.cancel(reservation, by, now)):
             raise web.HTTPError(404, "there is no such reservation")
         self.json({"ok": True, "id": reservation})
 
@@ -153,7 +153,7 @@ class QueuePage(PageHandler):
         context, person, now = self.ctx, self.person, self.ctx.clock()
         tickets = await line(context, person)
         recent = await context.store(
-            lambda s: [api.describe(r) for r in s.tickets(None, user=person.name, limit=20)]
+            lambda s: [api.describe(r) for r in s.tickets.find(None, user=person.name, limit=20)]
         )
         followed = self.get_query_argument("ticket", "")
         followed = followed if re.fullmatch(TICKET, followed) else ""  # it goes into a header

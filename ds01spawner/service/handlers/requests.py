@@ -69,9 +69,9 @@ class Requests(PageHandler):
         mine: list[dict[str, Any]] = []
         waiting: list[dict[str, Any]] = []
         try:
-            mine = (await self.ctx.store(lambda s: s.requests(name)))[:SHOWN]
+            mine = (await self.ctx.store(lambda s: s.requests.find(name)))[:SHOWN]
             if self.person.admin:
-                waiting = await self.ctx.store(lambda s: s.requests(state="asked"))
+                waiting = await self.ctx.store(lambda s: s.requests.find(state="asked"))
         except StoreError as error:
             problem = f"Requests cannot be read just now: {error}"
         asked = self.get_argument("key", "")
@@ -117,7 +117,7 @@ class RequestsApi(ApiHandler):
             self.need_admin()
         state = self.get_query_argument("state", "")[:20] or None
         user = None if everybody else self.person.name
-        rows = await self.ctx.store(lambda s: s.requests(user, state))
+        rows = await self.ctx.store(lambda s: s.requests.find(user, state))
         self.json({"requests": [asking.as_json(r) for r in rows]})
 
     async def post(self) -> None:

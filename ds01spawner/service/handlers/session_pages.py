@@ -138,7 +138,7 @@ class Notices(PageHandler):
         if not raw.isascii() or not raw.isdigit() or len(raw) > 15:
             raise web.HTTPError(400, "number is the number of a notice")
         now = self.ctx.clock()
-        await self.ctx.store(lambda store: store.dismiss_notice(int(raw), self.person.name, now))
+        await self.ctx.store(lambda store: store.notices.dismiss(int(raw), self.person.name, now))
         self.redirect(f"{self.ctx.urls.service}notices")
 
 

@@ -74,12 +74,12 @@ def _filled(value: Any, index: int) -> Any:
 def _left(stage: Any) -> dict[str, Any]:
     store, world = stage.world.store, stage.world
     return {
-        "tickets": len(store.tickets()),
-        "builds": len(store.builds(states=("queued", "building", "checking"))),
+        "tickets": len(store.tickets.find()),
+        "builds": len(store.builds.find(states=("queued", "building", "checking"))),
         "stopped": len(world.hub.stopped),
-        "environments": len(store.environments(kind="mine")),
+        "environments": len(store.environments.find(kind="mine")),
         "projects": len(world.site.workspaces.projects("alice")),
-        "notices": len(store.notices("alice", NOW)),
-        "roster": store.get_course("nlp")["data"]["roster"],
-        "course": store.get_course("nlp")["state"],
+        "notices": len(store.notices.of("alice", NOW)),
+        "roster": store.courses.get("nlp")["data"]["roster"],
+        "course": store.courses.get("nlp")["state"],
     }

@@ -113,7 +113,7 @@ class World:
         return self.blocks()
 
     def store(self):
-        return SimpleNamespace(courses=lambda: [COURSE])
+        return SimpleNamespace(courses=SimpleNamespace(find=lambda: [COURSE]))
 
 
 USES = st.builds(

@@ -145,7 +145,7 @@ class Site:
             (self.root / user / "p").mkdir(parents=True)
         self.store = Store.open(f"sqlite:///{folder / 'store.sqlite'}")
         for r in self.running():
-            self.store.session_started(SessionRecord.from_labels(r.labels, TEN))
+            self.store.sessions.started(SessionRecord.from_labels(r.labels, TEN))
         self.dry_run = dry_run
         self.retirements = PlayedRetirements(self)
         self.restart()
@@ -204,7 +204,7 @@ class Site:
         return states
 
     def notices(self, user: str = "alice") -> list[str]:
-        return [n["text"] for n in self.store.notices(user, self.clock.now)]
+        return [n["text"] for n in self.store.notices.of(user, self.clock.now)]
 
     def file(self, user: str = "alice") -> str:
         path = self.root / user / "p/.ds01/notices"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from types import SimpleNamespace
 
 from idle_rows import at
 
@@ -18,13 +19,13 @@ def clock():
 
 def test_it_shows_what_is_due_and_marks_it_as_seen(tmp_path):
     store = Store.open(f"sqlite:///{tmp_path / 'store.sqlite'}")
-    store.add_notice("alice", "the machine is restarted", at(0), kind="info")
-    number = store.add_notice("alice", "retired at 10:31", at(1), kind="idle", level="warning")
-    store.add_notice("bob", "for bob", at(0))
+    store.notices.add("alice", "the machine is restarted", at(0), kind="info")
+    number = store.notices.add("alice", "retired at 10:31", at(1), kind="idle", level="warning")
+    store.notices.add("bob", "for bob", at(0))
     board = NoticeBoard(lambda: store, clock, wait=5)
     assert [n["text"] for n in board.of("alice")] == ["retired at 10:31", "the machine is restarted"]
-    assert store.notices("alice", at(5))[0]["seen_at"] == at(5)
-    store.dismiss_notice(number, "alice", at(5))
+    assert store.notices.of("alice", at(5))[0]["seen_at"] == at(5)
+    store.notices.dismiss(number, "alice", at(5))
     assert [n["text"] for n in board.of("alice")] == ["the machine is restarted"]
     store.close()
 
@@ -33,11 +34,11 @@ def test_a_slow_store_costs_a_page_a_moment_and_the_next_ones_nothing():
     answer = threading.Event()
 
     class Slow:
-        def notices(self, user, now):
+        def of(self, user, now):
             answer.wait(20)
             return [{"id": 1, "level": "info", "text": "late", "seen_at": now}]
 
-    board = NoticeBoard(Slow, clock, wait=0.05)
+    board = NoticeBoard(lambda: SimpleNamespace(notices=Slow()), clock, wait=0.05)
     began = time.monotonic()
     assert [board.of("alice") for _ in range(20)] == [[]] * 20
     assert time.monotonic() - began < 1
@@ -51,7 +52,7 @@ def test_a_slow_store_costs_a_page_a_moment_and_the_next_ones_nothing():
 
 def test_a_store_that_is_down_leaves_what_was_known(tmp_path):
     store = Store.open(f"sqlite:///{tmp_path / 'store.sqlite'}")
-    store.add_notice("alice", "known", at(0))
+    store.notices.add("alice", "known", at(0))
     down = []
 
     def give():

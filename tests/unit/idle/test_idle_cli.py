@@ -46,19 +46,19 @@ def test_keep_alive_tells_until_when_and_what_is_left(site):
     data = json.loads(done.output)
     assert done.exit_code == 0
     assert (data["ok"], data["seconds"], data["left_session"], data["left_day"]) == (True, 7200, 7200, 14400)
-    audit = site.store.extensions(session="s-alice")
+    audit = site.store.extensions.find(session="s-alice")
     assert [(r["seconds"], r["source"], r["reason"]) for r in audit] == [(7200, "cli", "deadline")]
     assert "Kept alive until" in run("keep-alive", "alice", "--for", "3h").output
 
 
 def test_keep_alive_past_the_cap_is_refused(site):
     before = datetime.now(timezone.utc) - timedelta(hours=5)
-    site.store.extend("s-alice", "alice", before, 4 * 3600, by="alice", source="button")
+    site.store.extensions.grant("s-alice", "alice", before, 4 * 3600, by="alice", source="button")
     done = run("keep-alive", "alice", "--for", "1h", "--json")
     data = json.loads(done.output)
     assert (done.exit_code, data["ok"], data["code"]) == (1, False, "keep-alive-cap")
     assert "The limit of 4 h for one session is used up" in data["message"]
-    assert site.store.extended("s-alice") == 4 * 3600
+    assert site.store.extensions.total("s-alice") == 4 * 3600
 
 
 def test_keep_alive_of_nobody(site):

@@ -39,13 +39,13 @@ async def test_an_idle_session_is_warned_and_then_retired_at_its_time(site):
 
 async def test_the_reason_is_on_record_before_the_stop(site):
     await site.passes(31)
-    record = site.store.session("s-alice")
+    record = site.store.sessions.get("s-alice")
     assert record["kind"] == "idle"
     assert record["reason"].startswith(
         "Retired after 30 min idle (limit: 30 min without use (group students))"
     )
     assert record["data"]["retire"]["grounds"]["cpu"] == "idle: CPU 0.4 % of a core"
-    actions = [e["action"] for e in site.store.events(topic="session", user="alice")]
+    actions = [e["action"] for e in site.store.events.find(topic="session", user="alice")]
     assert actions == ["started", "warned", "retiring"]
 
 
@@ -70,8 +70,8 @@ async def test_use_after_the_warning_withdraws_it(site):
 
 async def test_a_dismissed_warning_stays_away_and_a_fresh_one_comes(site):
     await site.passes(21)
-    notice = site.store.notices("alice", site.clock.now)[0]
-    assert site.store.dismiss_notice(notice["id"], "alice", site.clock.now)
+    notice = site.store.notices.of("alice", site.clock.now)[0]
+    assert site.store.notices.dismiss(notice["id"], "alice", site.clock.now)
     await site.passes(5)
     assert site.notices() == []
     site.signals["alice"] = BUSY
@@ -94,11 +94,11 @@ async def test_a_warning_does_not_outlive_its_session(site, restart):
 
 async def test_nobody_is_retired_whose_warning_could_not_be_shown(site):
     (site.root / "alice/p").rename(site.root / "alice/away")  # no file either
-    add = site.store.add_notice
-    site.store.add_notice = None
+    add = site.store.notices.add
+    site.store.notices.add = None
     assert await site.passes(60) == {"alice": "warned"}
     assert site.log == []
-    site.store.add_notice = add
+    site.store.notices.add = add
     assert await site.passes(10) == {"alice": "warned"}
     assert await site.passes(1) == {"alice": "retire"}
 
@@ -124,10 +124,10 @@ async def test_ten_minutes_without_a_sensor_retire_nobody_before_a_fresh_warning
     assert site.log == []
     fail(False)
     recovered = site.clock.now
-    warnings = len(site.store.events(topic="session", user="alice"))
+    warnings = len(site.store.events.find(topic="session", user="alice"))
     while not site.log:
         await site.passes(1)
-    events = site.store.events(topic="session", user="alice")[warnings:]
+    events = site.store.events.find(topic="session", user="alice")[warnings:]
     fresh = next(e for e in events if e["action"] == "warned")
     assert fresh["at"] > recovered
     assert site.clock.now - fresh["at"] >= timedelta(seconds=STUDENT.warn_lead)
@@ -181,7 +181,7 @@ async def test_a_keep_alive_asked_right_before_the_stop_counts(site):
 
     async def then_clicks(running, servers):
         if len(site.log) == 0:
-            site.store.extend("s-alice", "alice", site.clock.now, 3600, by="alice", source="button")
+            site.store.extensions.grant("s-alice", "alice", site.clock.now, 3600, by="alice", source="button")
         return await look(running, servers)
 
     site.service.parts.eyes.look = then_clicks
@@ -210,7 +210,7 @@ async def test_a_touched_keep_alive_file_extends_once_and_within_the_cap(site):
     await site.passes(25)
     site.touched["alice"] = site.clock.now.timestamp()
     assert await site.passes(1) == {"alice": "idle"}
-    assert site.store.extended("s-alice") == 3540  # an hour from the touch, found a minute later
+    assert site.store.extensions.total("s-alice") == 3540  # an hour from the touch, found a minute later
     assert "Kept alive until 11:25 UTC" in site.file()
     assert await site.passes(48) == {"alice": "idle"}
     assert await site.passes(1) == {"alice": "warned"}
@@ -219,7 +219,7 @@ async def test_a_touched_keep_alive_file_extends_once_and_within_the_cap(site):
     await site.passes(1)
     site.touched["alice"] = site.clock.now.timestamp()
     await site.passes(1)
-    assert site.store.extended("s-alice") == 3600
+    assert site.store.extensions.total("s-alice") == 3600
     assert "is used up" in site.file()
     while not site.log:
         await site.passes(1)
@@ -231,36 +231,36 @@ async def test_keep_alive_switched_off_refuses_the_file(site):
     site.rules = replace(STUDENT, keep_alive=KeepAliveCaps(0, 0, 0, 3600))
     site.touched["alice"] = at(0.5).timestamp()
     await site.passes(1)
-    assert site.store.extensions(session="s-alice") == []
+    assert site.store.extensions.find(session="s-alice") == []
     assert "switched off" in site.file()
 
 
 async def test_scarce_devices_shorten_the_timeout_but_not_the_lead(site):
     site.uuids["alice"], site.signals["alice"] = ("GPU-1",), GPU_QUIET
     site.share = 1.0
-    site.store.tickets = lambda *a, **k: [{"state": "waiting"}]
+    site.store.tickets.find = lambda *a, **k: [{"state": "waiting"}]
     while not site.log:
         await site.passes(1)
     assert site.clock.now == at(1 + 15)
-    warned = next(e for e in site.store.events(topic="session") if e["action"] == "warned")
+    warned = next(e for e in site.store.events.find(topic="session") if e["action"] == "warned")
     assert site.clock.now - warned["at"] >= timedelta(seconds=STUDENT.warn_lead)
 
 
 async def test_maintenance_ends_sessions_in_use_with_its_reason(site):
     site.signals["alice"] = BUSY
-    site.store.add_maintenance(at(60), "new driver", "ops", TEN, until=at(120))
+    site.store.blocks.add_maintenance(at(60), "new driver", "ops", TEN, until=at(120))
     assert await site.passes(29) == {"alice": "active"}
     assert await site.passes(1) == {"alice": "warned"}
     assert "new driver (ops)" in site.notices()[0]
     assert await site.passes(30) == {"alice": "retire"}
-    assert site.store.session("s-alice")["reason"].startswith("Retired: new driver (ops)")
+    assert site.store.sessions.get("s-alice")["reason"].startswith("Retired: new driver (ops)")
 
 
 async def test_maintenance_of_a_device_concerns_its_holders_only(tmp_path):
     site = Site(tmp_path, users=("alice", "bob"))
     site.signals = {"alice": having(BUSY, gpu=known(0.0)), "bob": BUSY}
     site.uuids["alice"] = ("GPU-1",)
-    site.store.add_maintenance(at(60), "new fan", "ops", TEN, uuid="GPU-1")
+    site.store.blocks.add_maintenance(at(60), "new fan", "ops", TEN, uuid="GPU-1")
     assert await site.passes(60) == {"alice": "retire", "bob": "active"}
 
 

@@ -70,7 +70,7 @@ def load(tmp_path, text=FILE):
 def test_apply_is_idempotent_and_shows_the_difference(tmp_path, store):
     wanted = load(tmp_path)
     assert [c.key for c in apply(store, wanted, "root", NOW, dry_run=True)]
-    assert store.get_course("nlp") is None
+    assert store.courses.get("nlp") is None
     first = apply(store, wanted, "root", NOW)
     assert needs_build(first)
     assert apply(store, wanted, "root", NOW) == []
@@ -86,20 +86,24 @@ def test_publish_and_step_back(tmp_path, store):
     images.known["ds01-course/nlp:candidate"] = "sha256:aaaa"
     assert publish(store, images, "nlp", "prof", NOW, admin=False) == "sha256:aaaa"
     images.known["ds01-course/nlp:candidate"] = "sha256:bbbb"
-    assert store.get_course("nlp")["data"]["pinned"] == "sha256:aaaa"
+    assert store.courses.get("nlp")["data"]["pinned"] == "sha256:aaaa"
     assert publish(store, images, "nlp", "prof", NOW, admin=False) == "sha256:bbbb"
     assert step_back(store, images, "nlp", "prof", NOW, admin=False) == "sha256:aaaa"
-    assert [p["image"] for p in store.publications("nlp")] == ["sha256:aaaa", "sha256:bbbb", "sha256:aaaa"]
+    assert [p["image"] for p in store.courses.publications("nlp")] == [
+        "sha256:aaaa",
+        "sha256:bbbb",
+        "sha256:aaaa",
+    ]
     # Applying the file again neither publishes nor forgets what is published.
     assert apply(store, load(tmp_path), "root", NOW) == []
-    assert store.get_course("nlp")["data"]["pinned"] == "sha256:aaaa"
+    assert store.courses.get("nlp")["data"]["pinned"] == "sha256:aaaa"
 
 
 def test_who_sees_the_card(tmp_path, store):
     apply(store, load(tmp_path), "root", NOW)
 
     def sees(person, *groups):
-        return bool(visible(courses.course_environments(store.courses()), person, groups))
+        return bool(visible(courses.course_environments(store.courses.find()), person, groups))
 
     assert [sees("prof"), sees("alice", "nlp-s26"), sees("eve", "other")] == [True, False, False]
     publish(store, FakeImages(**{"ds01-course/nlp__candidate": "sha256:a"}), "nlp", "prof", NOW)
@@ -118,10 +122,10 @@ def test_others_change_nothing(tmp_path, store, act):
     wanted = load(tmp_path)
     apply(store, wanted, "root", NOW)
     publish(store, FakeImages(**{"ds01-course/nlp__candidate": "sha256:a"}), "nlp", "root", NOW)
-    before = store.get_course("nlp")
+    before = store.courses.get("nlp")
     with pytest.raises(Refused):
         act(store, wanted)
-    assert store.get_course("nlp") == before
+    assert store.courses.get("nlp") == before
 
 
 @pytest.mark.parametrize(
@@ -185,7 +189,7 @@ def test_an_image_that_is_not_theirs_is_neither_applied_nor_published(tmp_path, 
     wanted = load(tmp_path, IMAGE + "image: site/nlp:1\n")
     with pytest.raises(Refused, match="belongs to others"):
         apply(store, wanted, "prof", NOW, check=no_right)
-    assert store.get_course("nlp") is None
+    assert store.courses.get("nlp") is None
     apply(store, wanted, "root", NOW)
     images = FakeImages(**{"site/nlp__1": "sha256:a"})
     with pytest.raises(Refused, match="not on this machine"):
@@ -197,7 +201,7 @@ def test_an_image_that_is_not_theirs_is_neither_applied_nor_published(tmp_path, 
 
 
 def pinned_of(store):
-    return store.get_course("nlp")["data"]["pinned"]
+    return store.courses.get("nlp")["data"]["pinned"]
 
 
 @pytest.mark.parametrize("name", ["49 3", "'x'", "Site/NLP", "x:y:z", "0" * 64, "a@sha256:00"])

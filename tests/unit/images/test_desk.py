@@ -47,7 +47,7 @@ class FakeRunner:
             room.admit(request.environment, Own(frozenset()))
         build = f"b-{len(self.asked)}"
         self.asked.append(request)
-        self.store.put_build(build, request.owner, request.environment, "queued", {}, NOW)
+        self.store.builds.put(build, request.owner, request.environment, "queued", {}, NOW)
         return build
 
     def position(self, build):
@@ -117,7 +117,7 @@ def test_a_dockerfile_in_the_old_place_is_brought_into_the_project(desk):
 
 def test_versions_can_be_held(desk):
     lock = {"pip": ["numpy==2.0"]}
-    desk.store.put_environment("ds01-alice/p:latest", "alice", "mine", "ready", {"lock": lock}, NOW)
+    desk.store.environments.put("ds01-alice/p:latest", "alice", "mine", "ready", {"lock": lock}, NOW)
     desk.build(ALICE, limits(ALICE), [LAB], "p", parse_recipe({"pip": ["numpy"]}), hold_versions=True)
     assert desk.runner.asked[0].constraints == ("numpy==2.0",)
 
@@ -142,8 +142,8 @@ def test_what_is_not_built(desk, images, project, tag, recipe, words):
 
 def test_others_builds_and_environments_are_not_found(desk):
     build = desk.build(ALICE, limits(ALICE), [LAB], "p", parse_recipe({}))
-    desk.store.append_log(build, ["\x1b[31m<b>no</b>\x1b[0m"])
-    desk.store.put_environment("ds01-alice/p:latest", "alice", "mine", "ready", {}, NOW)
+    desk.store.builds.append_log(build, ["\x1b[31m<b>no</b>\x1b[0m"])
+    desk.store.environments.put("ds01-alice/p:latest", "alice", "mine", "ready", {}, NOW)
     (line,) = desk.log(ALICE, build)["lines"]
     assert line["text"] == "<b>no</b>"
     assert line["html"] == '<span class="ds01-ansi-31">&lt;b&gt;no&lt;/b&gt;</span>'
@@ -162,7 +162,7 @@ def test_others_builds_and_environments_are_not_found(desk):
 
 def test_staff_build_their_course_and_nobody_else_does(desk):
     data = {"recipe": {"base": "lab", "pip": ["x"]}, "staff": ["alice"], "roster": ["g"]}
-    desk.store.put_course("nlp", "root", "draft", data, NOW)
+    desk.store.courses.put("nlp", "root", "draft", data, NOW)
     with pytest.raises(Refused):
         desk.build_course(BOB, limits(BOB), [LAB], "nlp", admin=False)
     desk.build_course(ALICE, limits(ALICE, build=False), [LAB], "nlp", admin=False)

@@ -162,17 +162,17 @@ def test_nothing_is_read_by_a_name_of_our_book_keeping(store):
 def test_the_records_say_whose_it_is(store):
     each = resolver(store, "ds01-eve/innocent:latest", "team/x:1")
     data = {"current": ID, "previous": []}
-    store.put_environment("ds01-bob/priv:latest", "bob", "mine", "ready", data, NOW)
+    store.environments.put("ds01-bob/priv:latest", "bob", "mine", "ready", data, NOW)
     assert each.known(each.images.facts).owners == {"bob"}
     assert each.readable(each.images.facts, BOB)
     assert not each.readable(each.images.facts, EVE)
     former = {"current": "sha256:" + "5" * 64, "previous": [ID]}
-    store.put_environment("ds01-bob/priv:latest", "bob", "mine", "ready", former, NOW)
+    store.environments.put("ds01-bob/priv:latest", "bob", "mine", "ready", former, NOW)
     assert not each.readable(each.images.facts, EVE)
 
 
 def test_a_share_reaches_its_group_as_long_as_the_name_leads_to_the_image(store):
-    store.share("ds01-bob/p:latest", "nlp", "bob", "bob", NOW)
+    store.shares.add("ds01-bob/p:latest", "nlp", "bob", "bob", NOW)
     each = resolver(store, "ds01-bob/p:latest")
     assert each.readable(each.images.facts, ALICE)
     assert not each.readable(each.images.facts, EVE)
@@ -183,12 +183,12 @@ def test_a_share_reaches_its_group_as_long_as_the_name_leads_to_the_image(store)
 def test_a_course_gives_what_it_publishes_and_its_staff_what_it_built(store):
     each = resolver(store, "ds01-course/nlp:candidate")
     data = {"staff": ["bob"], "roster": ["nlp"]}
-    store.put_course("nlp", "carol", "draft", data, NOW)
+    store.courses.put("nlp", "carol", "draft", data, NOW)
     seen = [each.readable(each.images.facts, r) for r in (ALICE, BOB, EVE, Reader("carol"))]
     assert seen == [False, True, False, True]
-    store.put_course("nlp", "carol", "published", {**data, "pinned": ID}, NOW)
+    store.courses.put("nlp", "carol", "published", {**data, "pinned": ID}, NOW)
     assert each.readable(each.images.facts, ALICE)
-    store.put_course("nlp", "carol", "closed", {**data, "pinned": ID}, NOW)
+    store.courses.put("nlp", "carol", "closed", {**data, "pinned": ID}, NOW)
     assert not each.readable(each.images.facts, ALICE)
     assert not each.readable(each.images.facts, EVE)
 
@@ -198,7 +198,7 @@ def test_a_name_in_a_courses_file_gives_its_staff_no_right(store):
     listed = (Environment("m", "lab", "licensed/matlab:1", groups=frozenset({"nlp"})),)
     each = resolver(store, "licensed/matlab:1", listed=listed)
     data = {"staff": ["eve"], "roster": ["x"], "image": "licensed/matlab:1"}
-    store.put_course("nlp", "eve", "draft", data, NOW)
+    store.courses.put("nlp", "eve", "draft", data, NOW)
     assert not each.readable(each.images.facts, EVE)
 
 

@@ -60,7 +60,7 @@ def store(tmp_path):
 @pytest.fixture
 def desk(store):
     document = {"reference": MINE, "current": "sha256:1", "previous": []}
-    store.put_environment(MINE, "alice", "mine", "ready", document, NOW)
+    store.environments.put(MINE, "alice", "mine", "ready", document, NOW)
     images = FakeImages()
     runner = SimpleNamespace(store=store, images=images, resolver=Resolver(images, lambda: store))
     return Desk(SimpleNamespace(), runner, lambda: NOW)
@@ -111,7 +111,9 @@ def test_share_and_unshare(desk):
     assert desk.share(ALICE, limits(ALICE), MINE, "cv") == ["cv", "nlp"]
     assert desk.unshare(ALICE, MINE, "nlp") == ["cv"]
     assert desk.unshare(ALICE, MINE, "nlp") == ["cv"]
-    events = [(e["action"], e["data"]["group"], e["user"]) for e in desk.store.events(topic="environment")]
+    events = [
+        (e["action"], e["data"]["group"], e["user"]) for e in desk.store.events.find(topic="environment")
+    ]
     assert events == [("shared", "nlp", "alice"), ("shared", "cv", "alice"), ("unshared", "nlp", "alice")]
 
 
@@ -126,7 +128,7 @@ def test_others_environments_are_not_shared(desk):
             desk.share(person, limits(person), MINE, "nlp")
         with pytest.raises(Refused, match="of yours"):
             desk.unshare(person, MINE, "nlp")
-    assert desk.store.shares() == []
+    assert desk.store.shares.find() == []
 
 
 def test_deleting_says_with_whom_it_was_shared_and_ends_it(desk):
@@ -137,7 +139,7 @@ def test_deleting_says_with_whom_it_was_shared_and_ends_it(desk):
     assert desk.shared_with(MINE) == ["nlp"]
     desk.images.used = {}
     assert desk.delete(ALICE, MINE) == ["nlp"]
-    assert desk.store.shares() == []
+    assert desk.store.shares.find() == []
     assert MINE not in desk.images.tags
 
 
@@ -167,7 +169,7 @@ def seen(store, person, down=False):
 
 
 def test_a_member_of_the_group_starts_it_and_nobody_else(store):
-    store.share(MINE, "nlp", "alice", "alice", NOW)
+    store.shares.add(MINE, "nlp", "alice", "alice", NOW)
     found, start = seen(store, BOB)
     assert (found[MINE].environment.kind, found[MINE].allowed) == ("shared", True)
     assert TAGGED not in found
@@ -177,19 +179,19 @@ def test_a_member_of_the_group_starts_it_and_nobody_else(store):
         assert MINE not in found
         with pytest.raises(Refused, match="not one of yours"):
             start()
-    store.unshare(MINE, "alice", NOW)
+    store.shares.end(MINE, "alice", NOW)
     with pytest.raises(Refused, match="not one of yours"):
         seen(store, BOB)[1]()
 
 
 def test_nothing_is_shared_while_nobody_can_say_with_whom(store):
-    store.share(MINE, "nlp", "alice", "alice", NOW)
+    store.shares.add(MINE, "nlp", "alice", "alice", NOW)
     assert MINE not in seen(store, BOB, down=True)[0]
     assert MINE in seen(store, ALICE, down=True)[0]
 
 
 def test_the_policy_may_leave_shared_environments_out(store):
-    store.share(MINE, "nlp", "alice", "alice", NOW)
+    store.shares.add(MINE, "nlp", "alice", "alice", NOW)
     site = Environments(Settings(image="ds01/lab:latest"), FakeImages(), lambda: store)
     for use, allowed in ((["lab"], False), (["lab", "shared"], True), (["shared/ds01-alice/*"], True)):
         found = {i.environment.id: i.allowed for i in site.listed(BOB, limits(BOB, use=use))}
@@ -202,15 +204,15 @@ def test_an_own_name_that_leads_to_anothers_image_passes_nothing_on(desk, record
     theirs = "ds01-alice/p:theirs"
     desk.images.tags[theirs] = "sha256:b"
     bobs = {"reference": "ds01-bob/p:latest", "current": "sha256:b", "previous": []}
-    desk.store.put_environment("ds01-bob/p:latest", "bob", "mine", "ready", bobs, NOW)
+    desk.store.environments.put("ds01-bob/p:latest", "bob", "mine", "ready", bobs, NOW)
     if recorded:  # an own record of an older image under that name
         old = {"reference": theirs, "current": "sha256:old", "previous": []}
-        desk.store.put_environment(theirs, "alice", "mine", "ready", old, NOW)
+        desk.store.environments.put(theirs, "alice", "mine", "ready", old, NOW)
     for act in (
         lambda: desk.tag(ALICE, limits(ALICE), theirs, "kept"),
         lambda: desk.share(ALICE, limits(ALICE), theirs, "nlp"),
     ):
         with pytest.raises(Refused, match="belongs to others"):
             act()
-    assert desk.store.shares() == []
+    assert desk.store.shares.find() == []
     assert not desk.runner.resolver.readable(desk.images.inspect(theirs), Reader("alice"))

@@ -80,9 +80,9 @@ async def test_a_session_without_one_is_told_and_given_time_then_ends_on_the_eng
     await world.looks(2)
     assert world.kinds == ["orphan"]
     assert world.engine.containers["c-s1"]["State"]["Running"]
-    (notice,) = world.site.store().notices("alice", world.now)
+    (notice,) = world.site.store().notices.of("alice", world.now)
     assert "the hub has lost it" in notice["text"]
-    (event,) = world.site.store().events(topic="session")
+    (event,) = world.site.store().events.find(topic="session")
     assert (event["action"], event["user"]) == ("unknown", "alice")
     await world.looks(1, seconds=24 * 3600 + 60)
     assert world.engine.containers == {}
@@ -96,7 +96,7 @@ async def test_one_that_the_hub_lists_again_is_no_news_any_more(world):
     world.hub.servers = {"alice": {"": {"ready": False, "pending": "spawn"}}}
     await world.looks(1)
     assert world.kinds == []
-    assert world.site.store().notices("alice", world.now) == []
+    assert world.site.store().notices.of("alice", world.now) == []
 
 
 async def test_while_the_hub_is_away_nothing_is_unknown_to_it(world):

@@ -73,8 +73,8 @@ def test_limits_reads_approved_requests_and_never_makes_a_store(site):
     assert not (site / "state").exists()
     (site / "state").mkdir()
     store, now = Store.open(f"sqlite:///{site}/state/ds01.sqlite"), datetime.now(timezone.utc)
-    number = store.add_request("alice", {"session.max": 9}, "thesis", now, now + timedelta(days=1))
-    store.decide_request(number, "approved", "root", now)
+    number = store.requests.add("alice", {"session.max": 9}, "thesis", now, now + timedelta(days=1))
+    store.requests.decide(number, "approved", "root", now)
     value = data("limits", "alice")["values"]["session.max"]
     assert value["value"] == 9
     assert value["source"].startswith(f"request {number} approved by root until ")

@@ -161,7 +161,7 @@ class FakeHub:
         if profile == "none":
             self.site.cpu.add((user, server))
             return
-        blocks = merge_blocks(self.site.store().blocks(self.clock(), []), near(self.site, self.clock()))
+        blocks = merge_blocks(self.site.store().blocks.at(self.clock(), []), near(self.site, self.clock()))
         keys = frozenset({f"user:{user}"})
         found = place(GpuRequest(profile), self.site.inventory, self.site.look().holdings, blocks, keys=keys)
         if not found.ok:
@@ -216,4 +216,4 @@ class World:
                 await asyncio.sleep(0.005)
 
     def state(self, ticket):
-        return self.store.ticket(ticket)["state"]
+        return self.store.tickets.get(ticket)["state"]

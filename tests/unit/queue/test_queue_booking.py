@@ -22,10 +22,10 @@ class TestReservations:
     async def test_devices_are_kept_from_the_lead_on_and_given_to_whom_they_are_for(self, world):
         self.reserve(world)
         await world.tick()
-        assert world.store.blocks(world.clock()) == {}
+        assert world.store.blocks.at(world.clock()) == {}
         world.clock.now = START + timedelta(minutes=40)
         await world.tick()
-        blocks = world.store.blocks(world.clock())
+        blocks = world.store.blocks.at(world.clock())
         assert sorted(blocks) == ["M0", "M1", "M2", "M3"]
         assert blocks["M0"].reason == "reserved for NLP until 15:00 UTC"
         ticket, mine = world.join("ann"), world.join("prof")
@@ -37,11 +37,11 @@ class TestReservations:
         self.reserve(world)
         world.clock.now = START + timedelta(minutes=70)
         await world.tick()
-        assert len(world.store.blocks(world.clock())) == 4
+        assert len(world.store.blocks.at(world.clock())) == 4
         world.clock.now = START + timedelta(minutes=76)
         await world.tick(times=2)
-        assert world.store.blocks(world.clock()) == {}
-        assert [e["action"] for e in world.store.events(topic="reservation")] == ["created", "no-show"]
+        assert world.store.blocks.at(world.clock()) == {}
+        assert [e["action"] for e in world.store.events.find(topic="reservation")] == ["created", "no-show"]
 
     async def test_sessions_that_would_collide_are_warned_once(self, world):
         world.site.held = {f"M{i}": ("ann", "a") for i in range(6)}
@@ -49,7 +49,7 @@ class TestReservations:
         await world.tick()
         world.runner._warned = 0.0
         await world.tick()
-        (notice,) = world.store.notices("ann", world.clock())
+        (notice,) = world.store.notices.of("ann", world.clock())
         assert "is reserved from 2026-03-02 13:00 UTC" in notice["text"]
 
     def test_two_that_want_too_much_together_are_told(self, world):
@@ -74,14 +74,14 @@ class TestReservations:
         with pytest.raises(Refused) as caught:
             self.reserve(world, **body)
         assert caught.value.refusal.status == 400
-        assert world.store.reservations() == []
+        assert world.store.reservations.find() == []
 
 
 class TestMaintenance:
     """What is near keeps devices and the site from the queue too."""
 
     async def test_a_device_whose_maintenance_is_near_is_given_to_nobody(self, world):
-        world.store.add_maintenance(START + H, "fan", "root", START, None, "M0")
+        world.store.blocks.add_maintenance(START + H, "fan", "root", START, None, "M0")
         world.clock.now = START + timedelta(minutes=31)
         ticket = world.join("ann")
         await world.tick()
@@ -90,18 +90,18 @@ class TestMaintenance:
 
     async def test_nor_kept_for_a_reservation(self, world):
         TestReservations().reserve(world)
-        world.store.add_maintenance(START + H, "fan", "root", START, None, "M0")
+        world.store.blocks.add_maintenance(START + H, "fan", "root", START, None, "M0")
         world.clock.now = START + timedelta(minutes=40)
         await world.tick()
-        assert sorted(world.store.blocks(world.clock())) == ["M1", "M2", "M3", "M4"]
+        assert sorted(world.store.blocks.at(world.clock())) == ["M1", "M2", "M3", "M4"]
 
     async def test_before_one_of_the_whole_site_places_wait_and_say_why(self, world):
-        number = world.store.add_maintenance(START + H, "new driver", "root", START)
+        number = world.store.blocks.add_maintenance(START + H, "new driver", "root", START)
         world.clock.now = START + timedelta(minutes=31)
         ticket = world.join("ann")
         await world.tick(times=3)
-        assert (world.state(ticket), world.store.ticket(ticket)["attempts"]) == ("waiting", 0)
-        assert "new driver" in world.store.ticket(ticket)["shown"]["reason"]
-        world.store.end_maintenance(number, "root", world.clock())
+        assert (world.state(ticket), world.store.tickets.get(ticket)["attempts"]) == ("waiting", 0)
+        assert "new driver" in world.store.tickets.get(ticket)["shown"]["reason"]
+        world.store.blocks.end_maintenance(number, "root", world.clock())
         await world.tick()
         assert world.state(ticket) == "started"

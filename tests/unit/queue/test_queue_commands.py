@@ -33,7 +33,7 @@ def ds01(tmp_path, monkeypatch):
 
 def test_the_line_is_shown_and_a_place_taken_out(ds01):
     row = {"id": "abc", "user": "ann", "profile": "1g.10gb", "options": {}}
-    ds01.store.add_ticket(row, datetime.now(timezone.utc))
+    ds01.store.tickets.add(row, datetime.now(timezone.utc))
     code, out = ds01("queue", "--json")
     (line,) = json.loads(out)
     assert (code, line["id"], line["user"], line["class"]) == (0, "abc", "ann", "1g.10gb")

@@ -83,7 +83,7 @@ async def test_a_reservation_for_a_course_serves_its_students_places(world, monk
         return people[name]
 
     monkeypatch.setattr(world.hub, "person", person)
-    world.store.put_course("nlp", "prof", "published", COURSE, START)
+    world.store.courses.put("nlp", "prof", "published", COURSE, START)
     wish = {
         "subject": "course:nlp",
         "profile": "1g.10gb",
@@ -93,12 +93,12 @@ async def test_a_reservation_for_a_course_serves_its_students_places(world, monk
     }
     booking.reserve(world.store, booking.parse(wish), world.site.inventory, "root", world.clock())
     await world.tick()
-    assert len(world.store.blocks(world.clock())) == 6
+    assert len(world.store.blocks.at(world.clock())) == 6
     eve = world.join("eve", environment="course/nlp")
     own = world.join("stu", server="own")
     await world.tick()
     assert (world.state(eve), world.state(own)) == ("waiting", "waiting")
-    assert "reserved for course:nlp" in world.store.ticket(own)["shown"]["reason"]
+    assert "reserved for course:nlp" in world.store.tickets.get(own)["shown"]["reason"]
     student = world.join("stu", environment="course/nlp")
     await world.tick()
     assert world.state(student) == "started"

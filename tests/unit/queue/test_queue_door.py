@@ -34,9 +34,9 @@ class TestDoor:
 
     def test_others_are_shown_by_class_alone(self, world):
         world.join("ann", project="secret")
-        (line,) = api.listing(world.store.tickets(), Person("ben"))
+        (line,) = api.listing(world.store.tickets.find(), Person("ben"))
         assert line == {"state": "waiting", "position": None, "class": "1g.10gb", "mine": False}
-        (line,) = api.listing(world.store.tickets(), Person("root", admin=True))
+        (line,) = api.listing(world.store.tickets.find(), Person("root", admin=True))
         assert line["user"] == "ann"
 
     def test_what_is_over_cannot_be_cancelled_again(self, world):
@@ -55,7 +55,7 @@ class TestInsteadOfARefusal:
 
     def test_who_chose_to_wait_gets_a_place(self, world):
         answer = self.answer(world)
-        (ticket,) = world.store.tickets()
+        (ticket,) = world.store.tickets.find()
         assert (answer.code, answer.status, answer.ticket) == ("queued", 202, ticket["id"])
         assert api.addresses(answer, "/services/ds01/") == {
             "Location": f"/services/ds01/api/queue/{ticket['id']}",
@@ -75,7 +75,7 @@ class TestInsteadOfARefusal:
     def test_others_get_the_refusal(self, world, change, options):
         refusal = replace(self.FULL, **change)
         assert self.answer(world, refusal, **options) is refusal
-        assert world.store.tickets() == []
+        assert world.store.tickets.find() == []
 
     def test_without_the_store_it_is_refused_with_a_word_on_the_queue(self, world, monkeypatch):
         def down():

@@ -101,7 +101,7 @@ class TestOnTheStore:
     async def test_warned_then_retired_with_its_reason_when_the_lead_is_over(self, world):
         world.join("ann")
         await self.settle(world)
-        (notice,) = world.store.notices("guest", world.clock())
+        (notice,) = world.store.notices.of("guest", world.clock())
         assert notice["level"] == "warning"
         assert "somebody entitled to its GPU waits" in notice["text"]
         world.clock.pass_seconds(29 * 60)
@@ -121,14 +121,14 @@ class TestOnTheStore:
         await self.settle(world)
         api.cancel(world.store, row, Person("ann"), world.clock())
         await self.settle(world)
-        assert world.store.notices("guest", world.clock()) == []
+        assert world.store.notices.of("guest", world.clock()) == []
         assert await world.runner.tick() is False
 
     async def test_others_sessions_are_left_alone(self, world):
         world.site.preemptible.clear()
         world.join("ann")
         await self.settle(world)
-        assert world.store.notices("guest", world.clock()) == []
+        assert world.store.notices.of("guest", world.clock()) == []
 
     async def test_the_lead_is_that_of_the_owner_s_group(self, world, monkeypatch):
         text = "version: 1\ngroups:\n  guests:\n    idle: {lifetime_lead: 5m}\n"
@@ -142,7 +142,7 @@ class TestOnTheStore:
         monkeypatch.setattr(world.hub, "person", person)
         world.join("ann")
         await self.settle(world)
-        (notice,) = world.store.notices("guest", world.clock())
+        (notice,) = world.store.notices.of("guest", world.clock())
         assert f"It ends at {world.clock() + timedelta(minutes=5):%H:%M} UTC" in notice["text"]
         world.clock.pass_seconds(299)
         await self.settle(world)
@@ -164,10 +164,10 @@ class TestOnTheStore:
         await world.runner.tick()
         with pytest.raises(HubError):
             await world.runner.tick()
-        assert world.store.notices("guest", world.clock()) == []
+        assert world.store.notices.of("guest", world.clock()) == []
 
     async def test_a_forgotten_account_s_session_goes_like_any_other(self, world):
         world.hub.gone.add("guest")
         world.join("ann")
         await self.settle(world)
-        assert len(world.store.notices("guest", world.clock())) == 1
+        assert len(world.store.notices.of("guest", world.clock())) == 1

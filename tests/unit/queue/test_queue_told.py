@@ -48,7 +48,7 @@ async def test_a_session_that_has_started(world, told, hook):
     calls, mails = await told()
     assert calls == [("started", "ann", text)]
     assert mails == [("ann@example.org", "Your session has started (thesis)", text)]
-    assert world.store.notices("ann", world.clock())[0]["text"] == text
+    assert world.store.notices.of("ann", world.clock())[0]["text"] == text
     document = hook.received[0]
     assert (document["key"], document["cause"], document["project"]) == (
         f"ticket:{ticket}:started",
@@ -66,7 +66,7 @@ async def test_a_place_that_is_over(world, told):
     calls, mails = await told()
     assert calls == [("expired", "ann", text)]
     assert mails == [("ann@example.org", "Your place in the queue is over (default)", text)]
-    (notice,) = world.store.notices("ann", world.clock())
+    (notice,) = world.store.notices.of("ann", world.clock())
     assert (notice["text"], notice["level"]) == (text, "warning")
 
 
@@ -114,10 +114,10 @@ async def test_waiting_for_the_own_quota_is_no_message(world, told):
 async def test_a_place_an_admin_took_is_told_on_the_pages(world):
     ticket = world.join("ann")
     api.cancel(world.store, ticket, Person("root", admin=True), world.clock())
-    (notice,) = world.store.notices("ann", world.clock())
+    (notice,) = world.store.notices.of("ann", world.clock())
     assert notice["text"] == "Your place in the queue for 1g.10gb was taken out by root."
     api.cancel(world.store, world.join("ben"), Person("ben"), world.clock())
-    assert world.store.notices("ben", world.clock()) == []
+    assert world.store.notices.of("ben", world.clock()) == []
 
 
 async def test_a_channel_that_fails_holds_up_nobody(world, told, hook, relay):
@@ -127,4 +127,4 @@ async def test_a_channel_that_fails_holds_up_nobody(world, told, hook, relay):
     await told()
     assert (world.state(one), world.state(two)) == ("started", "started")
     assert [to for _, to, _ in relay.received] == [["ann@example.org"]]
-    assert world.store.notices("nobody", world.clock()) != []
+    assert world.store.notices.of("nobody", world.clock()) != []

@@ -32,7 +32,7 @@ class Slow:
 
     def __init__(self, world: World, monkeypatch: pytest.MonkeyPatch, user: str) -> None:
         self.gate, self.inside = threading.Event(), threading.Semaphore(0)
-        plain = world.store.notices
+        plain = world.store.notices.of
 
         def notices(asked, *args, **kwargs):
             if asked == user:
@@ -40,7 +40,7 @@ class Slow:
                 assert self.gate.wait(PATIENCE)
             return plain(asked, *args, **kwargs)
 
-        monkeypatch.setattr(world.store, "notices", notices)
+        monkeypatch.setattr(world.store.notices, "of", notices)
 
 
 def asks(client, by: str, who: str):

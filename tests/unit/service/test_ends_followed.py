@@ -53,6 +53,6 @@ def test_what_ends_from_then_on_is_told_as_ever(site):
 
 
 def test_a_store_with_a_history_is_believed_though_no_events_were_read_yet(site):
-    site.store().session_started(SessionRecord("s0", "bob", NOW))
+    site.store().sessions.started(SessionRecord("s0", "bob", NOW))
     assert ends.begin(site, NOW).blind_until is None
     assert report(site, -60, exit_code=137, signals=(9,), removed=True).kind == "removed"

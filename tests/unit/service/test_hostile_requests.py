@@ -71,7 +71,7 @@ async def test_a_place_that_a_link_names_never_reaches_a_header_as_it_is(call, t
 
 @pytest.mark.parametrize("path", ["fragments/builds/b-1", "fragments/builds/b-2"])
 async def test_the_live_part_of_anothers_build_is_not_there(call, world, path, caplog):
-    world.store.put_build("b-1", "bob", "ds01-bob/p:latest", "queued", {}, NOW)
+    world.store.builds.put("b-1", "bob", "ds01-bob/p:latest", "queued", {}, NOW)
     answer = await call(path, headers={keys.HEADER: keys.sign(SECRET, "alice", NOW)})
     assert (answer.code, "bob" in answer.text) == (404, False)
     assert not [r for r in caplog.records if r.exc_info]
@@ -105,7 +105,7 @@ async def test_nothing_is_at_an_address_that_is_not_there_whatever_the_method(ca
 )
 async def test_servers_that_the_hub_cannot_have_get_no_place(call, world, server):
     answer = await call("api/queue", "bob", "POST", {"server": server, "options": {"gpu": "1g.10gb"}})
-    assert (answer.code, world.store.tickets()) == (400, [])
+    assert (answer.code, world.store.tickets.find()) == (400, [])
 
 
 async def test_a_server_of_an_older_hub_keeps_its_name(call, world):

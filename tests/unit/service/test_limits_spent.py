@@ -60,7 +60,7 @@ def expected(good, count, no, total=MANY):
 async def test_places_in_the_queue(call, world):
     codes = await together(call, MANY, lambda i: ("api/queue", "alice", "POST", {**WISH, "server": f"s{i}"}))
     assert codes == expected(202, 2, 409)
-    assert len(world.store.tickets(user="alice")) == 2
+    assert len(world.store.tickets.find(user="alice")) == 2
 
 
 async def test_further_tags(call, world):
@@ -70,7 +70,7 @@ async def test_further_tags(call, world):
     codes = await together(call, MANY, lambda i: (act, "alice", "POST", {"tag": f"t{i}"}))
     assert codes == expected(200, 3, 403), "the one that is there and three more are four"
     assert len([t for t in world.images.list() for t in t.tags if t.startswith("ds01-alice/")]) == 4
-    assert len(world.store.environments(owner="alice", kind="mine")) == 3
+    assert len(world.store.environments.find(owner="alice", kind="mine")) == 3
     assert (await call(act, "alice", "POST", {"tag": "t-1"})).code == 403
 
 
@@ -81,7 +81,7 @@ async def test_a_tag_that_fails_is_not_counted(call, world):
     for _ in range(5):
         answer = await call(f"api/environments/{image}/tag", "alice", "POST", {"tag": "taken"})
         assert (answer.code, "taken by another image" in answer.text) == (400, True)
-    assert world.store.environments(owner="alice") == []
+    assert world.store.environments.find(owner="alice") == []
     assert (await call(f"api/environments/{image}/tag", "alice", "POST", {"tag": "mine"})).code == 200
 
 
@@ -91,7 +91,7 @@ async def test_builds_waiting(call, world):
         call, MANY, lambda i: ("api/builds", "alice", "POST", {**body, "project": "p", "tag": f"t{i}"})
     )
     assert codes == expected(202, 3, 409)
-    assert len(world.store.builds(owner="alice")) == 3
+    assert len(world.store.builds.find(owner="alice")) == 3
     assert (await call("api/builds", "bob", "POST", {**body, "project": "p"})).code == 202
 
 
@@ -99,7 +99,7 @@ async def test_environments_that_builds_will_make_count(call, world):
     """With four there, nothing new may be queued; what is there may be built again."""
     for tag in "abcd":
         reference = f"ds01-alice/p:{tag}"
-        world.store.put_environment(reference, "alice", "mine", "ready", {"current": "x"}, NOW)
+        world.store.environments.put(reference, "alice", "mine", "ready", {"current": "x"}, NOW)
     body = {"recipe": {"pip": ["six"]}, "project": "p"}
     answer = await call("api/builds", "alice", "POST", {**body, "tag": "e"})
     assert (answer.code, json.loads(answer.text)["code"]) == (403, "too-many-environments")
@@ -125,7 +125,7 @@ async def test_requests_for_more(call, world):
     body = {"wanted": {"session.max": 9}, "reason": "for the experiment", "until": "2026-04-01T00:00+00:00"}
     codes = await together(call, MANY, lambda i: ("api/requests", "alice", "POST", body))
     assert codes == expected(201, 5, 400)
-    assert len(world.store.requests("alice", "asked")) == 5
+    assert len(world.store.requests.find("alice", "asked")) == 5
 
 
 async def test_keeping_a_session_alive(call, world):
@@ -135,7 +135,7 @@ async def test_keeping_a_session_alive(call, world):
         *(call(path, "alice", "POST", {"seconds": 3600 * (i % 9 + 1)}) for i in range(MANY))
     )
     assert {a.code for a in answers} <= {200, 403}
-    assert world.store.extended("s1") <= 4 * 3600
+    assert world.store.extensions.total("s1") <= 4 * 3600
 
 
 async def test_shares(call, world, monkeypatch):
@@ -157,14 +157,14 @@ async def test_courses(call, world, monkeypatch):
 
     codes = await together(call, MANY, lambda i: ("api/courses", "alice", "POST", {"text": course(i)}))
     assert codes == expected(200, 3, 409)
-    assert len(world.store.courses()) == 3
+    assert len(world.store.courses.find()) == 3
 
 
 async def test_a_course_that_two_begin_at_once_has_one_owner_who_may_change_it(call, world):
     world.hub.scopes = {n: ["custom:ds01:course:teach!group=g"] for n in ("alice", "bob")}
     text = json.dumps({"course": "c", "title": "T", "roster": ["g"], "recipe": {"pip": ["six"]}})
     await together(call, 10, lambda i: ("api/courses", ("alice", "bob")[i % 2], "POST", {"text": text}))
-    assert len(world.store.courses()) == 1
+    assert len(world.store.courses.find()) == 1
 
 
 async def test_what_is_withdrawn_at_once_counts_for_the_day(call, world, monkeypatch):
@@ -252,7 +252,7 @@ class Seen:
         done = threading.Event()
 
         def write() -> None:
-            Store(self.store.db.url).set_fact("other", 1, NOW)
+            Store(self.store.db.url).facts.set("other", 1, NOW)
             done.set()
 
         self.threads.append(threading.Thread(target=write))
@@ -263,12 +263,12 @@ class Seen:
 @pytest.mark.parametrize(
     "spend",
     [
-        lambda s, admit: s.add_ticket({"id": "a", "user": "u"}, NOW, admit),
-        lambda s, admit: s.add_request("u", {}, "", NOW, None, admit),
-        lambda s, admit: s.share("e", "g", "u", "u", NOW, admit),
-        lambda s, admit: s.claim_build("b", "u", "e", {}, NOW, admit),
-        lambda s, admit: s.claim_environment("e", "u", {}, NOW, admit),
-        lambda s, admit: s.apply_course("c", NOW, lambda *a: admit(*a)),
+        lambda s, admit: s.tickets.add({"id": "a", "user": "u"}, NOW, admit),
+        lambda s, admit: s.requests.add("u", {}, "", NOW, None, admit),
+        lambda s, admit: s.shares.add("e", "g", "u", "u", NOW, admit),
+        lambda s, admit: s.builds.claim("b", "u", "e", {}, NOW, admit),
+        lambda s, admit: s.environments.claim("e", "u", {}, NOW, admit),
+        lambda s, admit: s.courses.apply("c", NOW, lambda *a: admit(*a)),
     ],
     ids=["ticket", "request", "share", "build", "environment", "course"],
 )
@@ -290,18 +290,27 @@ def test_a_refused_claim_leaves_nothing(tmp_path):
         raise Refused(messages.ticket_unknown())
 
     for spend in (
-        partial(store.add_ticket, {"id": "a", "user": "u"}, NOW, no),
-        partial(store.add_request, "u", {}, "", NOW, None, no),
-        partial(store.share, "e", "g", "u", "u", NOW, no),
-        partial(store.claim_build, "b", "u", "e", {}, NOW, no),
-        partial(store.claim_environment, "e", "u", {}, NOW, no),
-        partial(store.apply_course, "c", NOW, no),
+        partial(store.tickets.add, {"id": "a", "user": "u"}, NOW, no),
+        partial(store.requests.add, "u", {}, "", NOW, None, no),
+        partial(store.shares.add, "e", "g", "u", "u", NOW, no),
+        partial(store.builds.claim, "b", "u", "e", {}, NOW, no),
+        partial(store.environments.claim, "e", "u", {}, NOW, no),
+        partial(store.courses.apply, "c", NOW, no),
     ):
         with pytest.raises(Refused):
             spend()
     later = NOW + timedelta(days=1)
-    assert (store.tickets(None), store.requests(), store.shares(), store.builds()) == ([], [], [], [])
-    assert (store.environments(), store.courses(), store.events(since=NOW - timedelta(1))) == ([], [], [])
+    assert (store.tickets.find(None), store.requests.find(), store.shares.find(), store.builds.find()) == (
+        [],
+        [],
+        [],
+        [],
+    )
+    assert (store.environments.find(), store.courses.find(), store.events.find(since=NOW - timedelta(1))) == (
+        [],
+        [],
+        [],
+    )
     assert later > NOW
     store.close()
 

@@ -53,7 +53,7 @@ async def test_leaving(call, world):  # noqa: F811
 async def test_leaving_while_it_starts_stops_the_start(call, world):  # noqa: F811
     ticket = data(await join(call))["id"]
     for version, state in enumerate(("granted", "starting")):
-        world.store.move_ticket(ticket, version, NOW, {"state": state})
+        world.store.tickets.move(ticket, version, NOW, {"state": state})
     assert (await call(f"api/queue/{ticket}", "alice", "DELETE")).code == 200
     assert world.hub.stopped == [("alice", "")]
 
@@ -88,7 +88,7 @@ async def test_the_page_shows_reason_estimate_and_a_way_out(call, world):  # noq
         "ahead": [{"class": "1g.10gb", "count": 2}],
         "estimate": {"p50_s": 1800, "p90_s": 7200, "basis": "2 devices are in use"},
     }
-    world.store.show_tickets({ticket: shown})
+    world.store.tickets.show({ticket: shown})
     answer = await call("queue", headers=cookie("alice"))
     page = BeautifulSoup(answer.text, "html.parser")
     words = " ".join(page.get_text(" ").split())
@@ -102,7 +102,7 @@ async def test_the_page_shows_reason_estimate_and_a_way_out(call, world):  # noq
 
 async def test_the_waiting_page_moves_on_to_the_session(call, world):  # noqa: F811
     ticket = data(await join(call, server="two"))["id"]
-    world.store.move_ticket(ticket, 0, NOW, {"state": "started"})
+    world.store.tickets.move(ticket, 0, NOW, {"state": "started"})
     answer = await call(f"queue?ticket={ticket}", headers=cookie("alice"))
     assert (answer.code, answer.headers["Location"]) == (302, "/x/user/alice/two/")
     assert (await call(f"queue?ticket={ticket}", headers=cookie("bob"))).code == 200
@@ -110,7 +110,7 @@ async def test_the_waiting_page_moves_on_to_the_session(call, world):  # noqa: F
 
 async def test_hostile_names_are_harmless(call, world):  # noqa: F811
     ticket = data(await join(call))["id"]
-    world.store.show_tickets({ticket: {"reason": "<script>alert(1)</script>", "position": 1}})
+    world.store.tickets.show({ticket: {"reason": "<script>alert(1)</script>", "position": 1}})
     assert "<script>alert" not in (await call("queue", headers=cookie("alice"))).text
 
 

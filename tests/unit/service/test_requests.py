@@ -50,11 +50,11 @@ async def test_a_person_asks_an_admin_approves_and_the_limits_widen(call, world)
         == 8 * 2**30
     )
     assert world.site.limits(Person("bob"), NOW).session.memory == 8 * 2**30
-    (notice,) = world.store.notices("alice", NOW)
+    (notice,) = world.store.notices.of("alice", NOW)
     assert notice["text"].startswith(
         "Your request for session.memory: 32g was approved by root, until 2026-03-10"
     )
-    assert [(e["topic"], e["action"]) for e in world.store.events(topic="request")] == [
+    assert [(e["topic"], e["action"]) for e in world.store.events.find(topic="request")] == [
         ("request", "asked"), ("request", "approved"),
     ]  # fmt: skip
 
@@ -91,7 +91,7 @@ async def test_a_request_that_cannot_be_taken_says_what_to_mend(call, world, cha
     answer = await ask(call, **changes)
     assert answer.code == 400
     assert said.lower() in json.loads(answer.text)["message"].lower()
-    assert world.store.requests() == []
+    assert world.store.requests.find() == []
 
 
 async def test_one_person_has_a_few_open_requests(call, world):  # noqa: F811
@@ -111,7 +111,7 @@ async def test_nobody_answers_or_withdraws_what_is_not_theirs(call, world):  # n
         assert answer.code == 403
     assert (await call(path, who="bob", method="DELETE")).code == 404
     assert (await call("api/requests?all=1", who="bob")).code == 403
-    assert world.store.requests(state="asked")
+    assert world.store.requests.find(state="asked")
     assert (await call(path, who="alice", method="DELETE")).code == 200
     assert (await call(f"{path}/decision", who="root", method="POST", body={"state": "approved"})).code == 404
 
@@ -131,8 +131,8 @@ async def test_an_answer_that_cannot_be_given(call, world, body, said):  # noqa:
     answer = await call(f"api/requests/{number}/decision", who="root", method="POST", body=body)
     assert answer.code == 400
     assert said in answer.text
-    assert world.store.requests(state="asked")
-    assert world.store.notices("alice", NOW) == []
+    assert world.store.requests.find(state="asked")
+    assert world.store.notices.of("alice", NOW) == []
 
 
 async def test_the_page_asks_and_answers(call, world):  # noqa: F811
@@ -157,7 +157,7 @@ async def test_the_page_asks_and_answers(call, world):  # noqa: F811
     assert "&lt;b&gt;a larger model" in refused.text
     done = await post("alice", xsrf, jar, **asked, until="2026-03-09")
     assert (done.code, done.headers["Location"]) == (302, f"{PREFIX}requests")
-    (row,) = world.store.requests("alice")
+    (row,) = world.store.requests.find("alice")
     assert row["until"] == datetime(2026, 3, 10, tzinfo=timezone.utc)
     assert (await post("alice", xsrf, jar, act="approved", id=row["id"])).code == 403
     page = await call("requests", who="root", headers=cookie("root"))
@@ -227,7 +227,12 @@ def test_the_command_asks_lists_approves_and_denies(ds01, tmp_path):
     assert values["session.memory"]["text"] == "16g"
     assert f"request {first['id']} approved by" in values["session.memory"]["source"]
     store = Store.open(f"sqlite:///{tmp_path / 'ds01.sqlite'}")
-    assert [e["action"] for e in store.events(topic="request")] == ["asked", "asked", "approved", "denied"]
+    assert [e["action"] for e in store.events.find(topic="request")] == [
+        "asked",
+        "asked",
+        "approved",
+        "denied",
+    ]
 
 
 def test_the_command_refuses_what_is_not_there(ds01):

@@ -154,13 +154,13 @@ async def test_sessions_are_own_or_everybodys_for_admins(call, world):
 async def test_retire_by_api(call, world):
     world.ledger.add("alice", "s1")
     world.ledger.add("bob", "s2", server="b")
-    world.store.session_started(Kept("s2", "bob", NOW, server="b"))
+    world.store.sessions.started(Kept("s2", "bob", NOW, server="b"))
     assert (await call("api/sessions/s2", who="alice", method="DELETE")).code == 404
     assert (await call("api/sessions/s2", who="root", method="DELETE")).code == 400, "an admin says why"
     answer = await call("api/sessions/s2", who="root", method="DELETE", body={"reason": "fan is broken"})
     assert answer.code == 200
     assert world.hub.stopped == [("bob", "b")]
-    noted = world.store.session("s2")
+    noted = world.store.sessions.get("s2")
     assert (noted["reason"], noted["kind"]) == ("fan is broken", "admin")
     assert (await call("api/sessions/s1", who="alice", method="DELETE")).code == 200
     assert (await call("api/sessions/gone", who="alice", method="DELETE")).code == 404
@@ -173,15 +173,15 @@ async def test_keep_alive_by_api_is_bounded(call, world):
         assert (await call(path, who="alice", method="POST", body=bad)).code == 400, bad
     first = json.loads((await call(path, who="alice", method="POST", body={"seconds": 366 * 86400})).text)
     assert first["seconds"] == 4 * 3600
-    assert world.store.extended("s1") == 4 * 3600
+    assert world.store.extensions.total("s1") == 4 * 3600
     again = json.loads((await call(path, who="alice", method="POST", body={"seconds": 3600})).text)
     assert again["seconds"] == 0
     assert (await call(path, who="bob", method="POST", body={"seconds": 3600})).code == 404
 
 
 async def test_events_and_usage_show_own_things_only(call, world):
-    world.store.session_started(Kept("s1", "alice", NOW - timedelta(hours=2), equivalents=0.5))
-    world.store.session_started(Kept("s2", "bob", NOW - timedelta(hours=1), equivalents=1.0))
+    world.store.sessions.started(Kept("s1", "alice", NOW - timedelta(hours=2), equivalents=0.5))
+    world.store.sessions.started(Kept("s2", "bob", NOW - timedelta(hours=1), equivalents=1.0))
     mine = json.loads((await call("api/events", who="alice")).text)["events"]
     assert {e["user"] for e in mine} == {"alice"}
     assert (await call("api/events?all=1", who="alice")).code == 403
@@ -195,11 +195,11 @@ async def test_events_and_usage_show_own_things_only(call, world):
 
 
 async def test_notices_are_seen_dismissed_and_private(call, world):
-    number = world.store.add_notice("alice", "<b>Warned</b>", NOW, level="warning")
+    number = world.store.notices.add("alice", "<b>Warned</b>", NOW, level="warning")
     key = {keys.HEADER: keys.sign(SECRET, "alice", NOW)}
     fragment = await call("fragments/notices", headers=key)
     assert "&lt;b&gt;Warned&lt;/b&gt;" in fragment.text
-    assert world.store.notices("alice", NOW)[0]["seen_at"] == NOW
+    assert world.store.notices.of("alice", NOW)[0]["seen_at"] == NOW
     assert (await call(f"api/notices/{number}", who="bob", method="DELETE")).code == 404
     rest = await call(f"fragments/notices/{number}/dismiss", headers=key, method="POST", body={})
     assert "Warned" not in rest.text

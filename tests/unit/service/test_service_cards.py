@@ -46,7 +46,7 @@ def images(world):  # noqa: F811
     settings = world.site.settings.model_copy(update={"environments": catalogue})
     world.site.__dict__["environments"] = Environments(settings, played, lambda: world.store)
     pinned = {"title": "Language", "roster": ["students"], "pinned": played.facts[2].id, "image": "x"}
-    world.store.put_course("nlp", "prof", "published", pinned, NOW)
+    world.store.courses.put("nlp", "prof", "published", pinned, NOW)
     return played
 
 

@@ -51,13 +51,13 @@ async def until(condition):
 
 
 async def test_events_are_handed_on_in_order_and_once(store, caplog):
-    store.add_event(NOW, "device", "drained", device="M0")
+    store.events.add(NOW, "device", "drained", device="M0")
     served = context(store, f"{__name__}:listener", "no.such.module:thing")
     await eventlog.start(served)
     await until(lambda: HEARD == ["drained"])
     await eventlog.stop(served)
     assert "no.such.module:thing" in caplog.text
-    store.add_event(NOW, "device", "undrained", device="M0")
+    store.events.add(NOW, "device", "undrained", device="M0")
     await eventlog.start(served)
     await until(lambda: len(HEARD) == 2)
     await eventlog.stop(served)
@@ -71,7 +71,7 @@ async def test_a_store_that_is_down_is_waited_for(store):
 
     served = context(store, f"{__name__}:listener")
     served.site.store = down
-    store.add_event(NOW, "device", "drained", device="M0")
+    store.events.add(NOW, "device", "drained", device="M0")
     task = asyncio.create_task(eventlog.publish(served, interval=0.01))
     await asyncio.sleep(0.05)
     assert HEARD == []

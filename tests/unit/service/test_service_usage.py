@@ -117,10 +117,10 @@ async def test_the_page_shows_disk_beside_hours_and_limits(call, world, workspac
         "version: 1\ndefaults: {storage: {quota: 1g}, session: {max: 2}, "
         "gpu: {hours: {budget: 40, window: 7d}}}\n"
     )
-    world.store.session_started(
+    world.store.sessions.started(
         Kept("s1", "alice", NOW - timedelta(hours=2), project="thesis", equivalents=0.5)
     )
-    world.store.session_started(
+    world.store.sessions.started(
         Kept("s2", "bob", NOW - timedelta(hours=2), project="secret", equivalents=1.0)
     )
     page = BeautifulSoup((await call("usage", who="alice")).text, "html.parser")
@@ -140,7 +140,7 @@ async def test_the_page_shows_disk_beside_hours_and_limits(call, world, workspac
 async def test_the_history_names_environments_as_people_know_them(call, world, monkeypatch):  # noqa: F811
     for number, environment in enumerate(("lab", "mine:gone")):
         started = NOW - timedelta(hours=2 + number)
-        world.store.session_started(Kept(f"s{number}", "alice", started, environment=environment))
+        world.store.sessions.started(Kept(f"s{number}", "alice", started, environment=environment))
 
     async def shown():
         page = BeautifulSoup((await call("usage", who="alice")).text, "html.parser")

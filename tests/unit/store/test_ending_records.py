@@ -117,59 +117,59 @@ def test_a_decision_explains_the_end_that_follows_soon(now, noted, clock, kind, 
 
 
 def begun(store, now, session="s1", **more):
-    store.session_started(SessionRecord(session, "alice", now - 60 * S, **{"equivalents": 0.5, **more}))
+    store.sessions.started(SessionRecord(session, "alice", now - 60 * S, **{"equivalents": 0.5, **more}))
 
 
 def test_a_better_report_replaces_lost_and_says_so_once(store, now):
     begun(store, now)
-    store.record_end(end(now, "lost", clock=Clock.last_seen))
-    store.record_end(end(now, "crashed", 14, clock=Clock.engine, exit_code=7))
-    store.record_end(end(now, "lost", 60, clock=Clock.last_seen))
-    row, ended = store.session("s1"), store.session_end("s1")
+    store.ends.record(end(now, "lost", clock=Clock.last_seen))
+    store.ends.record(end(now, "crashed", 14, clock=Clock.engine, exit_code=7))
+    store.ends.record(end(now, "lost", 60, clock=Clock.last_seen))
+    row, ended = store.sessions.get("s1"), store.ends.of("s1")
     assert (row["kind"], row["ended_at"], ended.exit_code) == ("crashed", now + 14 * S, 7)
-    assert [e["action"] for e in store.events()] == ["started", "ended", "corrected"]
-    assert store.gpu_hours("alice", now - 600 * S, now + 600 * S) == pytest.approx(74 / 3600 * 0.5)
+    assert [e["action"] for e in store.events.find()] == ["started", "ended", "corrected"]
+    assert store.usage.gpu_hours("alice", now - 600 * S, now + 600 * S) == pytest.approx(74 / 3600 * 0.5)
 
 
 def test_a_more_exact_time_is_no_news(store, now):
     begun(store, now)
-    store.record_end(end(now, "idle", 3))
-    store.record_end(end(now, "killed", 1, clock=Clock.engine, exit_code=143))
-    ended = store.session_end("s1")
+    store.ends.record(end(now, "idle", 3))
+    store.ends.record(end(now, "killed", 1, clock=Clock.engine, exit_code=143))
+    ended = store.ends.of("s1")
     assert (ended.kind, ended.at, ended.clock, ended.exit_code) == ("idle", now + S, Clock.engine, 143)
-    assert [e["action"] for e in store.events()] == ["started", "ended"]
+    assert [e["action"] for e in store.events.find()] == ["started", "ended"]
 
 
 def test_a_note_that_comes_after_the_end_it_explains_counts(store, now):
     begun(store, now)
-    store.record_end(end(now, "killed", clock=Clock.engine))
-    store.session_retiring("s1", now - 20 * S, "idle for 60 min", "idle")
-    assert store.session_end("s1").reason == "idle for 60 min"
-    store.session_retiring("s1", now + 20 * S, "late", "admin")
-    assert store.session_end("s1").reason == "idle for 60 min"
+    store.ends.record(end(now, "killed", clock=Clock.engine))
+    store.ends.retiring("s1", now - 20 * S, "idle for 60 min", "idle")
+    assert store.ends.of("s1").reason == "idle for 60 min"
+    store.ends.retiring("s1", now + 20 * S, "late", "admin")
+    assert store.ends.of("s1").reason == "idle for 60 min"
 
 
 def test_the_hubs_stop_does_not_cover_the_decision_behind_it(store, now):
     begun(store, now)
-    store.session_retiring("s1", now - 5 * S, "end of its lifetime", "lifetime")
-    store.session_retiring("s1", now - 4 * S, ends.THROUGH_HUB, "stopped")
-    store.record_end(end(now, "stopped", since=now - 4 * S))
-    assert store.session_end("s1").reason == "end of its lifetime"
+    store.ends.retiring("s1", now - 5 * S, "end of its lifetime", "lifetime")
+    store.ends.retiring("s1", now - 4 * S, ends.THROUGH_HUB, "stopped")
+    store.ends.record(end(now, "stopped", since=now - 4 * S))
+    assert store.ends.of("s1").reason == "end of its lifetime"
 
 
 def test_a_decision_about_a_session_history_does_not_know_waits_for_it(store, now):
     """The store was made anew under a running session."""
-    store.session_retiring("s1", now - 5 * S, "end of its lifetime", "lifetime", by="idle service")
-    store.record_end(end(now, "killed"), SessionRecord("s1", "alice", now - 60 * S))
-    ended = store.session_end("s1")
+    store.ends.retiring("s1", now - 5 * S, "end of its lifetime", "lifetime", by="idle service")
+    store.ends.record(end(now, "killed"), SessionRecord("s1", "alice", now - 60 * S))
+    ended = store.ends.of("s1")
     assert (ended.reason, ended.by) == ("end of its lifetime", "idle service")
-    assert store.fact("note:s1") is None
+    assert store.facts.get("note:s1") is None
 
 
 def test_a_second_device_of_the_same_start_is_the_one_that_counts(store, now):
     begun(store, now, gpu_uuids=("MIG-1",), profile="1g.10gb")
     begun(store, now, gpu_uuids=("MIG-2",), profile="3g.40gb", equivalents=3 / 7)
-    row = store.session("s1")
+    row = store.sessions.get("s1")
     assert (row["gpu_uuids"], row["profile"], row["equivalents"]) == (["MIG-2"], "3g.40gb", 3 / 7)
 
 
@@ -214,7 +214,7 @@ def test_nothing_is_lost_while_the_store_is_down(store, now, tmp_path):
         "bye",
         "thesis",
     )
-    assert store.session("s1")["groups"] == ["g"]
+    assert store.sessions.get("s1")["groups"] == ["g"]
     assert hub.shown("alice", "", wait=10).reason == "idle for 60 min"
 
 
@@ -224,7 +224,7 @@ def test_the_next_report_brings_what_waited(store, now, tmp_path):
     endings.write_end(end(now, "crashed"), labels(now))
     switch.on = True
     endings.note("other", now, "x", "admin")
-    assert store.session_end("s1").kind == "crashed"
+    assert store.ends.of("s1").kind == "crashed"
 
 
 def test_a_state_folder_that_cannot_be_written_keeps_it_in_memory(store, now, tmp_path):
@@ -233,7 +233,7 @@ def test_a_state_folder_that_cannot_be_written_keeps_it_in_memory(store, now, tm
     endings.write_end(end(now, "crashed"), labels(now))
     switch.on = True
     assert endings.take_in() == 1
-    assert store.session_end("s1").kind == "crashed"
+    assert store.ends.of("s1").kind == "crashed"
 
 
 def test_the_spool_is_bounded_and_keeps_the_newest(store, now, tmp_path):
@@ -245,8 +245,8 @@ def test_the_spool_is_bounded_and_keeps_the_newest(store, now, tmp_path):
     assert spool.path.stat().st_size <= 20_000
     assert spool.path.stat().st_mode & 0o077 == 0
     spool.take_in(store)
-    assert store.session("s199") is not None
-    assert store.session("s0") is None
+    assert store.sessions.get("s199") is not None
+    assert store.sessions.get("s0") is None
 
 
 def test_half_a_line_of_a_killed_process_stops_nothing(store, now, tmp_path):
@@ -254,27 +254,27 @@ def test_half_a_line_of_a_killed_process_stops_nothing(store, now, tmp_path):
     spool.path.write_bytes(b'{"what": "finished", "end\n{"what": "of another version"}\n')
     spool.add(Finished(Ended("s1", now, "crashed", "x"), SessionRecord("s1", "alice", now)))
     spool.take_in(store)
-    assert store.session_end("s1").kind == "crashed"
+    assert store.ends.of("s1").kind == "crashed"
 
 
 def test_a_line_goes_only_after_the_store_has_it(store, now, tmp_path, monkeypatch):
     spool = Spool(tmp_path / "spool")
     for name in ("s1", "s2"):
         spool.add(Finished(Ended(name, now, "crashed", "x"), SessionRecord(name, "alice", now)))
-    real = type(store).record_end
+    real = store.ends.record
 
-    def fails_second(self, ended, record=None):
+    def fails_second(ended, record=None):
         if ended.session == "s2":
             raise StoreError("full")
-        return real(self, ended, record)
+        return real(ended, record)
 
     with monkeypatch.context() as patch:
-        patch.setattr(type(store), "record_end", fails_second)
+        patch.setattr(store.ends, "record", fails_second)
         with pytest.raises(StoreError):
             spool.take_in(store)
-    assert store.session("s1") is not None
+    assert store.sessions.get("s1") is not None
     assert spool.take_in(store) == 1
-    assert store.session("s2") is not None
+    assert store.sessions.get("s2") is not None
 
 
 @pytest.mark.parametrize(

@@ -33,8 +33,8 @@ def ds01(tmp_path, monkeypatch):
 
 def test_usage_as_table_csv_and_json(ds01):
     at = datetime.now(timezone.utc) - 2 * H
-    ds01.store.session_started(SessionRecord("s", "=alice", at, groups=("g",), equivalents=0.5))
-    ds01.store.record_end(Ended("s", at + H, "stopped"))
+    ds01.store.sessions.started(SessionRecord("s", "=alice", at, groups=("g",), equivalents=0.5))
+    ds01.store.ends.record(Ended("s", at + H, "stopped"))
     assert "=alice" in ds01("usage")[1]
     header, line = ds01("usage", "--format", "csv")[1].splitlines()
     assert header == "user,sessions,running,session_hours,cpu_hours,gpu_hours"
@@ -47,7 +47,7 @@ def test_usage_as_table_csv_and_json(ds01):
 
 def test_events_in_text_and_json(ds01):
     now = datetime.now(timezone.utc)
-    ds01.store.drain("GPU-1", "fan\x1b[31m", "root", now)
+    ds01.store.blocks.drain("GPU-1", "fan\x1b[31m", "root", now)
     code, out = ds01("events")
     assert code == 0
     assert "device drained" in out
@@ -61,7 +61,7 @@ def test_events_in_text_and_json(ds01):
 def test_drain_and_undrain(ds01):
     code, out = ds01("drain", "GPU-1", "--reason", "fan", "--until", "2h", "--json")
     assert (code, json.loads(out)["uuid"]) == (0, "GPU-1")
-    assert ds01.store.blocks(datetime.now(timezone.utc))["GPU-1"].state == "drained"
+    assert ds01.store.blocks.at(datetime.now(timezone.utc))["GPU-1"].state == "drained"
     assert ds01("drain", "GPU-1", "--reason", " ")[0] == 1
     assert ds01("drain", "GPU-1", "--reason", "x", "--until", "2001-01-01")[0] == 1
     assert ds01("undrain", "GPU")[0] == 0
@@ -74,10 +74,10 @@ def test_maintenance_is_announced_listed_and_ended(ds01):
     (listed,) = json.loads(ds01("maintenance", "--json")[1])
     assert (listed["device"], listed["reason"]) == ("*", "driver")
     now = datetime.now(timezone.utc)
-    assert "All sessions end" in ds01.store.notices("anybody", now)[0]["text"]
+    assert "All sessions end" in ds01.store.notices.of("anybody", now)[0]["text"]
     assert ds01("maintenance", "--end", str(listed["id"]))[0] == 0
     assert ds01("maintenance", "--end", "99")[0] == 1
-    assert ds01.store.notices("anybody", datetime.now(timezone.utc)) == []
+    assert ds01.store.notices.of("anybody", datetime.now(timezone.utc)) == []
     assert ds01("maintenance", "2h")[0] == 1
 
 

@@ -33,9 +33,9 @@ def test_head_is_the_last_shipped_migration():
 
 def test_open_is_repeatable_and_keeps_what_is_there(url, now):
     with_data = Store.open(url)
-    with_data.set_fact("answer", 42, now)
+    with_data.facts.set("answer", 42, now)
     again = Store.open(url)
-    assert again.fact("answer") == 42
+    assert again.facts.get("answer") == 42
     again.check()
 
 
@@ -96,12 +96,12 @@ def test_a_write_that_fails_half_way_leaves_nothing(store, now):
 
     with pytest.raises(ValueError, match="has no action"):
         half()
-    assert store.events() == []
+    assert store.events.find() == []
 
 
 def test_a_time_without_zone_is_refused(store):
     with pytest.raises(StoreError, match="without a zone"):
-        store.set_fact("x", 1, datetime(2026, 1, 1))  # noqa: DTZ001
+        store.facts.set("x", 1, datetime(2026, 1, 1))  # noqa: DTZ001
 
 
 def test_many_threads_and_two_connections_pools_write_at_once(store, url, now):
@@ -111,8 +111,8 @@ def test_many_threads_and_two_connections_pools_write_at_once(store, url, now):
     def work(s, who):
         try:
             for i in range(20):
-                s.session_started(SessionRecord(f"{who}-{i}", who, now))
-                s.record_end(Ended(f"{who}-{i}", now + timedelta(minutes=1), "stopped"))
+                s.sessions.started(SessionRecord(f"{who}-{i}", who, now))
+                s.ends.record(Ended(f"{who}-{i}", now + timedelta(minutes=1), "stopped"))
         except Exception as error:
             failures.append(error)
 
@@ -121,7 +121,7 @@ def test_many_threads_and_two_connections_pools_write_at_once(store, url, now):
     [t.start() for t in threads]
     [t.join() for t in threads]
     assert failures == []
-    assert [len(store.sessions(user=u)) for u in "abcd"] == [20, 20, 20, 20]
-    numbers = [e["id"] for e in store.events(limit=1000)]
+    assert [len(store.sessions.find(user=u)) for u in "abcd"] == [20, 20, 20, 20]
+    numbers = [e["id"] for e in store.events.find(limit=1000)]
     assert len(numbers) == 160
     assert numbers == sorted(set(numbers))

@@ -29,9 +29,9 @@ def test_every_action_of_every_topic_passes_jupyter_events(store, now, published
     logger, out = published
     for topic in TOPICS:
         for action in schema(topic)["properties"]["action"]["enum"]:
-            store.add_event(now, topic, action, user="alice", **full_event(topic))
-    written = len(store.events())
-    assert EventStream(store, logger).publish(now) == written
+            store.events.add(now, topic, action, user="alice", **full_event(topic))
+    written = len(store.events.find())
+    assert EventStream(store.events, store.facts, logger).publish(now) == written
     lines = [json.loads(line) for line in out.getvalue().splitlines()]
     assert len(lines) == written
     assert lines[0]["__schema__"] == "https://ds01spawner.github.io/events/session/v1"
@@ -40,10 +40,10 @@ def test_every_action_of_every_topic_passes_jupyter_events(store, now, published
 
 def test_a_restarted_publisher_goes_on_where_it_was(store, now, published):
     logger, out = published
-    store.add_event(now, "site", "started")
-    EventStream(store, logger).publish(now)
-    store.add_event(now, "site", "policy-loaded", path="/etc/policy.yaml")
-    again = EventStream(store, logger)
+    store.events.add(now, "site", "started")
+    EventStream(store.events, store.facts, logger).publish(now)
+    store.events.add(now, "site", "policy-loaded", path="/etc/policy.yaml")
+    again = EventStream(store.events, store.facts, logger)
     assert (again.publish(now), again.publish(now)) == (1, 0)
     assert [json.loads(line)["action"] for line in out.getvalue().splitlines()] == [
         "started",
@@ -65,12 +65,12 @@ def test_an_event_the_schema_does_not_know_is_refused(topic, action, fields, why
 
 
 def test_following(store, now):
-    first = store.add_event(now, "site", "started")
-    store.add_event(now, "device", "lost", device="GPU-1")
-    assert [e["action"] for e in store.events(first)] == ["lost"]
-    assert [e["action"] for e in store.events(topic="site")] == ["started"]
-    assert [e["action"] for e in store.events(limit=1, latest=True)] == ["lost"]
-    assert as_json(store.events(first)[0]) == {
+    first = store.events.add(now, "site", "started")
+    store.events.add(now, "device", "lost", device="GPU-1")
+    assert [e["action"] for e in store.events.find(first)] == ["lost"]
+    assert [e["action"] for e in store.events.find(topic="site")] == ["started"]
+    assert [e["action"] for e in store.events.find(limit=1, latest=True)] == ["lost"]
+    assert as_json(store.events.find(first)[0]) == {
         "id": first + 1,
         "at": "2026-03-02T12:00:00.000+00:00",
         "action": "lost",

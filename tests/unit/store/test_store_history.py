@@ -60,58 +60,58 @@ def record(session, user, start, **kw):
 
 
 def test_begin_and_end_may_be_told_twice(store, now):
-    assert store.session_started(record("s1", "alice", now)) is True
-    assert store.session_started(record("s1", "alice", now + H)) is False
+    assert store.sessions.started(record("s1", "alice", now)) is True
+    assert store.sessions.started(record("s1", "alice", now + H)) is False
     done = Ended("s1", now + H, "retired", "done")
-    assert store.record_end(done) == done
-    assert store.record_end(Ended("s1", now + 5 * H, "retired", "again")) == done
-    assert store.record_end(Ended("unknown", now, "retired", "done")) is None
-    ended = store.last_ended("alice")
+    assert store.ends.record(done) == done
+    assert store.ends.record(Ended("s1", now + 5 * H, "retired", "again")) == done
+    assert store.ends.record(Ended("unknown", now, "retired", "done")) is None
+    ended = store.ends.last("alice")
     assert (ended["ended_at"], ended["reason"], ended["kind"]) == (now + H, "done", "retired")
-    assert [e["action"] for e in store.events()] == ["started", "ended"]
+    assert [e["action"] for e in store.events.find()] == ["started", "ended"]
 
 
 def test_a_noted_reason_explains_the_end_that_follows(store, now):
-    store.session_started(record("s1", "alice", now, server="x"))
-    store.session_retiring("s1", now + H, "idle for 60 min", "idle", {"cpu": 0.2})
-    store.record_end(Ended("s1", now + H + timedelta(seconds=5), "stopped", "through the hub"))
-    ended = store.last_ended("alice", "x")
+    store.sessions.started(record("s1", "alice", now, server="x"))
+    store.ends.retiring("s1", now + H, "idle for 60 min", "idle", {"cpu": 0.2})
+    store.ends.record(Ended("s1", now + H + timedelta(seconds=5), "stopped", "through the hub"))
+    ended = store.ends.last("alice", "x")
     assert (ended["reason"], ended["kind"]) == ("idle for 60 min", "idle")
     assert ended["data"]["retire"] == {"cpu": 0.2}
-    assert store.last_ended("alice", "") is None
+    assert store.ends.last("alice", "") is None
 
 
 def test_a_retire_that_did_not_happen_explains_nothing_later(store, now):
-    store.session_started(record("s1", "alice", now))
-    store.session_retiring("s1", now + H, "idle for 60 min", "idle")
-    store.record_end(Ended("s1", now + 2 * H, "stopped", "stopped by alice"))
-    assert store.last_ended("alice")["reason"] == "stopped by alice"
+    store.sessions.started(record("s1", "alice", now))
+    store.ends.retiring("s1", now + H, "idle for 60 min", "idle")
+    store.ends.record(Ended("s1", now + 2 * H, "stopped", "stopped by alice"))
+    assert store.ends.last("alice")["reason"] == "stopped by alice"
 
 
 def test_gpu_hours_count_running_sessions_and_only_the_window(store, now):
-    store.session_started(record("s1", "alice", now))
-    store.record_end(Ended("s1", now + 2 * H, "stopped"))
-    store.session_started(record("s2", "alice", now + 3 * H, equivalents=1.0))
-    store.session_started(record("s3", "bob", now))
-    assert store.gpu_hours("alice", now, now + 5 * H) == 1.0 + 2.0
-    assert store.gpu_hours("alice", now + H, now + 3 * H) == 0.5
-    assert store.gpu_hours("carol", now, now + 5 * H) == 0
+    store.sessions.started(record("s1", "alice", now))
+    store.ends.record(Ended("s1", now + 2 * H, "stopped"))
+    store.sessions.started(record("s2", "alice", now + 3 * H, equivalents=1.0))
+    store.sessions.started(record("s3", "bob", now))
+    assert store.usage.gpu_hours("alice", now, now + 5 * H) == 1.0 + 2.0
+    assert store.usage.gpu_hours("alice", now + H, now + 3 * H) == 0.5
+    assert store.usage.gpu_hours("carol", now, now + 5 * H) == 0
 
 
 def test_usage_by_each_subject(store, now):
-    store.session_started(record("s1", "alice", now, groups=("a", "b"), course="nlp", project="p", cpus=4))
-    store.session_started(record("s2", "bob", now, groups=("b",), equivalents=0.0, cpus=2))
-    store.record_end(Ended("s1", now + H, "stopped"))
+    store.sessions.started(record("s1", "alice", now, groups=("a", "b"), course="nlp", project="p", cpus=4))
+    store.sessions.started(record("s2", "bob", now, groups=("b",), equivalents=0.0, cpus=2))
+    store.ends.record(Ended("s1", now + H, "stopped"))
     end = now + 2 * H
 
     def keyed(by):
-        return {r["key"]: (r["sessions"], r["gpu_hours"]) for r in store.usage(by, now, end)}
+        return {r["key"]: (r["sessions"], r["gpu_hours"]) for r in store.usage.by(by, now, end)}
 
     assert keyed("user") == {"alice": (1, 0.5), "bob": (1, 0)}
     assert keyed("group") == {"a": (1, 0.5), "b": (2, 0.5)}
     assert keyed("course") == {"nlp": (1, 0.5), "(no course)": (1, 0)}
     assert keyed("project") == {"alice/p": (1, 0.5), "bob/": (1, 0)}
-    assert store.usage("user", now, end)[1] == {
+    assert store.usage.by("user", now, end)[1] == {
         "key": "bob",
         "sessions": 1,
         "running": 1,
@@ -119,56 +119,56 @@ def test_usage_by_each_subject(store, now):
         "cpu_hours": 4.0,
         "gpu_hours": 0,
     }
-    assert store.gpu_hours_group("b", now, end) == 0.5
-    assert store.gpu_hours_course("nlp", now, end) == 0.5
-    assert store.gpu_hours_project("alice", "p", now, end) == 0.5
+    assert store.usage.gpu_hours_group("b", now, end) == 0.5
+    assert store.usage.gpu_hours_course("nlp", now, end) == 0.5
+    assert store.usage.gpu_hours_project("alice", "p", now, end) == 0.5
 
 
 def test_decayed_usage_by_user_and_group(store, now):
-    store.session_started(record("s1", "alice", now - 10 * H, groups=("g",)))
-    store.record_end(Ended("s1", now, "stopped"))
-    users, groups = store.decayed_usage(now, 10 * H)
+    store.sessions.started(record("s1", "alice", now - 10 * H, groups=("g",)))
+    store.ends.record(Ended("s1", now, "stopped"))
+    users, groups = store.usage.decayed(now, 10 * H)
     assert users == {"alice": pytest.approx(3.6067, abs=1e-4)}
     assert groups == {"g": pytest.approx(3.6067, abs=1e-4)}
 
 
 def test_decayed_usage_of_a_course(store, now):
-    store.session_started(record("s1", "alice", now - 10 * H, groups=("g",), course="nlp"))
-    store.record_end(Ended("s1", now, "stopped"))
-    groups = store.decayed_usage(now, 10 * H)[1]
+    store.sessions.started(record("s1", "alice", now - 10 * H, groups=("g",), course="nlp"))
+    store.ends.record(Ended("s1", now, "stopped"))
+    groups = store.usage.decayed(now, 10 * H)[1]
     assert groups == dict.fromkeys(("g", "course:nlp"), pytest.approx(3.6067, abs=1e-4))
 
 
 class TestReconcile:
     def test_a_session_that_is_gone_is_missing_until_somebody_knows_how_it_ended(self, store, now):
-        store.session_started(record("s1", "alice", now))
-        assert store.reconcile_sessions([record("s1", "alice", now)], now + H)["missing"] == []
-        assert store.reconcile_sessions([], now + 9 * H, leave=["s1"])["missing"] == []
-        report = store.reconcile_sessions([], now + 9 * H)
+        store.sessions.started(record("s1", "alice", now))
+        assert store.ends.reconcile([record("s1", "alice", now)], now + H)["missing"] == []
+        assert store.ends.reconcile([], now + 9 * H, leave=["s1"])["missing"] == []
+        report = store.ends.reconcile([], now + 9 * H)
         assert report == {"added": [], "reopened": [], "missing": ["s1"]}
-        row = store.session("s1")
+        row = store.sessions.get("s1")
         assert (row["ended_at"], row["seen_at"]) == (None, now + H)
 
     def test_a_session_younger_than_the_list_is_left_alone(self, store, now):
-        store.session_started(record("s1", "alice", now))
-        assert store.reconcile_sessions([], now + timedelta(seconds=10))["missing"] == []
+        store.sessions.started(record("s1", "alice", now))
+        assert store.ends.reconcile([], now + timedelta(seconds=10))["missing"] == []
 
     def test_a_lost_store_learns_of_running_sessions(self, store, now):
-        report = store.reconcile_sessions([record("s9", "zoe", now - H)], now)
+        report = store.ends.reconcile([record("s9", "zoe", now - H)], now)
         assert report["added"] == ["s9"]
-        assert store.gpu_hours("zoe", now - H, now) == 0.5
+        assert store.usage.gpu_hours("zoe", now - H, now) == 0.5
 
     def test_a_session_that_comes_back_is_open_again(self, store, now):
-        store.session_started(record("s1", "alice", now))
-        store.record_end(Ended("s1", now, "lost", "gone", clock=Clock.last_seen))
-        assert store.reconcile_sessions([record("s1", "alice", now)], now + 2 * H)["reopened"] == ["s1"]
-        assert store.session("s1")["ended_at"] is None
+        store.sessions.started(record("s1", "alice", now))
+        store.ends.record(Ended("s1", now, "lost", "gone", clock=Clock.last_seen))
+        assert store.ends.reconcile([record("s1", "alice", now)], now + 2 * H)["reopened"] == ["s1"]
+        assert store.sessions.get("s1")["ended_at"] is None
 
     def test_a_session_that_was_stopped_stays_ended(self, store, now):
-        store.session_started(record("s1", "alice", now))
-        store.record_end(Ended("s1", now + H, "stopped"))
-        assert store.reconcile_sessions([record("s1", "alice", now)], now + 2 * H)["reopened"] == []
-        assert store.session("s1")["ended_at"] == now + H
+        store.sessions.started(record("s1", "alice", now))
+        store.ends.record(Ended("s1", now + H, "stopped"))
+        assert store.ends.reconcile([record("s1", "alice", now)], now + 2 * H)["reopened"] == []
+        assert store.sessions.get("s1")["ended_at"] == now + H
 
 
 def test_a_record_from_labels(now):

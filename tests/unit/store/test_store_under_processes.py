@@ -61,49 +61,49 @@ def remove(file):
 
 def test_a_file_that_was_removed_is_made_anew_by_whoever_writes_next(open_store, file, now, caplog):
     first, second = open_store(), open_store()
-    first.session_started(SessionRecord("s0", "alice", now))
-    assert second.session("s0") is not None
+    first.sessions.started(SessionRecord("s0", "alice", now))
+    assert second.sessions.get("s0") is not None
     remove(file)
-    first.session_started(SessionRecord("s1", "alice", now))
+    first.sessions.started(SessionRecord("s1", "alice", now))
     assert file.exists()
     assert "was removed" in caplog.text
     second.db._looked = 0.0  # a second has passed
-    assert second.session("s1") is not None, "the other process reads what this one wrote"
-    assert second.session("s0") is None
-    assert open_store().session("s1") is not None, "and so does one that begins now"
+    assert second.sessions.get("s1") is not None, "the other process reads what this one wrote"
+    assert second.sessions.get("s0") is None
+    assert open_store().sessions.get("s1") is not None, "and so does one that begins now"
     assert [f.level for f in check_store(Settings(state_dir=file.parent))] == ["ok", "warning"]
 
 
 def test_a_reader_notices_within_a_second(open_store, file, now):
     store = open_store()
-    store.session_started(SessionRecord("s1", "alice", now))
-    assert store.session("s1") is not None
+    store.sessions.started(SessionRecord("s1", "alice", now))
+    assert store.sessions.get("s1") is not None
     remove(file)
     store.db._looked -= database.LOOK_SECONDS  # it has passed
-    assert store.session("s1") is None
+    assert store.sessions.get("s1") is None
 
 
 def test_a_backup_put_back_is_read(open_store, file, now, tmp_path):
     store = open_store()
-    store.session_started(SessionRecord("s1", "alice", now))
+    store.sessions.started(SessionRecord("s1", "alice", now))
     backup = sqlite3.connect(tmp_path / "copy")
     with sqlite3.connect(file) as source:
         source.backup(backup)
     backup.close()
-    store.session_started(SessionRecord("s2", "alice", now))
+    store.sessions.started(SessionRecord("s2", "alice", now))
     remove(file)
     os.replace(tmp_path / "copy", file)
-    store.session_started(SessionRecord("s3", "alice", now))
-    assert [r["session"] for r in store.sessions()] == ["s1", "s3"]
-    assert store.fact(REPLACED).startswith("replaced")
+    store.sessions.started(SessionRecord("s3", "alice", now))
+    assert [r["session"] for r in store.sessions.find()] == ["s1", "s3"]
+    assert store.facts.get(REPLACED).startswith("replaced")
 
 
 def test_what_is_written_while_the_file_goes_is_not_taken_for_written(open_store, file, now):
     store = open_store()
     with pytest.raises(StoreReplaced), store.db.write():
         remove(file)
-    store.session_started(SessionRecord("s1", "alice", now))
-    assert store.session("s1") is not None
+    store.sessions.started(SessionRecord("s1", "alice", now))
+    assert store.sessions.get("s1") is not None
 
 
 def test_a_retire_keeps_its_reason_when_the_file_goes_in_between(open_store, file, now, tmp_path):
@@ -123,13 +123,13 @@ def test_a_retire_keeps_its_reason_when_the_file_goes_in_between(open_store, fil
 
 def test_threads_that_notice_together_open_it_once(open_store, file, now):
     store = open_store()
-    store.session_started(SessionRecord("s0", "alice", now))
+    store.sessions.started(SessionRecord("s0", "alice", now))
     remove(file)
     problems = []
 
     def write(number):
         try:
-            store.session_started(SessionRecord(f"s{number}", "alice", now))
+            store.sessions.started(SessionRecord(f"s{number}", "alice", now))
         except StoreError as error:
             problems.append(error)
 
@@ -139,7 +139,7 @@ def test_threads_that_notice_together_open_it_once(open_store, file, now):
     for thread in threads:
         thread.join()
     assert problems == []
-    assert {r["session"] for r in store.sessions()} == {f"s{n}" for n in range(1, 9)}
+    assert {r["session"] for r in store.sessions.find()} == {f"s{n}" for n in range(1, 9)}
 
 
 @pytest.mark.parametrize(
@@ -165,7 +165,7 @@ def test_each_failure_has_its_own_type(said, kind):
 def fails(settings, file, now, tmp_path, kind):
     """A session ends while the store fails: a typed error, kept for later, told, and a row of the doctor."""
     with pytest.raises(kind):
-        Store.open(settings.store).session_started(SessionRecord("s0", "bob", now))
+        Store.open(settings.store).sessions.started(SessionRecord("s0", "bob", now))
     endings = Endings(lambda: Store.open(settings.store), tmp_path)
     endings.ended(Ended("s1", now, "crashed", "exit code 7"), LABELS).result()
     assert endings.shown("alice", "", wait=30).reason == "exit code 7"
@@ -181,7 +181,7 @@ def test_a_damaged_store_loses_nothing_that_comes_after(open_store, settings, fi
     endings = fails(settings, file, now, tmp_path, StoreCorrupt)
     remove(file)
     assert endings.take_in() == 1
-    assert Store.open(settings.store).session_end("s1").reason == "exit code 7"
+    assert Store.open(settings.store).ends.of("s1").reason == "exit code 7"
 
 
 def test_a_locked_store_loses_nothing(open_store, settings, file, now, tmp_path, monkeypatch):
@@ -190,29 +190,29 @@ def test_a_locked_store_loses_nothing(open_store, settings, file, now, tmp_path,
     blocker = sqlite3.connect(file, isolation_level=None)
     blocker.execute("BEGIN IMMEDIATE")
     with pytest.raises(StoreLocked):
-        Store.open(settings.store).session_started(SessionRecord("s0", "bob", now))
+        Store.open(settings.store).sessions.started(SessionRecord("s0", "bob", now))
     endings = Endings(lambda: Store.open(settings.store), tmp_path)
     endings.ended(Ended("s1", now, "crashed", "exit code 7"), LABELS).result()
     blocker.execute("ROLLBACK")
     blocker.close()
     assert endings.take_in() == 1
-    assert Store.open(settings.store).session_end("s1").kind == "crashed"
+    assert Store.open(settings.store).ends.of("s1").kind == "crashed"
 
 
 def test_old_events_and_builds_go_and_the_rest_stays(open_store, now):
     store, day = open_store(), timedelta(days=1)
-    store.add_event(now - 9 * day, "site", "announced")
-    store.add_event(now, "site", "announced")
+    store.events.add(now - 9 * day, "site", "announced")
+    store.events.add(now, "site", "announced")
     for build, state, age in (("b1", "ready", 9), ("b2", "building", 9), ("b3", "failed", 1)):
-        store.put_build(build, "alice", "e", state, {}, now - age * day)
-        store.append_log(build, ["line"])
-    assert store.prune_events(now - 5 * day) == 1
-    assert store.prune_builds(now - 5 * day, ("ready", "failed")) == 1
-    assert sorted(b["id"] for b in store.builds()) == ["b2", "b3"]
-    assert store.build_log("b1") == []
-    store.session_retiring("ghost", now - 2 * day, "x", "idle")
-    store.session_retiring("fresh", now, "x", "idle")
-    assert store.prune_notes(now - day) == 1
+        store.builds.put(build, "alice", "e", state, {}, now - age * day)
+        store.builds.append_log(build, ["line"])
+    assert store.events.prune(now - 5 * day) == 1
+    assert store.builds.prune(now - 5 * day, ("ready", "failed")) == 1
+    assert sorted(b["id"] for b in store.builds.find()) == ["b2", "b3"]
+    assert store.builds.log("b1") == []
+    store.ends.retiring("ghost", now - 2 * day, "x", "idle")
+    store.ends.retiring("fresh", now, "x", "idle")
+    assert store.ends.prune_notes(now - day) == 1
 
 
 def test_the_reconciler_prunes_once_a_day(open_store, settings, now):
@@ -222,14 +222,14 @@ def test_the_reconciler_prunes_once_a_day(open_store, settings, now):
 
     store = open_store()
     site = SimpleNamespace(store=lambda: store, settings=settings, installation=None)
-    store.add_event(now - timedelta(days=settings.keep_events + 1), "site", "announced")
+    store.events.add(now - timedelta(days=settings.keep_events + 1), "site", "announced")
     prune(site, now)
-    assert store.events() == []
-    store.add_event(now - timedelta(days=settings.keep_events + 1), "site", "announced")
+    assert store.events.find() == []
+    store.events.add(now - timedelta(days=settings.keep_events + 1), "site", "announced")
     prune(site, now + timedelta(hours=1))
-    assert len(store.events()) == 1
+    assert len(store.events.find()) == 1
     prune(site, now + timedelta(days=1))
-    assert store.events() == []
+    assert store.events.find() == []
 
 
 @pytest.mark.parametrize(
@@ -249,25 +249,25 @@ def test_the_silence_of_a_new_store_proves_nothing_of_what_was_before(open_store
     """The owner had retired it; that stood in the store that is gone, and "from outside" would be false."""
     store = open_store()
     remove(file)
-    store.ends_by_kind()
+    store.ends.by_kind()
     store.db._looked = 0.0
-    store.ends_by_kind()
-    replaced = store.moment(REPLACED)
+    store.ends.by_kind()
+    replaced = store.facts.moment(REPLACED)
     ended = Ended("s1", replaced + timedelta(seconds=seconds), kind, f"it was {kind}")
     record = SessionRecord.from_labels(LABELS, replaced - timedelta(minutes=5))
-    after = store.record_end(ended, record)
+    after = store.ends.record(ended, record)
     assert (after.kind, after.at) == (told, ended.at)
     assert after.reason == (ends.WITH_FORMER_STORE if told == "unknown" else f"it was {kind}")
     decided = Ended("s1", ended.at, "retired", "you retired it", since=ended.at - timedelta(seconds=2))
     if told == "unknown":
-        assert store.record_end(decided).kind == "retired", "whoever knows better is still believed"
+        assert store.ends.record(decided).kind == "retired", "whoever knows better is still believed"
 
 
 def test_what_history_knew_as_running_is_explained_as_ever(open_store, file):
     store = open_store()
     remove(file)
     store.db._looked = 0.0
-    store.ends_by_kind()
-    at = store.moment(REPLACED)
-    store.session_started(SessionRecord.from_labels(LABELS, at))
-    assert store.record_end(Ended("s1", at, "removed", "it was removed")).kind == "removed"
+    store.ends.by_kind()
+    at = store.facts.moment(REPLACED)
+    store.sessions.started(SessionRecord.from_labels(LABELS, at))
+    assert store.ends.record(Ended("s1", at, "removed", "it was removed")).kind == "removed"
