@@ -141,10 +141,11 @@ def is_leftover(hub: str) -> bool:
 
 
 def dump_engine() -> None:
-    """Print the state of every container of ours: status, host config, last lines of its log."""
+    """Print the state of each container of this process's tests: status, host config, end of its log."""
     try:
         client = docker.from_env(timeout=20)
-        ours = client.containers.list(all=True, filters={"label": HUB_LABEL}, ignore_removed=True)
+        found = client.containers.list(all=True, filters={"label": HUB_LABEL}, ignore_removed=True)
+        ours = [c for c in found if c.labels.get(HUB_LABEL, "").startswith(RUN_PREFIX)]
         print(f"\n---- engine: {len(ours)} containers of ours", file=sys.stderr)
         for container in ours:
             _dump_container(container)

@@ -8,14 +8,16 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import docker
-from docker.errors import DockerException
+import requests
+from docker.errors import APIError, DockerException
 from docker.utils import kwargs_from_env
 from jupyterhub.app import JupyterHub
 from traitlets.config import Config
@@ -37,6 +39,8 @@ SERVICE = "ds01"
 SERVICE_PORT = 10201
 IDLE_SERVICE = "ds01-idle"
 ENGINE_TIMEOUT_S = 20
+ENGINE_TRIES, ENGINE_PAUSE_S = 4, 2.0
+FAILURES = (DockerException, requests.RequestException)
 
 SERVICE_SCOPES = [
     "list:users",
@@ -207,13 +211,42 @@ def _network(hub: Config, name: str, settings: Settings) -> None:
     """
     if name in BUILT_IN or "hub_ip" in hub or "hub_bind_url" in hub or "hub_connect_ip" in hub:
         return
+    hub["hub_ip"] = _patiently(lambda: _gateway(name, settings))
+
+
+def _patiently(ask: Callable[[], str]) -> str:
+    """What the engine answers; one that comes up beside the hub, or drops a connection, is asked again."""
+    tries = 1
+    while True:
+        try:
+            return ask()
+        except (EngineError, *FAILURES) as error:
+            if not _unanswered(error) or tries >= ENGINE_TRIES:
+                raise _said(error) from error.__cause__ or error
+        tries += 1
+        time.sleep(ENGINE_PAUSE_S)  # nothing runs in the hub's process before it is configured
+
+
+def _said(error: Exception) -> EngineError:
+    """The error in a sentence for the hub's log."""
+    if isinstance(error, EngineError):
+        return error
+    does = "refuses what the hub needs" if isinstance(error, APIError) else "does not answer"
+    return EngineError(f"the Docker engine {does}, so the hub cannot start: {error}")
+
+
+def _unanswered(error: BaseException) -> bool:
+    """Whether the engine gave no answer at all, so that asking again may help."""
+    cause = error.__cause__ if isinstance(error, EngineError) else error
+    return isinstance(cause, FAILURES) and not isinstance(cause, APIError)
+
+
+def _gateway(name: str, settings: Settings) -> str:
+    """The host's address on the network of the sessions, which is made where it is missing."""
     from . import settling
 
     extra = {"base_url": settings.docker_host} if settings.docker_host else kwargs_from_env()
-    try:
-        client = docker.APIClient(version="auto", timeout=ENGINE_TIMEOUT_S, **extra)
-    except DockerException as error:
-        raise EngineError(f"the Docker engine does not answer, so the hub cannot start: {error}") from error
+    client = docker.APIClient(version="auto", timeout=ENGINE_TIMEOUT_S, **extra)
     settling.settle(client, settings)
     # With the addresses it had before, so that sessions which run find the hub again.
     known = remembered(settings.state_dir, name)
@@ -221,7 +254,7 @@ def _network(hub: Config, name: str, settings: Settings) -> None:
     network = ensure_network(client, name, settings.hub_id, known, mine.id if mine else "")
     if network != known:
         remember(settings.state_dir, network)
-    hub["hub_ip"] = network.gateway
+    return network.gateway
 
 
 def _templates(hub: Config, settings: Settings, service_url: str) -> None:

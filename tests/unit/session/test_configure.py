@@ -79,7 +79,8 @@ def test_traits_of_any_parent_class_count(c):
     assert (settings.start_timeout, settings.image) == (99, "site/lab:1")
 
 
-def test_an_engine_that_does_not_answer_is_said(c, tmp_path):
+def test_an_engine_that_does_not_answer_is_said(c, tmp_path, monkeypatch):
+    monkeypatch.setattr("ds01spawner.hub.configure.ENGINE_PAUSE_S", 0)
     del c.JupyterHub["hub_ip"]
     c.DS01Spawner.extra_settings = {"docker_host": f"unix://{tmp_path}/none.sock"}
     with pytest.raises(EngineError, match="engine does not answer"):
