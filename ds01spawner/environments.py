@@ -6,14 +6,15 @@ refused by the very check whose result stands on the environment's card.
 
 from __future__ import annotations
 
+import logging
 import threading
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
 from . import messages
-from .core.errors import Refused, StoreError
+from .core.errors import DS01Error, Refused, StoreError
+from .core.lastgood import LastGood
 from .core.settings import Settings
 from .images.catalogue import (
     Environment,
@@ -39,8 +40,11 @@ from .policy.resolve import Limits, Person
 from .store import Store
 
 TTL_S = 5.0
+OLDEST_S = 60.0
+"""Seconds for which the last list of images serves where the engine takes its time over the next."""
 FACTS_KEPT = 1000
 EVERYTHING = ("*",)
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -81,11 +85,10 @@ class Environments:
         self._store = store
         self._cuda = cuda
         self.resolver = Resolver(images, store, self.lab, Registries(settings.image_registries))
-        self._lock = threading.Lock()
         self._probing = threading.Lock()
         self._probes = ProbeCache(images, settings.state_dir / "probes.json")
-        self._machine: tuple[float, tuple[ImageFacts, ...]] = (-TTL_S, ())
-        self._changes = images.changes
+        self._machine = LastGood(images.list, "ds01-image-list")
+        images.on_change = self._changed
         self._facts: dict[str, ImageFacts] = {}
         self._architecture = ""
 
@@ -117,7 +120,7 @@ class Environments:
         except Refused as refused:
             if refused.refusal.code != "no-environment":
                 raise
-        self.forget()  # it may have been built a moment ago
+        self.renew()  # it may have been built a moment ago
         return look()
 
     def all(self, person: Person, fallback: str = "") -> tuple[Environment, ...]:
@@ -225,10 +228,17 @@ class Environments:
             )
         )
 
-    def forget(self) -> None:
-        """Read the machine's images anew at the next question."""
-        with self._lock:
-            self._machine = (-TTL_S, ())
+    def renew(self) -> None:
+        """Read the machine's images anew; blocking, for those who must not go by what was there before."""
+        self._machine.renew()
+
+    def _changed(self) -> None:
+        # Whoever changed something reads anew here, in the own thread, so that no one else waits for that.
+        try:
+            self._machine.renew()
+        except DS01Error as error:
+            log.info("The list of images cannot be read anew now: %s", error)
+            self._machine.forget()
 
     def _host(self) -> Host:
         if not self._architecture:
@@ -236,13 +246,7 @@ class Environments:
         return Host(self._architecture, hub_version(), self._cuda())
 
     def _images(self) -> tuple[ImageFacts, ...]:
-        with self._lock:
-            read_at, known = self._machine
-            changes = self.images.changes
-            if time.monotonic() - read_at > TTL_S or changes != self._changes:
-                known, self._changes = self.images.list(), changes
-                self._machine = (time.monotonic(), known)
-            return known
+        return self._machine.get(TTL_S, oldest=OLDEST_S)
 
 
 def _allowed(limits: Limits) -> tuple[str, ...]:

@@ -325,8 +325,11 @@ class Engine(Protocol):
         a driver that fails is a reading whose state says why, and which offers nothing.
         """
 
-    def look(self, max_age: float = ...) -> EngineState:
+    def look(self, max_age: float = ..., patience: float = ...) -> EngineState:
         """Holdings and sessions *now*; ``max_age`` is that of the inventory they are matched with.
+
+        A container of which the engine cannot tell now, because it works on it, counts as holding every
+        device until it does; ``patience`` is how many seconds to wait for that. Decisions leave it as it is.
 
         One list call, and one look at each container never seen before. True at the moment of the list,
         without trusting any event to have arrived. `EngineAway` rather than a partial answer.

@@ -69,7 +69,7 @@ async def launch_form(spawner: DS01Spawner) -> str:
             judge = spawner.judges_images
             environments = site.environments.shown(person, limits, fallback, judge=judge)
             if chosen and chosen.environment not in {"", *(e.environment.id for e in environments)}:
-                site.environments.forget()  # a link to what was built a moment ago
+                site.environments.renew()  # a link to what was built a moment ago
                 environments = site.environments.shown(
                     person, standing.situation.limits, fallback, judge=judge
                 )

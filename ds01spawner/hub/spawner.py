@@ -259,7 +259,7 @@ class DS01Spawner(SessionAdoption, SessionEndings, SessionMixin, DockerSpawner):
         except Refused as refused:
             if refused.refusal.code == "image-missing":
                 # The list may be some seconds old: what was deleted meanwhile is refused as unknown.
-                site.environments.forget()
+                await asyncio.to_thread(site.environments.renew)
                 await asyncio.to_thread(choose)
             raise
         images = site.environments.images

@@ -27,6 +27,7 @@ from ..core.installation import Installation
 from ..engines.docker.connections import connect
 from .catalogue import Environment, with_facts
 from .facts import ImageFacts, from_inspect, from_summary
+from .naming import HALF_BUILT_NAMESPACE, PIN_NAMESPACE
 from .ownership import claimed, made_here, sort_names
 from .pulling import Layers, Pulled
 from .reference import carries, parse
@@ -116,9 +117,11 @@ class Images:
         self._host = docker_host
         self._installation = installation
         self._client = client
+        self._version = "auto"
         self._executor = ThreadPoolExecutor(max_workers=4, thread_name_prefix="ds01-images")
-        self.changes = 0
-        """Grows whenever this process has given an image a name, or taken one."""
+        self.on_change: Callable[[], None] = lambda: None
+        """Called, in the thread that did it, when this process has given an image a name that people see, or
+        taken one, or fetched an image."""
 
     def client(self, timeout: int = QUICK_S) -> docker.APIClient:
         """A client of the engine: the shared one for quick calls, a new one for a longer ``timeout``."""
@@ -133,7 +136,9 @@ class Images:
             options = docker.utils.kwargs_from_env()
             if self._host:
                 options = {"base_url": self._host}
-            return connect(timeout=timeout, **options)
+            made = connect(timeout=timeout, version=self._version, **options)
+        self._version = made._version  # asked of the engine once, not at every build
+        return made
 
     async def run(self, call: Callable[..., T], *args: Any, **kwargs: Any) -> T:
         """Run a blocking call of this class in its threads."""
@@ -231,7 +236,7 @@ class Images:
         source = self.inspect(image).id
         with asking(f"tagging {reference}"):
             self.client().tag(source, repository, tag, force=True)
-        self.changes += 1
+        self.changed(reference)
         if self.inspect(reference).id != source:
             raise EngineError(f"tagging {reference}: it does not point at the image")
 
@@ -246,7 +251,12 @@ class Images:
                     client.remove_image(reference, force=False, noprune=False)
         finally:
             client.close()
-            self.changes += 1  # also where nothing is known: it may be gone
+            self.changed(reference)  # also where nothing is known: it may be gone
+
+    def changed(self, reference: str) -> None:
+        """A name was given or taken."""
+        if not reference.startswith((f"{PIN_NAMESPACE}/", f"{HALF_BUILT_NAMESPACE}/")):
+            self.on_change()
 
     def pull(self, reference: str, progress: Callable[[Pulled], None] = lambda _: None) -> ImageFacts:
         """Pull an image, telling ``progress`` at each message how far it is."""
@@ -260,6 +270,7 @@ class Images:
                     progress(layers.feed(line))
         finally:
             client.close()
+        self.changed(reference)
         return self.inspect(reference)
 
     def build(self, context: IO[bytes] | Iterator[bytes], timeout_s: int, **options: Any) -> BuildStream:

@@ -169,7 +169,9 @@ def commit(images: Images, container: str, reference: str, labels: Mapping[str, 
             image = images.inspect(made_with["Image"])
             proven = sign(images.installation(), labels, reference)
             conf = committed_config(made_with.get("Config") or {}, image, proven)
-            return str(client.commit(container, repository, name, conf=conf)["Id"])
+            made = str(client.commit(container, repository, name, conf=conf)["Id"])
+            images.changed(reference)
+            return made
     except docker_errors.DockerException as error:
         raise EngineError(f"saving {container}: {error}") from error
     finally:

@@ -40,7 +40,7 @@ def allow(person: Person, owner: str) -> None:
 async def cancel(context: Context, user: str, server: str) -> None:
     """Have the hub stop a server that has no session yet, because it is still starting."""
     await context.hub.stop(user, server)
-    context.snapshots.forget()
+    await context.snapshots.changed()
 
 
 async def keep(

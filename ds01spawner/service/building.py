@@ -126,7 +126,6 @@ def _shelf(
     context: Context, the: Desk, person: Person, limits: Limits, running: Mapping[str, list[str]]
 ) -> Shelf:
     site, now, url = context.site, context.clock(), context.urls.service
-    site.environments.forget()
     projects = [p.name for p in site.workspaces.projects(person.name)]
     rows = {row["id"]: row for row in the.store.environments.find(owner=person.name, kind="mine")}
     found = the.builds(person)

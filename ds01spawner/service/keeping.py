@@ -54,6 +54,4 @@ async def save(context: Context, person: Person, record: EngineSession) -> str:
     """Save a session as an image of its project, where the policy lets the person; returns its name."""
     desk, labels = await building.desk(context), record.labels
     limits = await context.limits(person)
-    name = await asyncio.to_thread(desk.save, person, limits, labels.project, record.container)
-    context.site.environments.forget()
-    return name
+    return await asyncio.to_thread(desk.save, person, limits, labels.project, record.container)

@@ -20,7 +20,7 @@ from ..policy.resolve import Person
 from ..store import Store
 from . import views
 from .context import Context
-from .snapshot import Snapshot
+from .snapshot import CHANGED_S, Snapshot
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +38,7 @@ async def cards(
     if running is not None:
         shown = {r.labels.server for r in views.own_sessions(snapshot, person.name)}
         if shown != set(running):
-            snapshot = await context.snapshots.get(max_age=0)
+            snapshot = await context.snapshots.get(0, CHANGED_S)
     records = views.own_sessions(snapshot, person.name)
     sessions = [r.labels.session for r in records]
     keeps: dict[str, KeepAlive] = {}

@@ -47,7 +47,7 @@ async def retire(context: Context, by: Person, record: EngineSession, reason: st
     now = context.clock()  # the note is kept for later where the store is down
     await asyncio.to_thread(context.site.endings.note, record.labels.session, now, said, kind, by.name)
     outcome = await retire_session(context.site, context.hub, record, context.clock, said, kind, by.name)
-    context.snapshots.forget()
+    await context.snapshots.changed()
     return outcome
 
 

@@ -95,9 +95,7 @@ async def apply(
             changes = courses.apply(store, course, by, now, starter=starter, **options)
         return course, changes
 
-    done = await context.store(work)
-    context.site.environments.forget()
-    return done
+    return await context.store(work)
 
 
 async def publish(context: Context, teacher: Teacher, course: str, back: bool = False) -> str:
@@ -134,9 +132,7 @@ async def publish(context: Context, teacher: Teacher, course: str, back: bool = 
             )
         return courses.publish(store, images, course, teacher.person.name, now, **rights)
 
-    image = await context.store(work)
-    context.site.environments.forget()
-    return image
+    return await context.store(work)
 
 
 async def build(context: Context, teacher: Teacher, course: str) -> str:
@@ -208,7 +204,6 @@ async def _pull(context: Context, pull: dict[str, Any], reference: str, reader: 
         pull |= {"state": "failed", "reason": str(error)[:300]}
     else:
         pull |= {"state": "ready", "image_id": facts.id}
-        context.site.environments.forget()
 
 
 def standing(row: Mapping[str, Any], candidate: str, builds: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

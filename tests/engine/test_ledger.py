@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from support.ours import INSTALLATION, installation_of, signed
 
 from ds01spawner.core.errors import EngineError, LockError, Refused
 from ds01spawner.core.labels import SessionLabels
+from ds01spawner.engines.docker import ledger as ledgers
 from ds01spawner.engines.docker.claim import claim
 from ds01spawner.engines.docker.ledger import Ledger
 from ds01spawner.engines.docker.lock import claim_lock
@@ -210,6 +211,61 @@ def test_a_container_the_engine_does_not_tell_about_holds_everything_until_it_do
     assert held() == {d.uuid for d in FOUR_CARDS.devices}
     answers["locked"] = False
     assert held() == set()
+
+
+class Locked:
+    """An engine that does not tell about one container until it is let go."""
+
+    def __init__(self, api, container):
+        self.api, self.container = api, container
+        self.asked, self.free = 0, threading.Event()
+
+    def inspect_container(self, ident):
+        if ident == self.container:
+            self.asked += 1
+            assert self.free.wait(60)
+        return self.api.inspect_container(ident)
+
+
+def test_a_page_does_not_wait_for_a_locked_container_and_it_is_asked_about_once(api, make):
+    """Each reader waited for the whole of its time, one after another."""
+    locked, other = make(), make(privileged=True)
+    engine = Locked(api, locked)
+    ledger = Ledger(lambda: api, inspect_client=lambda: engine)
+    for _ in range(3):
+        seen = ledger.read(FOUR_CARDS, patience=0.05)
+        assert not engine.free.is_set()
+        assert len(mine(seen, locked)) == 14, "what is not known is taken"
+        assert other in {h.container for h in seen.holdings}
+    assert engine.asked == 1
+    engine.free.set()
+    assert mine(ledger.read(FOUR_CARDS, patience=60), locked) == set()
+    assert engine.asked == 1
+
+
+def test_what_the_engine_tells_later_is_kept_though_no_reader_waits_any_more(api, make):
+    locked = make()
+    engine = Locked(api, locked)
+    ledger = Ledger(lambda: api, inspect_client=lambda: engine)
+    assert len(mine(ledger.read(FOUR_CARDS, patience=0.05), locked)) == 14
+    asked = next(iter(ledger._asked.values()))
+    engine.free.set()
+    asked.result(60)
+    assert mine(ledger.read(FOUR_CARDS, patience=0), locked) == set()
+    assert engine.asked == 1
+
+
+def test_patience_begins_anew_with_each_container_that_is_told_of(monkeypatch):
+    """A busy engine tells of two hundred containers one by one; that is no reason to know nothing of them."""
+    first, second, waits = Future(), Future(), []
+
+    def wait(left, patience, _):
+        waits.append((set(left), patience))
+        return ({first}, {second}) if len(waits) == 1 else (set(), {second})
+
+    monkeypatch.setattr(ledgers, "wait_for", wait)
+    ledgers._wait([first, second], 4)
+    assert waits == [({first, second}, 4), ({second}, 4)]
 
 
 def test_no_engine_at_all():

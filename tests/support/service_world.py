@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
@@ -133,13 +133,13 @@ class PlayedImages:
     """The engine's images, in memory."""
 
     def __init__(self) -> None:
-        self.changes = 0
+        self.on_change: Callable[[], None] = lambda: None
         self.held: dict[str, ImageFacts] = {LAB: ImageFacts(LAB, tags=("ds01/lab:latest",))}
 
     def add(self, reference: str, image: str, **facts: Any) -> None:
         """An image that somebody made, under a name."""
         self.held[image] = ImageFacts(image, tags=(reference,), **facts)
-        self.changes += 1
+        self.on_change()
 
     def inspect(self, reference: str) -> ImageFacts:
         for facts in self.held.values():
@@ -156,7 +156,7 @@ class PlayedImages:
     def tag(self, image: str, reference: str) -> None:
         facts = self.inspect(image)
         self.held[facts.id] = replace(facts, tags=(*facts.tags, reference))
-        self.changes += 1
+        self.on_change()
 
     def needs_probe(self, facts: ImageFacts) -> bool:
         return SINGLEUSER_LABEL not in facts.labels
@@ -164,7 +164,7 @@ class PlayedImages:
     def remove(self, reference: str) -> None:
         for facts in [f for f in self.held.values() if reference in f.tags]:
             self.held[facts.id] = replace(facts, tags=tuple(t for t in facts.tags if t != reference))
-        self.changes += 1
+        self.on_change()
 
     def engine(self) -> EngineFacts:
         return EngineFacts("28.0", "amd64")

@@ -27,7 +27,7 @@ from .client import DockerEngine
 from .endings import session_of_event
 from .isolation_record import ways_now
 from .layers import bounds_layers
-from .ledger import Ledger
+from .ledger import PATIENCE_S, Ledger
 from .reach import gpu_lost
 
 if TYPE_CHECKING:
@@ -122,9 +122,9 @@ class Docker:
             self._reading = (time.monotonic(), reading)
             return reading
 
-    def look(self, max_age: float = GPU_TTL_S) -> EngineState:
+    def look(self, max_age: float = GPU_TTL_S, patience: float = PATIENCE_S) -> EngineState:
         reading = self.inventory(max_age)
-        state = self.ledger.read(reading.inventory, reading.processes, reading.former)
+        state = self.ledger.read(reading.inventory, reading.processes, reading.former, patience)
         return replace(state, reading=reading)
 
     def attach(self, inventory: Inventory) -> Attach:

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor
+from concurrent.futures import wait as wait_for
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import docker
@@ -27,8 +27,11 @@ from . import pids
 from .claims import ContainerState, Process, Resolver, container_holdings, is_exempt, process_holdings
 from .evidence import Evidence, evidence_of, unknown_evidence
 
-INSPECT_THREADS = 4
-INSPECT_IN_PARALLEL_FROM = 16
+INSPECT_THREADS = 16
+"""Containers looked at side by side: more than builds and saves can lock at a time, so that one that is not
+locked is never behind them for long."""
+PATIENCE_S = 4.0
+"""Seconds that a decision waits for containers of which the engine does not tell."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,8 @@ class Ledger:
     ``exempt`` names infrastructure that may see GPUs without holding them, by name or ``label=value``.
     ``inspect_client`` gives a client with a short time limit for looking at single containers: the engine
     locks a container for as long as it makes an image of it, which is seconds to minutes in a build. Such
-    a container counts as holding every device until the engine tells, and nobody's page waits for it.
+    a container counts as holding every device until the engine tells. It is asked about once at a time,
+    however many read meanwhile, and each reader waits as long as it says: a page hardly, a decision longer.
     ``installation`` gives the one whose sessions are ours; without it none is.
     """
 
@@ -62,20 +66,25 @@ class Ledger:
         self._installation = installation
         self._judged_by: Installation | None = None
         self._seen: dict[str, _Seen] = {}
+        self._asked: dict[tuple[str, str], Future[_Seen | None]] = {}
         self._lock = threading.Lock()
+        self._threads = ThreadPoolExecutor(INSPECT_THREADS, thread_name_prefix="ds01-inspect")
 
     def read(
         self,
         inventory: Inventory,
         processes: Iterable[Process] = (),
         former: Mapping[str, str] | None = None,
+        patience: float = PATIENCE_S,
     ) -> EngineState:
         """All holdings and sessions now. `EngineError` when anything but a removed container is in the way.
 
-        ``processes`` are the driver's compute processes, ``former`` the cards of slices that are gone.
+        ``processes`` are the driver's compute processes, ``former`` the cards of slices that are gone;
+        ``patience`` is how many seconds to wait for containers that the engine has locked, after it told of
+        the last that it has not.
         """
         client, listed = self._list()
-        seen = self._inspect_new(listed)
+        seen = self._inspect_new(listed, patience)
         rows = [(c, seen[c["Id"]]) for c in listed if c["Id"] in seen]
         containers = tuple(ContainerState(s.evidence, _name(c), str(c.get("State") or "")) for c, s in rows)
         resolver = Resolver(inventory, former)
@@ -97,26 +106,48 @@ class Ledger:
         except (DockerException, requests.RequestException, OSError, ValueError) as error:
             raise EngineError(f"the Docker engine does not list its containers: {error}") from error
 
-    def _inspect_new(self, listed: list[dict[str, Any]]) -> dict[str, _Seen]:
+    def _inspect_new(self, listed: list[dict[str, Any]], patience: float) -> dict[str, _Seen]:
         installation = self._installation()
         with self._lock:
             if installation != self._judged_by:
-                self._seen, self._judged_by = {}, installation
+                self._seen, self._asked, self._judged_by = {}, {}, installation
             known = self._seen
-        wanted = [c for c in listed if _stale(known.get(c["Id"]), c)]
-        look = partial(self._inspect, installation=installation)
-        if len(wanted) >= INSPECT_IN_PARALLEL_FROM:
-            with ThreadPoolExecutor(INSPECT_THREADS) as pool:
-                found = list(pool.map(look, wanted))
-        else:
-            found = [look(c) for c in wanted]
-        fresh = {c["Id"]: s for c, s in zip(wanted, found, strict=True) if s is not None}
-        gone = {c["Id"] for c, s in zip(wanted, found, strict=True) if s is None}
-        current = {c["Id"] for c in listed} - gone
+            asked = {c["Id"]: self._ask(c, installation) for c in listed if _stale(known.get(c["Id"]), c)}
+        _wait(asked.values(), patience)
+        found = {
+            c["Id"]: asked[c["Id"]].result() if asked[c["Id"]].done() else _unknown(c, installation)
+            for c in listed
+            if c["Id"] in asked
+        }
+        fresh = {i: s for i, s in found.items() if s is not None}
+        current = {c["Id"] for c in listed if found.get(c["Id"], True) is not None}
         seen = {i: s for i, s in {**known, **fresh}.items() if i in current}
         with self._lock:
-            self._seen = {i: s for i, s in seen.items() if s.certain}
+            if installation == self._judged_by:
+                merged = {**self._seen, **{i: s for i, s in seen.items() if s.certain}}
+                self._seen = {i: s for i, s in merged.items() if i in current}
         return seen
+
+    def _ask(self, listed: dict[str, Any], installation: Installation | None) -> Future[_Seen | None]:
+        """The look at one container that is under way, or one that begins now. Under the lock."""
+        key = (listed["Id"], str(listed.get("State") or ""))
+        if key not in self._asked:
+            self._asked[key] = self._threads.submit(self._look, key, listed, installation)
+        return self._asked[key]
+
+    def _look(
+        self, key: tuple[str, str], listed: dict[str, Any], installation: Installation | None
+    ) -> _Seen | None:
+        """`_inspect`, and keep what it finds also where no reader waits for it any more."""
+        try:
+            seen = self._inspect(listed, installation)
+            with self._lock:
+                if seen is not None and seen.certain and installation == self._judged_by:
+                    self._seen = {**self._seen, listed["Id"]: seen}
+            return seen
+        finally:
+            with self._lock:
+                self._asked.pop(key, None)
 
     def _inspect(self, listed: dict[str, Any], installation: Installation | None) -> _Seen | None:
         """One container's evidence, or None when it was removed since the list."""
@@ -125,8 +156,7 @@ class Ledger:
         except NotFound:
             return None
         except requests.ReadTimeout:
-            unknown = unknown_evidence(listed["Id"], listed.get("Labels"), _name(listed), installation)
-            return _Seen(unknown, str(listed.get("State") or ""), "", certain=False)
+            return _unknown(listed, installation)
         except (DockerException, requests.RequestException, OSError, ValueError) as error:
             name = _name(listed) or listed["Id"][:12]
             raise EngineError(f"the Docker engine does not tell about container {name}: {error}") from error
@@ -151,6 +181,19 @@ class Ledger:
             client, [p.pid for p in processes], [c for c in (*suspects, *exempt) if c in alive]
         )
         return process_holdings(processes, holdings, inventory, lambda p: where.get(p.pid, ""), exempt)
+
+
+def _wait(asked: Iterable[Future[_Seen | None]], patience: float) -> None:
+    """Until all have ended, or none has for ``patience`` seconds: a busy engine tells of one by one."""
+    left, ended = set(asked), {True}
+    while left and ended:
+        done, left = wait_for(left, patience, FIRST_COMPLETED)
+        ended = {True for _ in done}
+
+
+def _unknown(listed: Mapping[str, Any], installation: Installation | None) -> _Seen:
+    unknown = unknown_evidence(listed["Id"], listed.get("Labels"), _name(listed), installation)
+    return _Seen(unknown, str(listed.get("State") or ""), "", certain=False)
 
 
 def _stale(seen: _Seen | None, listed: dict[str, Any]) -> bool:

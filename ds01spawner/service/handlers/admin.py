@@ -84,7 +84,7 @@ class AdminRetire(PageHandler):
         """Retire one session by its id."""
         self.need_admin()
         reason = _reason(self)
-        snapshot = await self.ctx.snapshots.get(max_age=0)
+        snapshot = await self.ctx.snapshots.renewed()
         record = actions.find(snapshot, session=self.get_body_argument("session"))
         await retiring.retire(self.ctx, self.person, record, f"{reason} ({self.person.name})")
         self.redirect(f"{self.ctx.urls.service}admin")
@@ -106,7 +106,7 @@ class AdminDrain(PageHandler):
         else:
             reason = _reason(self)
             await self.ctx.store(lambda s: s.blocks.drain(uuid, reason, by, now))
-        self.ctx.snapshots.forget()
+        await self.ctx.snapshots.changed()
         self.redirect(f"{self.ctx.urls.service}admin")
 
 

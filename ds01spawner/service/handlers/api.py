@@ -112,7 +112,7 @@ class SessionApi(ApiHandler):
 
     async def delete(self, session: str) -> None:
         """Retire."""
-        snapshot = await self.ctx.snapshots.get(max_age=0)
+        snapshot = await self.ctx.snapshots.renewed()
         record = actions.find(snapshot, session=session)
         labels = record.labels
         actions.allow(self.person, labels.user)

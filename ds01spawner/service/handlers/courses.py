@@ -157,7 +157,6 @@ async def act_on(context: Context, teacher: Teacher, course: str, act: str) -> d
         rights: dict[str, Any] = {"admin": teacher.person.admin, "scopes": teacher.scopes}
         await context.store(lambda s: teaching.own_course(s, teacher, course))  # others learn nothing
         await context.store(lambda s: courses.close(s, course, by, now, **rights))
-        context.site.environments.forget()
         return {"state": "closed"}
     raise web.HTTPError(400, "there is no such button")
 
@@ -177,7 +176,6 @@ async def describe(context: Context, teacher: Teacher, course: str) -> dict[str,
             **teaching.standing(row, facts.id if facts else "", builds),
         }
 
-    context.site.environments.forget()
     found = await context.store(read)
     pull = context.extra.get("courses.pulls", {}).get(course)
     # A course that is not published yet is tested as itself; after that, what was built last has a card.

@@ -145,7 +145,6 @@ class Act(PageHandler):
             await building.share(self.ctx, person, environment, group, act == "share")
         else:
             raise web.HTTPError(400, "there is no such button")
-        self.ctx.site.environments.forget()
         said = {"delete": "deleted", "tag": "tagged", "share": "shared", "unshare": "unshared"}.get(act, act)
         self.redirect(f"{service}environments?said={said}")
 

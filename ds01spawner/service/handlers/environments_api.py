@@ -72,7 +72,6 @@ class EnvironmentApi(ApiHandler):
         """Delete."""
         desk = await building.desk(self.ctx)
         groups = await asyncio.to_thread(desk.delete, self.person, environment)
-        self.ctx.site.environments.forget()
         self.json({"ok": True, "id": environment, "was_shared_with": groups})
 
 
@@ -112,7 +111,6 @@ class EnvironmentActApi(ApiHandler):
             limits, tag = await self.limits(), _text(body, "tag")
             reference = await asyncio.to_thread(desk.tag, person, limits, environment, tag)
             answer = {"ok": True, "id": reference}
-        self.ctx.site.environments.forget()
         self.json(answer)
 
 

@@ -46,7 +46,7 @@ class Retire(PageHandler):
         server = self.get_body_argument("server", "")
         name = self.person.name
         options = await actions.last_options(self.ctx, name, server)
-        snapshot = await self.ctx.snapshots.get(max_age=0)
+        snapshot = await self.ctx.snapshots.renewed()
         own = views.own_sessions(snapshot, name)
         record = next((r for r in own if r.labels.server == server), None)
         keep = self.get_body_argument("keep", "")

@@ -30,8 +30,6 @@ MINE, TAGGED = "ds01-alice/p:latest", "ds01-alice/p:experiment-42"
 class FakeImages:
     """Two tags of one image of alice's on an engine."""
 
-    changes = 0
-
     def __init__(self):
         self.tags, self.used = {MINE: "sha256:1", TAGGED: "sha256:1"}, {}
 

@@ -17,8 +17,6 @@ OLD, NEW = "sha256:" + "0" * 64, "sha256:" + "1" * 64
 class PlayedImages:
     """An engine with some tagged images."""
 
-    changes = 0
-
     def __init__(self, *facts):
         self.facts, self.error = facts, None
 
