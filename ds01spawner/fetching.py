@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -239,8 +239,19 @@ async def turn(user: str) -> AsyncIterator[None]:
         yield
 
 
-def with_host(spec: FetchSpec, host: dict[str, Any], env: dict[str, str]) -> FetchSpec:
-    """The fetch on a session's own network settings and web proxies."""
-    network = str(host.get("network_mode") or spec.network)
-    more = {k: v for k, v in host.items() if k != "network_mode"}
-    return replace(spec, network=network, host=more, env=env)
+NETWORK = {
+    "NetworkMode": "network_mode",
+    "Dns": "dns",
+    "DnsSearch": "dns_search",
+    "DnsOptions": "dns_opt",
+    "ExtraHosts": "extra_hosts",
+}
+"""What of a container's host settings says how it reaches the network, and its name in the SDK."""
+
+
+def as_session(spec: FetchSpec, native: Mapping[str, Any]) -> FetchSpec:
+    """The fetch on the network settings and web proxies of a session that is created so."""
+    given, env = native.get("host_config") or {}, native.get("environment") or {}
+    host = {NETWORK[name]: value for name, value in given.items() if name in NETWORK and value}
+    network = str(host.pop("network_mode", "") or spec.network)
+    return replace(spec, network=network, host=host, env=env if isinstance(env, Mapping) else {})

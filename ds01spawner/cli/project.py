@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import getpass
+import os
 import sys
 from datetime import datetime, timezone
 from typing import Annotated
@@ -13,12 +14,15 @@ import typer
 
 from ..core.errors import DS01Error, Refused
 from ..core.settings import load_settings
-from ..newproject import make_for
+from ..fetching import Tell, clear, fetch, spec_for
 from ..pages import text
 from ..policy.options import PROJECT_HELP, is_project_name
 from ..policy.resolve import Person
-from ..policy.sources import TEMPLATE, Source, parse_source
+from ..policy.sources import TEMPLATE, GitSource, Source, parse_source
 from ..site import Site
+from ..workspace import staging
+from ..workspace.newproject import begin_project
+from ..workspace.projects import Workspace
 from ..workspace.templates import templates
 from .common import Json, emit, refuse, table
 from .times import utcnow
@@ -83,16 +87,39 @@ def _begin(site: Site, owner: str, name: str, source: Source, environment: str, 
         if said and not as_json and sys.stderr.isatty():
             print(f"\r{said[:100]:<100}", end="" if fraction < 1 else "\n", file=sys.stderr, flush=True)
 
-    person = Person(name=owner)
-    work = make_for(site, person, name, source, uuid4().hex, utcnow(), tell, environment)
     try:
-        made = asyncio.run(work)
+        made = asyncio.run(_make(site, Person(name=owner), name, source, environment, tell))
     except Refused as refused:
         refuse(refused.refusal.sentence, as_json)
     except DS01Error as error:
         refuse(f"The project {name} cannot be made: {error}.", as_json)
     if not made:
         refuse(f"The project {name} of {owner} has files already; nothing was fetched.", as_json)
+
+
+async def _make(
+    site: Site, person: Person, project: str, source: Source, environment: str, tell: Tell
+) -> bool:
+    """Whether the project was made; it was not where it has files already."""
+    token, now, fetches = uuid4().hex, utcnow(), False
+
+    async def fetched(repository: GitSource, staged: Workspace) -> None:
+        nonlocal fetches
+        fetches = True
+        offered = site.environments
+        wanted = offered.choose(person, site.limits(person, now), environment, site.settings.image)
+        image = offered.resolve(wanted, person)
+        spec = spec_for(site, person, project, repository, staged, image, token, now, env=os.environ)
+        await fetch(site, spec, staged.path, tell, environment=wanted.name)
+
+    try:
+        return await begin_project(site, person, project, source, token, now, fetched) == "made"
+    except BaseException:
+        if fetches:
+            clear(site.engine.client, site, person.name, token)
+        else:
+            staging.abandon(site.workspaces, person.name, token)
+        raise
 
 
 @project.command("templates")

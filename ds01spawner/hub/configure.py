@@ -84,8 +84,7 @@ def configure(
     from . import background, settling
     from .people import look_after_people
     from .process_setup import answer_soon, end_keys_with_log_in
-    from .session import START_TIMEOUT_S, SessionMixin
-    from .traits import SETTINGS_TRAITS, settings_from
+    from .traits import SETTINGS_TRAITS, START_TIMEOUT_S, SiteTraits, settings_from
 
     hub = c.JupyterHub
     _default(hub, "spawner_class", "ds01spawner.spawner.DS01Spawner")
@@ -94,8 +93,8 @@ def configure(
     _default(hub, "allow_named_servers", True)
     # Starts take turns (`queue.turns`): a class that clicks at once waits, and is not sent away.
     _default(hub, "concurrent_spawn_limit", 500)
-    traits = SessionMixin.class_traits()
-    given = {**c.Spawner, **c.SiteTraits, **c.SessionMixin, **c.DockerSpawner, **c.DS01Spawner}
+    traits = SiteTraits.class_traits()
+    given = {**c.Spawner, **c.SiteTraits, **c.SessionSpawner, **c.DockerSpawner, **c.DS01Spawner}
     given.setdefault("start_timeout", START_TIMEOUT_S)
     settings = settings_from({n: given[n] if n in given else traits[n].default() for n in SETTINGS_TRAITS})
     image = given.get("image")

@@ -18,6 +18,7 @@ from ..core.errors import DS01Error, Refusal, Refused, StoreError
 from ..environments import Shown
 from ..pages import text
 from ..pages.inputs import Banner, EnvironmentInfo, ProjectInfo, QueueHint, Quota, Rules
+from ..pages.keys import load_secret, sign
 from ..pages.launch import LaunchInputs, launch_view
 from ..pages.projects import Offers
 from ..pages.render import render
@@ -29,6 +30,7 @@ from ..policy.resolve import Limits
 from ..site import Site
 from ..workspace.templates import templates
 from . import attempts
+from .image_stage import judges_images
 
 if TYPE_CHECKING:
     from .spawner import DS01Spawner
@@ -58,7 +60,8 @@ async def launch_form(spawner: DS01Spawner) -> str:
     last, chosen, linked = remembered(spawner)
     bare = linked and not _asked(spawner, "gpu")
     fallback = spawner.configured_image
-    service, key = spawner.service_url, spawner.fragment_key()
+    service = spawner.service_url
+    key = sign(load_secret(site.settings.state_dir), person.name, now)
     told = attempts.told(person.name, spawner.name, now)
     typed = salvage(attempts.choices(person.name))[1]
 
@@ -66,7 +69,7 @@ async def launch_form(spawner: DS01Spawner) -> str:
         try:
             limits = site.limits(person, now)
             standing = Standing(site, read(site, person, now))
-            judge = spawner.judges_images
+            judge = judges_images(spawner)
             environments = site.environments.shown(person, limits, fallback, judge=judge)
             if chosen and chosen.environment not in {"", *(e.environment.id for e in environments)}:
                 site.environments.renew()  # a link to what was built a moment ago

@@ -61,8 +61,8 @@ class UserHandler(users.UserAPIHandler):  # type: ignore[misc]
         reason = f"its user was deleted by {by}"
         running = {name: s for name, s in user.spawners.items() if s.active}
         for spawner in running.values():
-            if hasattr(spawner, "decide") and spawner.ready:
-                await spawner.decide(reason, by)
+            if spawner.ready and (retirement := getattr(spawner, "retirement", None)) is not None:
+                await retirement.decide(reason, by)
         stops = [self.stop_single_user(user, n) for n, s in running.items() if not s.pending]
         for failed in [r for r in await asyncio.gather(*stops, return_exceptions=True) if r is not None]:
             if isinstance(failed, BaseException):

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import socket
+import time
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 
 CONNECT_S = 1.0
 ANSWER_S = 5.0
+CHECK_S = 0.5
 AT_ONCE = 16
 _threads = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="ds01-probe")
 
@@ -30,3 +34,19 @@ def answers(host: str, port: int, path: str) -> bool:
     finally:
         connection.close()
     return status < 500 or status in (501, 503)  # what it says is the hub's to judge
+
+
+async def until_it_answers(
+    address: tuple[str, int],
+    path: str,
+    pause: Callable[[], Awaitable[None]],
+    check: Callable[[], Awaitable[None]],
+) -> None:
+    """Return when a server answers at a path. ``check`` is called twice a second meanwhile, and may raise."""
+    ip, port = address
+    loop, looked = asyncio.get_running_loop(), time.monotonic()
+    while not await loop.run_in_executor(threads(), answers, ip, int(port), path):
+        if time.monotonic() - looked > CHECK_S:
+            await check()
+            looked = time.monotonic()
+        await pause()

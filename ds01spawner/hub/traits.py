@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 else:
     from traitlets.config import LoggingConfigurable as _Spawner
 
+START_TIMEOUT_S = 900
 SETTINGS_TRAITS = {
     "state_dir": "state_dir",
     "policy_file": "policy",
@@ -139,3 +140,9 @@ class SiteTraits(_Spawner):  # type: ignore[misc]
         2 * 2**30, min=2**20, help="Bytes that a project fetched this way may take on disk."
     ).tag(config=True)
     extra_settings = Dict(help="Further fields of `ds01spawner.core.settings.Settings`.").tag(config=True)
+
+
+def settings_of(spawner: Any) -> Settings:
+    """The settings that a spawner's traits add up to, with the image of a site that has no catalogue."""
+    settings = settings_from({name: getattr(spawner, name) for name in SETTINGS_TRAITS})
+    return settings.model_copy(update={"image": spawner.configured_image})

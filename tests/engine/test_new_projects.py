@@ -117,7 +117,7 @@ async def test_the_container_that_fetches_is_locked_up_as_a_session_is(start, se
         task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await task
-        await one._discarding
+        await one.starting.discarding
     assert ours(engine, hub_id) == []
     assert os.listdir(home(one)) == []
 

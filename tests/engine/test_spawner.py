@@ -9,7 +9,7 @@ import docker.errors
 import pytest
 
 from ds01spawner.hub.http_errors import SessionRefused
-from ds01spawner.hub.session import DISCARD_MARGIN_S
+from ds01spawner.hub.start import DISCARD_MARGIN_S
 
 
 def ours(engine, hub_id, state=None):
@@ -68,8 +68,8 @@ async def test_a_cancelled_start_is_removed_behind_the_cancel(spawner, engine, h
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await asyncio.wait_for(asyncio.shield(task), 1)
-    assert slow._discarding is not None
-    await slow._discarding
+    assert slow.starting.discarding is not None
+    await slow.starting.discarding
     assert ours(engine, hub_id) == []
     again = spawner("bob", gpu="1g.10gb")
     await again.start()
@@ -82,8 +82,8 @@ async def test_a_cancel_at_any_moment_leaves_nothing(spawner, engine, hub_id, de
     task.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await task
-    if one._discarding:
-        await one._discarding
+    if one.starting.discarding:
+        await one.starting.discarding
     assert ours(engine, hub_id) == []
 
 
@@ -114,7 +114,7 @@ async def test_a_device_that_cannot_be_started_on_is_left_for_the_next_one(spawn
         broken = spawner("alice", gpu="1g.10gb", c_extra_host_config={"sysctls": {"net.ipv4.none": "1"}})
         with pytest.raises(SessionRefused) as refused:
             await broken.start()
-        assert len(broken._avoid) == 3, str(refused.value)
+        assert len(broken.starting.avoid) == 3, str(refused.value)
         assert ours(engine, hub_id) == []
         blocks = broken.site.store().blocks.at(broken.clock())
         assert len(blocks) == (3 if attempt == 2 else 0)

@@ -110,7 +110,7 @@ async def test_course_data_that_is_swapped_is_not_mounted(
     (data / "rows.csv").write_text("1")
     alice = spawner("alice", project="thesis")
     mount = {"Type": "bind", "Source": str(data), "Target": "/data", "ReadOnly": True}
-    monkeypatch.setattr("ds01spawner.hub.spawner.data_mounts", lambda *_: (mount,))
+    monkeypatch.setattr("ds01spawner.hub.image_stage.data_mounts", lambda *_: (mount,))
     swap_after("launch", data)
     await alice.start()
     listing = engine.containers.get(alice.container_id).exec_run(["ls", "/data"]).output.decode()
@@ -120,13 +120,13 @@ async def test_course_data_that_is_swapped_is_not_mounted(
 
 async def test_a_staging_folder_that_is_swapped_is_not_filled(spawner, engine, tmp_path, monkeypatch, secret):
     alice = spawner("alice", project="thesis")
-    site = alice.site
-    await alice.prepare_image(alice.accept_options({"project": "thesis"}))
-    token = "a" * 32
+    site, offered = alice.site, alice.site.environments
+    wanted = offered.choose(alice.person, site.limits(alice.person, alice.clock()), "")
+    image, token = offered.resolve(wanted, alice.person), "a" * 32
     staged = staging.begin(site.workspaces, "alice", token)
     source = GitSource("https://192.0.2.1/x.git", "")
     spec = spec_for(
-        site, alice.person, "thesis", source, staged, alice.resolved_image, token, alice.clock(),
+        site, alice.person, "thesis", source, staged, image, token, alice.clock(),
         network="none",
     )  # fmt: skip
     staged.path.rename(staged.path.with_name("moved"))

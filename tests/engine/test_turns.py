@@ -67,8 +67,8 @@ async def test_a_start_that_ends_badly_lets_the_next_one_go(spawner, engine, end
         await first
     await second
     assert good.turns.booting == 0
-    if bad._discarding is not None:
-        await bad._discarding
+    if bad.starting.discarding is not None:
+        await bad.starting.discarding
 
 
 async def test_a_turn_that_never_comes_says_so(spawner, hub_id, engine):
@@ -83,5 +83,5 @@ async def test_a_turn_that_never_comes_says_so(spawner, hub_id, engine):
     running.cancel()
     with pytest.raises((SessionRefused, asyncio.CancelledError)):
         await running
-    if first._discarding is not None:
-        await first._discarding
+    if first.starting.discarding is not None:
+        await first.starting.discarding

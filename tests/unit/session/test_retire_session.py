@@ -18,10 +18,11 @@ from ds01spawner.core.errors import EngineError, Refused
 from ds01spawner.core.installation import make as make_installation
 from ds01spawner.core.labels import SessionLabels
 from ds01spawner.engines.docker.engine import Docker
+from ds01spawner.hub.join import join_running
 from ds01spawner.hub.spawner import DS01Spawner
+from ds01spawner.hub.start import Start
 from ds01spawner.intents.model import intend
 from ds01spawner.messages import ends
-from ds01spawner.retiring import ENGINE_FAILURES
 from ds01spawner.site import Site
 
 ALICE = SessionLabels(
@@ -29,7 +30,6 @@ ALICE = SessionLabels(
 )
 
 SERVER = {"proto": "http", "ip": "1.2.3.4", "port": 8888, "base_url": "/user/alice/", "cookie_name": "t"}
-FAILURES = (EngineError, *ENGINE_FAILURES)
 
 
 @pytest.fixture
@@ -103,10 +103,10 @@ async def test_a_retire_that_failed_is_not_told_as_done_and_goes_on(make, engine
     engine.add(ALICE)
     spawner = make()
     sleep = asyncio.sleep
-    monkeypatch.setattr("ds01spawner.retiring.asyncio.sleep", lambda s: sleep(0))
+    monkeypatch.setattr("ds01spawner.hub.retire.asyncio.sleep", lambda s: sleep(0))
     for name, value in failure.items():
         setattr(engine, name, value)
-    with pytest.raises(FAILURES):
+    with pytest.raises(EngineError):
         await spawner.stop()
     (intent,) = spawner.site.intents.open()
     assert (intent.session, intent.container, intent.user, intent.project) == (
@@ -130,7 +130,7 @@ async def test_while_the_engine_is_away_the_hub_keeps_stopping(make, engine, mon
         pauses.append(seconds)
         engine.down = len(pauses) < 3
 
-    monkeypatch.setattr("ds01spawner.retiring.asyncio.sleep", sleep)
+    monkeypatch.setattr("ds01spawner.hub.retire.asyncio.sleep", sleep)
     await spawner.stop()
     assert pauses == [0.5, 1.0, 2.0]
     assert engine.containers == {}
@@ -199,8 +199,7 @@ def found(make, engine, monkeypatch):
 
 
 async def test_it_is_joined_and_described_as_what_it_is(found, engine):
-    found.options = None
-    assert await found.join_running() == ("1.2.3.4", 8888)
+    assert await join_running(found) == ("1.2.3.4", 8888)
     assert found.session_id == "s1"
     assert found.user_options["gpu"] == "full"
     assert found.user_options["profile"] == "thesis · lab · full"
@@ -220,13 +219,13 @@ async def test_an_orphan_is_given_back(found, engine):
             due=now.replace(year=now.year + 1),
         )
     )
-    assert await found.join_running() == ("1.2.3.4", 8888)
+    assert await join_running(found) == ("1.2.3.4", 8888)
     assert found.site.intents.open() == []
 
 
 async def test_one_that_is_being_retired_is_finished_first(found, engine):
     found.site.intents.ask(intend(ALICE, found.clock(), reason="idle", kind="idle", by="x", container="c-s1"))
-    assert await found.join_running() is None
+    assert await join_running(found) is None
     assert engine.containers == {}
     assert found.site.intents.open() == []
 
@@ -236,16 +235,17 @@ async def test_one_that_cannot_be_retired_now_refuses_the_start(found, engine, m
     found.site.intents.ask(intend(ALICE, found.clock(), reason="idle", kind="idle", by="x", container="c-s1"))
     engine.stays = True
     with pytest.raises(Refused, match="the container engine does not answer yet"):
-        await found.join_running()
+        await join_running(found)
 
 
 async def test_a_start_that_could_not_be_cleared_is_cleared_later(make, engine):
     spawner = make()
-    spawner.session_id, spawner.object_id = "s2", ""
+    spawner.object_id = ""
     engine.down = True
-    await spawner.discard()
+    start = Start(spawner)
+    await start.discard()
     (intent,) = spawner.site.intents.open()
-    assert (intent.session, intent.kind, intent.name) == ("s2", "failed", spawner.object_name)
+    assert (intent.session, intent.kind, intent.name) == (start.session, "failed", spawner.object_name)
     assert spawner.site.__dict__["kicked"]
 
 
@@ -261,7 +261,7 @@ async def test_an_engine_that_hangs_does_not_keep_the_decision_off_the_disk(make
     engine.add(ALICE, name="ds01--alice")
     spawner = make(retire_patience=3600)
     hangs = threading.Event()
-    monkeypatch.setattr("ds01spawner.retiring.LOOK_S", 0.05)
+    monkeypatch.setattr("ds01spawner.hub.retire.LOOK_S", 0.05)
     for method in ("inspect_container", "stop", "logs", "remove_container", "ping"):
         engine.fails[method] = hangs.wait
     try:

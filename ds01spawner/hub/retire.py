@@ -1,0 +1,295 @@
+"""What becomes of one server's session: whether it runs, how it ended, how it is retired.
+
+Every destructive call checks that the container is ours, may be repeated, and verifies afterwards: a device
+is free only when its holder is gone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Literal
+
+from .. import messages
+from ..core.ending import merged
+from ..core.errors import DS01Error, EngineError, Refusal
+from ..core.labels import SessionLabels
+from ..engines.docker import endings as engine_endings
+from ..intents.model import Intent, IntentError, Kind, intend
+from ..messages import ends
+from ..policy.plan import SessionUse
+from ..policy.units import say_size
+from .http_errors import SessionRefused
+
+if TYPE_CHECKING:
+    from .server import Server
+
+LOOK_S = 5.0
+"""How long the hub's looks at a session may take; longer means that none can tell."""
+
+
+class Retirement:
+    """See the module's text. Which session it is about is the server's to know; this keeps no copy."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self._seen_running: datetime | None = None
+
+    # --- looking --------------------------------------------------------------------------------
+
+    def mine(self, found: Mapping[str, Any]) -> SessionLabels | None:
+        """The labels of a container that is this user's session on this server of this installation."""
+        server = self._server
+        labels: SessionLabels | None = server.site.engine.session_in(found)
+        if labels is None or (labels.user, labels.server) != (server.user.name, server.name):
+            return None
+        return labels
+
+    async def find(self, *, quick: bool = False) -> dict[str, Any] | None:
+        """Inspect this server's container; None only when the engine says that there is none of ours."""
+        server = self._server
+        found = await server.on_engine.find(quick=quick)
+        labels = self.mine(found) if found is not None else None
+        if found is None or labels is None:
+            server.object_id = ""
+            return None
+        server.object_id, server.session_labels = found["Id"], labels
+        return found
+
+    async def poll(self) -> int | str | None:
+        """None while it runs, and also while the engine cannot tell; else how it ended."""
+        server = self._server
+        try:
+            # The hub looks right before it stops a server. While an engine hangs, a long look would keep the
+            # decision off the disk until after its answer.
+            found = await asyncio.wait_for(self.find(quick=True), LOOK_S)
+        except (EngineError, asyncio.TimeoutError) as error:
+            why = str(error) or "the container engine hangs"
+            server.log.error("Cannot tell whether %s runs, so it is kept: %s", server._log_name, why)
+            return None if server.object_id else 0
+        if found is None:
+            if server.session_labels is not None:
+                await self._report_end(server.session_labels, None)
+            return 0
+        if found["State"]["Running"]:
+            self._seen_running = server.clock()
+            await self._go_on_retiring()
+            return None
+        return await self.bury(found)
+
+    async def _go_on_retiring(self) -> None:
+        """A hub that was restarted goes on with what it or others had decided."""
+        site = self._server.site
+        intent = await asyncio.to_thread(site.intents.get, self.session)
+        if intent is not None and not intent.waits(self._server.clock()):
+            site.carrier.kick()
+
+    @property
+    def session(self) -> str:
+        """The id of the session that this server is or was last seen to be."""
+        labels = self._server.session_labels
+        return labels.session if labels else self._server.session_id
+
+    def _labels(self) -> SessionLabels:
+        """This session as the hub knows it, for what is written while the engine does not answer."""
+        server, now = self._server, self._server.kept.now
+        stored = server.user_options if isinstance(server.user_options, dict) else {}
+        project = now.project if now else str(stored.get("project") or "")
+        hub = server.site.settings.hub_id
+        return SessionLabels(server.user.name, server.name, project, hub, server.session_id)
+
+    # --- an end that was not ours ---------------------------------------------------------------
+
+    async def ended_early(self) -> Refusal | None:
+        """How the container ended, or None while it runs or cannot be asked; removes nothing."""
+        try:
+            found = await self.find()
+        except EngineError:
+            return None
+        if found is None:
+            return messages.crashed_at_start("its container is gone")
+        return None if found["State"]["Running"] else self._how_it_ended(found)
+
+    def _how_it_ended(self, found: dict[str, Any]) -> Refusal:
+        """How a container ended before it answered, with the limit it ran under and whose rule that is."""
+        labels, state = self.mine(found), found["State"]
+        if state.get("OOMKilled") and state.get("ExitCode") == 128 + engine_endings.SIGKILL:
+            return messages.out_of_memory(*(self._memory_rule(labels) if labels else ("", "")))
+        reason = str(state.get("Error") or engine_endings.said(state.get("ExitCode")))
+        return messages.crashed_at_start(reason.splitlines()[0][:300])
+
+    async def bury(self, found: dict[str, Any]) -> str:
+        """A container that ended by itself: keep its log, say why, remove it, free its devices."""
+        labels = self.mine(found)
+        if labels is not None:
+            await self._report_end(labels, found)
+        try:
+            await self._server.on_engine.remove(found["Id"])
+        except DS01Error as error:
+            if labels is not None:
+                await self.leave_behind(labels.session, found["Id"], "ended", error)
+        return f"ExitCode={found['State'].get('ExitCode')}"
+
+    async def _report_end(self, labels: SessionLabels, found: dict[str, Any] | None) -> None:
+        """Report how a session ended that did not end by us, as the engine tells it."""
+        server = self._server
+        tail = await server.on_engine.log_tail(found["Id"]) if found else ""
+        memory = await asyncio.to_thread(self._memory_rule, labels)
+        ended = await server.on_engine.how_ended(labels, found, memory, tail)
+        if ended is None:
+            last = self._seen_running or engine_endings.moment(labels.created_at) or server.clock()
+            ended = engine_endings.lost(labels.session, last)
+        server.site.endings.ended(ended, labels)
+        server.session_labels = None
+
+    def _memory_rule(self, labels: SessionLabels) -> tuple[str, str]:
+        """The memory a session may use, in words, and whose rule that is. Blocking."""
+        server, memory = self._server, SessionUse.from_labels(labels).memory
+        try:
+            limits = server.site.limits(server.person, server.clock())
+            source = limits.source("session.memory") if limits.session.memory == memory else ""
+        except DS01Error:
+            source = ""
+        return (say_size(memory) if memory else ""), source
+
+    # --- retire ---------------------------------------------------------------------------------
+
+    async def stop(self, now: bool) -> bool:
+        """Retire: write the intent down, ask the processes to end, remove the container, see it gone.
+
+        While the engine does not answer this waits, and the hub says that the server is being stopped.
+        After ``retire_patience`` it raises: the hub then drops the server, and the intent goes on without it.
+        """
+        server = self._server
+        # The hub polls before it stops, which found the id by name and checked its labels.
+        if not server.object_id and await self.find() is None:
+            return False
+        container, grace = server.object_id, 1 if now else server.retire_grace
+        intent, durable = await self._intend(container, grace)
+        try:
+            state, tail = await self._end(container, intent)
+        except DS01Error as error:
+            what = "not retired yet, but will be" if durable else "not retired, and may run on"
+            server.log.error("%s is %s: %s", server._log_name, what, error)
+            server.site.carrier.kick()
+            raise
+        if intent is not None:
+            await asyncio.to_thread(self._over, intent, state, tail)
+        server.object_id = ""
+        return True
+
+    async def decide(self, reason: str, by: str) -> None:
+        """Note for good that this session is to be retired and why, for a stop that follows."""
+        server = self._server
+        if server.object_id:
+            await self._intend(server.object_id, server.retire_grace, reason, "admin", by)
+
+    async def _intend(
+        self,
+        container: str,
+        grace: int,
+        reason: str = ends.THROUGH_HUB,
+        kind: Kind = "stopped",
+        by: str = "hub",
+    ) -> tuple[Intent | None, bool]:
+        """The decision to retire this session, with the reason of whoever asked first, and whether it is
+        durable. Where it cannot be written it is tried all the same; what stays is found without a server."""
+        server = self._server
+        labels = server.session_labels or (self._labels() if server.session_id else None)
+        if labels is None and (found := await self._inspected(container)):
+            labels = server.site.engine.session_in(found)
+        if labels is None:
+            return None, False
+        wanted = intend(
+            labels, server.clock(), reason=reason, kind=kind, by=by, container=container, grace=grace
+        )
+        durable = await self._ask(wanted)
+        intent = durable or wanted
+        server.site.endings.noted(labels.session, intent.asked_at, intent.reason, intent.kind, intent.by)
+        return intent, durable is not None
+
+    async def _ask(self, wanted: Intent) -> Intent | None:
+        server = self._server
+        try:
+            return await asyncio.to_thread(server.site.intents.ask, wanted)
+        except IntentError as error:
+            server.log.error("A crash now would forget that %s is being retired: %s", server._log_name, error)
+            return None
+
+    async def _end(self, container: str, intent: Intent | None) -> tuple[dict[str, Any], str]:
+        """End the container, as often as it takes within ``retire_patience``; its last state and lines."""
+        server, clock = self._server, asyncio.get_running_loop().time
+        deadline, pause = clock() + server.retire_patience, 0.5
+        while True:
+            try:
+                # Asked shortly first: with an engine that hangs, each step would take its minute.
+                await server.on_engine.answers()
+                return await self._end_once(container, intent.grace if intent else server.retire_grace)
+            except DS01Error as error:
+                if intent is not None:
+                    failed = server.site.intents.failed
+                    await asyncio.to_thread(failed, intent, f"the engine failed: {error}")
+                left = deadline - clock()
+                if left <= 0:
+                    raise
+            await asyncio.sleep(min(pause, left))
+            pause = min(2 * pause, 5.0)
+
+    async def _end_once(self, container: str, grace: int) -> tuple[dict[str, Any], str]:
+        on_engine = self._server.on_engine
+        asking = asyncio.ensure_future(self._ask_to_end(container, grace))
+        # What it said so far is read while it ends, so that none waits for it afterwards.
+        tail = await on_engine.log_tail(container)
+        await asking
+        found = await self._inspected(container)
+        await on_engine.remove(container)
+        return (found["State"] if found else {}), tail
+
+    async def _ask_to_end(self, container: str, grace: int) -> None:
+        server = self._server
+        try:
+            await server.on_engine.ask_to_end(container, grace)
+        except EngineError as error:
+            server.log.warning("Stopping %s failed, removing it by force: %s", server._log_name, error)
+
+    async def _inspected(self, container: str) -> dict[str, Any] | None:
+        try:
+            return await self._server.on_engine.find(container)
+        except EngineError:
+            return None
+
+    def _over(self, intent: Intent, state: dict[str, Any], tail: str) -> None:
+        """The engine says that the container is gone: report its end. Blocking."""
+        server = self._server
+        itself = engine_endings.explain(intent.session, engine_endings.of_state(state), tail=tail)
+        ended = merged(itself, intent.ended(server.clock(), tail))
+        server.site.endings.ended(ended, intent.labels()).result()
+        server.session_labels = None
+        server.site.intents.done(intent.session)
+
+    async def leave_behind(
+        self, session: str, container: str, kind: Literal["failed", "ended"], error: Exception
+    ) -> None:
+        """What could not be removed now is removed as soon as the engine lets us."""
+        server = self._server
+        server.log.error("Something of %s stays until the engine answers: %s", server._log_name, error)
+        wanted = intend(
+            replace(self._labels(), session=session),
+            server.clock(),
+            reason="it was left behind by a start" if kind == "failed" else "it had ended by itself",
+            kind=kind,
+            by="hub",
+            container=container,
+            name=server.object_name,
+            grace=1,
+            alone=True,
+        )
+        if await self._ask(wanted) is not None:
+            server.site.carrier.kick()
+
+    async def refuse_rename(self, old: str, new: str) -> None:
+        """A session is named by its labels, which never change; so only a retired one is renamed."""
+        if await self.find() is not None:
+            raise SessionRefused(messages.rename_while_running(old, new))
