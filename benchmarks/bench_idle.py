@@ -30,11 +30,12 @@ from ds01spawner.core.hub_client import HubClient
 from ds01spawner.core.labels import SessionLabels
 from ds01spawner.idle.arbiter import Arbiter
 from ds01spawner.idle.book import Facts
+from ds01spawner.idle.case import Parts, Settled
 from ds01spawner.idle.engine import Running
 from ds01spawner.idle.model import Kernels, Memory, Signals, Warned, Work, known, unsupported
 from ds01spawner.idle.observe import Look
 from ds01spawner.idle.rules import from_policy
-from ds01spawner.idle.service import IdleService, Parts, Settled
+from ds01spawner.idle.service import IdleService
 from ds01spawner.idle.state import IdleFiles
 from ds01spawner.notify.channels import Notifier
 from ds01spawner.policy.model import Idle

@@ -60,9 +60,16 @@ class HubServer:
     pending: str = ""
     container: str = ""
     """The engine's id of what the hub started, as far as it knows."""
-    options: Mapping[str, Any] = field(default_factory=dict, compare=False)
+    model: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
+    """As the hub gave it."""
     lost: bool = False
     """The hub does not know it (any more), though its session runs."""
+
+    @property
+    def options(self) -> Mapping[str, Any]:
+        """What it was started with."""
+        options = self.model.get("user_options")
+        return options if isinstance(options, Mapping) else {}
 
     @property
     def up(self) -> bool:
@@ -92,8 +99,8 @@ class HubUser:
 class HubClient:
     """One hub. ``url`` is ``JUPYTERHUB_API_URL``, ``token`` the service's own.
 
-    ``parallel`` bounds the stops and starts under way at once, and the questions; ``page_size`` is how many
-    users are asked for at once, 0 for what the hub finds right.
+    ``parallel`` bounds what is asked at once, starts apart; ``page_size`` is how many users are asked for at
+    once, 0 for what the hub finds right.
     """
 
     def __init__(
@@ -112,8 +119,8 @@ class HubClient:
 
     def close(self) -> None:
         """Close the connections."""
-        self._questions.close()
-        self._changes.close()
+        self._client.close()
+        self._starter.close()
 
     async def user(self, name: str, max_age: float = 30.0) -> HubUser:
         """A user, at most ``max_age`` seconds old; `HubError` 404 where there is none."""
@@ -188,16 +195,6 @@ class HubClient:
         finally:
             self._known.pop(user, None)
 
-    async def delete_user(self, name: str) -> None:
-        """Delete a user; one that is gone is no error. Needs ``admin:users``."""
-        try:
-            await self._ask("DELETE", f"users/{quote(name, safe='')}", None, STOP_S)
-        except HubError as error:
-            if error.status != 404:
-                raise
-        finally:
-            self._known.pop(name, None)
-
     async def _wraps_options(self) -> bool:
         """Hub 6 takes options in ``user_options``; hub 5 takes the body itself."""
         answer = _json(await self._ask("GET", ""))
@@ -206,11 +203,11 @@ class HubClient:
 
     # A start may take minutes; with a client of their own they keep no question waiting.
     @cached_property
-    def _questions(self) -> SimpleAsyncHTTPClient:
+    def _client(self) -> SimpleAsyncHTTPClient:
         return SimpleAsyncHTTPClient(force_instance=True, max_clients=self._parallel, max_body_size=MAX_BODY)
 
     @cached_property
-    def _changes(self) -> SimpleAsyncHTTPClient:
+    def _starter(self) -> SimpleAsyncHTTPClient:
         return SimpleAsyncHTTPClient(force_instance=True, max_clients=self._parallel, max_body_size=MAX_BODY)
 
     async def _ask(
@@ -218,7 +215,7 @@ class HubClient:
     ) -> HTTPResponse:
         """One call; `HubError` when it does not succeed."""
         patience = timeout or self._timeout
-        client = self._questions if method == "GET" else self._changes
+        client = self._starter if method == "POST" else self._client
 
         def ask(seconds: float) -> Awaitable[HTTPResponse]:
             return client.fetch(self._request(method, path, body, seconds))
@@ -273,7 +270,7 @@ def read_user(model: Any) -> HubUser:
 
 
 def _server(user: str, name: str, model: Any, groups: frozenset[str], admin: bool) -> HubServer:
-    state, options = model.get("state"), model.get("user_options")
+    state = model.get("state")
     return HubServer(
         user=user,
         name=name,
@@ -285,7 +282,7 @@ def _server(user: str, name: str, model: Any, groups: frozenset[str], admin: boo
         ready=bool(model.get("ready")),
         pending=model.get("pending") or "",
         container=str(state.get("object_id") or "") if isinstance(state, Mapping) else "",
-        options=options if isinstance(options, Mapping) else {},
+        model=model,
     )
 
 

@@ -73,7 +73,7 @@ def configure(
     """Install spawner, templates, service and idle culler into a JupyterHub configuration.
 
     ``service`` and ``idle`` leave those parts out; ``idle_arguments`` are given to
-    ``python -m ds01spawner.idle`` (see its ``--help``), such as ``("--poll", "30")``. The sessions'
+    ``python -m ds01spawner.idle`` (see its ``--help``), such as ``("--cull-every=30",)``. The sessions'
     network is made where it is missing, and the hub listens at its gateway unless you say otherwise.
 
     Returns the effective settings, which are also written to ``<state_dir>/settings.json`` for the

@@ -10,7 +10,7 @@ from ..core.parent import end_with_hub
 def main(argv: list[str] | None = None) -> int:
     """Watch the hub first: the imports of the rest take seconds, in which it may die."""
     end_with_hub()
-    from .command import main as run
+    from .culler import main as run
 
     return run(argv)
 

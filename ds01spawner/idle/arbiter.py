@@ -18,7 +18,8 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
-from .service import Case, IdleService
+from .case import Case
+from .service import IdleService
 
 log = logging.getLogger(__name__)
 

@@ -22,6 +22,7 @@ from ..policy.resolve import Person
 from ..site import Site
 from .arbiter import Arbiter
 from .book import Book
+from .case import Parts, Settled
 from .engine import EngineReader, Running
 from .lab import LabClient
 from .model import IdleRules
@@ -29,27 +30,16 @@ from .observe import Observer, Sensors
 from .procs import HostSampler
 from .retirements import EngineRetirements
 from .rules import from_policy
-from .service import IdleService, Parts, Settled
+from .service import IdleService
 from .state import IdleFiles
 from .workspace import ProjectFolder
 
 ENGINE_TIMEOUT = 20
 
 
-def build(
-    settings: Settings,
-    api_url: str,
-    token: str,
-    *,
-    poll: float = 60.0,
-    window: float = 60.0,
-    port: int = 8888,
-    parallel: int = 16,
-    hooks: Collection[str] = (),
-    webhooks: Collection[str] = (),
-    dry_run: bool = False,
-) -> IdleService:
-    """A service ready to run. Times in seconds; ``hooks`` are ``module:function``."""
+def build(settings: Settings, api_url: str, token: str, settled: Settled | None = None) -> IdleService:
+    """A service ready to run."""
+    settled = settled or Settled()
     site = Site(settings)
     engine = EngineReader(lambda: connect(settings), lambda: site.installation)
 
@@ -62,17 +52,24 @@ def build(
         lab=LabClient(token),
         gpu=lambda: read_gpu(settings, activity=True),
         folder=folder,
-        port=port,
+        port=settled.port,
     )
-    eyes = Observer(sensors, window)
+    eyes = Observer(sensors, settled.window)
     channels: list[Channel] = [BannerChannel(site.store), FileChannel(folder), LabChannel(eyes.show_in_lab)]
-    channels += [HookChannel(load_hook(h), h) for h in hooks]
-    channels += [channel_for(address) for address in webhooks]
+    channels += [HookChannel(load_hook(h), h) for h in settled.hooks]
+    channels += [channel_for(address) for address in settled.webhooks]
     parts = Parts(
-        hub=HubClient(api_url, token),
+        hub=HubClient(
+            api_url,
+            token,
+            timeout=settled.timeout,
+            parallel=settled.at_once,
+            page_size=settled.page_size,
+            ssl_options=settled.tls,
+        ),
         eyes=eyes,
         running=engine.running,
-        rules=lambda server, now: rules_for(site, server, now, poll),
+        rules=lambda server, now: rules_for(site, server, now, settled.poll),
         book=Book(site.store),
         notifier=Notifier(channels),
         files=IdleFiles(settings.state_dir),
@@ -81,18 +78,22 @@ def build(
         base_url=os.environ.get("JUPYTERHUB_BASE_URL") or "/",
         share=lambda running: share_in_use(site, running),
     )
-    return IdleService(parts, Settled(poll=poll, parallel=parallel, dry_run=dry_run))
+    return IdleService(parts, settled)
 
 
 def arbiter(**options: Any) -> Arbiter:
-    """The arbiter for the stock culler, from the environment a hub-managed service runs in."""
+    """The arbiter for the stock culler, from the environment a hub-managed service runs in.
+
+    ``options`` are those of `case.Settled`.
+    """
     url, token = hub_environment()
-    return Arbiter(build(load_settings(), url, token, **options))
+    return Arbiter(build(load_settings(), url, token, Settled(**options)))
 
 
-def hub_environment() -> tuple[str, str]:
+def hub_environment(url: str | None = None) -> tuple[str, str]:
     """API address and token that the hub gives its services; `DS01Error` where there are none."""
-    url, token = os.environ.get("JUPYTERHUB_API_URL", ""), os.environ.get("JUPYTERHUB_API_TOKEN", "")
+    url = url or os.environ.get("JUPYTERHUB_API_URL", "")
+    token = os.environ.get("JUPYTERHUB_API_TOKEN", "")
     if not url or not token:
         raise DS01Error(
             "the idle service needs JUPYTERHUB_API_URL and JUPYTERHUB_API_TOKEN; "

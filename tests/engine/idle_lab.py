@@ -23,12 +23,13 @@ from ds01spawner.core.hub_client import HubServer
 from ds01spawner.core.labels import SessionLabels
 from ds01spawner.gpu.reading import GpuReading
 from ds01spawner.idle.book import Facts
+from ds01spawner.idle.case import Parts, Settled
 from ds01spawner.idle.engine import EngineReader
 from ds01spawner.idle.lab import LabClient
 from ds01spawner.idle.model import IdleRules
 from ds01spawner.idle.observe import Observer, Sensors
 from ds01spawner.idle.procs import HostSampler
-from ds01spawner.idle.service import IdleService, Parts, Settled
+from ds01spawner.idle.service import IdleService
 from ds01spawner.idle.state import IdleFiles
 from ds01spawner.idle.workspace import ProjectFolder
 from ds01spawner.notify.channels import FileChannel, Notifier
@@ -198,7 +199,7 @@ class FakeHub:
     async def server(self, user: str, name: str) -> HubServer | None:
         return None if user in self.stopped else self._server(user)
 
-    async def stop(self, user: str, name: str) -> str:
+    async def stop(self, user: str, server: str, remove: bool = False) -> str:
         await asyncio.to_thread(self._remove, user)
         self.stopped[user] = datetime.now(timezone.utc)
         return "stopped"

@@ -11,10 +11,11 @@ from ds01spawner.core.errors import DS01Error
 from ds01spawner.core.hub_client import HubError, HubServer
 from ds01spawner.core.labels import SessionLabels
 from ds01spawner.idle.book import Book
+from ds01spawner.idle.case import Parts, Settled
 from ds01spawner.idle.engine import Running
 from ds01spawner.idle.observe import Look
 from ds01spawner.idle.retirements import KINDS
-from ds01spawner.idle.service import IdleService, Parts, Settled
+from ds01spawner.idle.service import IdleService
 from ds01spawner.idle.state import IdleFiles
 from ds01spawner.idle.workspace import ProjectFolder
 from ds01spawner.intents.files import Intents
@@ -54,10 +55,10 @@ class Hub:
     async def server(self, user, name):
         return self._server(user) if user in self.site.up else None
 
-    async def stop(self, user, name):
+    async def stop(self, user, server, remove=False):
         if self.answer == "error":
             raise HubError(0, "the hub answered 500")
-        self.site.log.append(f"stop {user}")
+        self.site.log.append(f"remove {user}" if remove else f"stop {user}")
         self.site.steps.append(f"stop {user}")
         self.site.up.discard(user)
         return self.answer
@@ -131,8 +132,8 @@ class LoggedBook(Book):
 class Site:
     """Users ``up``, each with one session; `passes` lives through minutes."""
 
-    def __init__(self, folder, users=("alice",), rules=STUDENT, dry_run=False, parallel=16) -> None:
-        self.folder, self.rules, self.parallel = folder, rules, parallel
+    def __init__(self, folder, users=("alice",), rules=STUDENT, **settled) -> None:
+        self.folder, self.rules = folder, rules
         self.clock, self.log, self.steps = Clock(), [], []
         self.lost: set[str] = set()  # sessions that run though the hub does not list them
         self.up = set(users)
@@ -145,8 +146,8 @@ class Site:
             (self.root / user / "p").mkdir(parents=True)
         self.store = Store.open(f"sqlite:///{folder / 'store.sqlite'}")
         for r in self.running():
-            self.store.sessions.started(SessionRecord.from_labels(r.labels, TEN))
-        self.dry_run = dry_run
+            self.store.session_started(SessionRecord.from_labels(r.labels, TEN))
+        self.settled = Settled(poll=60, **settled)
         self.retirements = PlayedRetirements(self)
         self.restart()
 
@@ -165,7 +166,7 @@ class Site:
             share=lambda running: self.share,
             retirements=self.retirements,
         )
-        self.service = IdleService(parts, Settled(poll=60, parallel=self.parallel, dry_run=self.dry_run))
+        self.service = IdleService(parts, self.settled)
 
     def _store(self) -> Store:
         if self.store_down:

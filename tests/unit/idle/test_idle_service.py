@@ -280,7 +280,7 @@ async def test_stops_are_made_side_by_side_up_to_the_bound(tmp_path):
     full = asyncio.Event()
     stop = site.hub.stop
 
-    async def slow(user, name):
+    async def slow(user, server, remove):
         nonlocal now, most
         now += 1
         most = max(most, now)
@@ -289,7 +289,7 @@ async def test_stops_are_made_side_by_side_up_to_the_bound(tmp_path):
             full.set()
         await asyncio.wait_for(full.wait(), 30)
         now -= 1
-        return await stop(user, name)
+        return await stop(user, server, remove)
 
     site.hub.stop = slow
     await site.passes(31)
