@@ -12,10 +12,8 @@ from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import urlencode
 
-import yaml
-
 from . import messages
-from .core import freetext
+from .core import freetext, yaml_reader
 from .core.errors import Refusal, Refused
 from .messages import notes
 from .policy.key_info import mended_by
@@ -54,14 +52,11 @@ def ask_command(user: str, refusal: Refusal) -> str:
 def parse_value(text: str) -> Any:
     """A value as the policy file writes it: ``2``, ``72h``, ``[1g.10gb, 2g.20gb]``. `Refused` (400)."""
     try:
-        if len(text) > MAX_VALUE:
-            raise yaml.YAMLError
-        value = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError, RecursionError):
+        return yaml_reader.parse(text, "the value", yaml_reader.Bounds(size=MAX_VALUE)).data
+    except yaml_reader.FileProblems:
         raise Refused(
             messages.bad_request("the value cannot be read", "write it as the policy file does")
         ) from None
-    return value
 
 
 def ask(

@@ -10,6 +10,7 @@ import typer
 from rich.progress import BarColumn, Progress, TextColumn
 
 from ..core.settings import Settings, load_settings
+from ..core.yaml_reader import FileProblems
 from ..images import course as courses
 from ..images import coursefiles
 from ..images.builds import BuildLimits, BuildRequest
@@ -22,7 +23,6 @@ from ..images.pulling import Pulled
 from ..images.recipe import parse_recipe
 from ..images.rights import Reader
 from ..images.sitebuild import site_images
-from ..images.yamlfile import FileProblems
 from ..store import Store
 from .common import Json, console, emit, refuse, table
 from .image import resolver_of, run_build, start_of

@@ -11,6 +11,7 @@ import typer
 
 from ..core.errors import Problem
 from ..core.settings import Settings, load_settings
+from ..core.yaml_reader import FileProblems, parse
 from ..images import logtext, recipe, sharing, snapshot
 from ..images.buildnetwork import BuildsNetwork
 from ..images.builds import FINAL, BuildLimits, BuildRequest, BuildRunner
@@ -25,7 +26,6 @@ from ..images.registries import Registries
 from ..images.resolver import Resolver
 from ..images.rights import Reader
 from ..images.sitebuild import base_for, build_site, site_images
-from ..images.yamlfile import FileProblems, parse
 from ..policy.options import is_project_name
 from ..site import Site
 from ..store import Store

@@ -8,8 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
-import yaml
-
+from ..core import yaml_reader
 from ..core.errors import InventoryError
 from ..placement.model import WHOLE_GPU_SLICES
 from .reading import GpuReading, from_raw
@@ -31,11 +30,9 @@ def read_simulated(path: Path) -> GpuReading:
     The file is read anew each time, so an edit shows at the next reading.
     """
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InventoryError(f"the GPU inventory {path} cannot be read: {error.strerror or error}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InventoryError(f"the GPU inventory {path} is not valid YAML: {error}") from error
+        data = yaml_reader.read(path, yaml_reader.OF_THE_SITE).data
+    except yaml_reader.FileProblems as error:
+        raise InventoryError(f"the GPU inventory cannot be used: {error}") from error
     return parse(data, str(path))
 
 

@@ -14,11 +14,11 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from .. import messages
-from ..core import freetext
+from ..core import freetext, yaml_reader
 from ..core.errors import Refused
 from ..messages.own_environments import NONE_OFFERED
 from ..policy.environments import allows
-from . import reference, yamlfile
+from . import reference
 from .facts import ImageFacts
 from .naming import owns, parse_user_image
 from .ownership import DESCRIPTION_LABEL, OWNER_LABEL, REPRODUCIBLE_LABEL, TITLE_LABEL
@@ -119,9 +119,9 @@ class CatalogueFile(BaseModel):
 
 
 def load_catalogue(path: Path) -> tuple[Environment, ...]:
-    """Read the site's lab environments; `yamlfile.FileProblems` names file, line and key."""
-    document = yamlfile.read(path)
-    parsed = yamlfile.validate(document, CatalogueFile)
+    """Read the site's lab environments; `yaml_reader.FileProblems` names file, line and key."""
+    document = yaml_reader.read(path)
+    parsed = yaml_reader.validate(document, CatalogueFile)
     problems = [
         document.problem(("environments", key), "an id has lower-case letters, digits, dots and dashes")
         for key in parsed.environments
@@ -133,7 +133,7 @@ def load_catalogue(path: Path) -> tuple[Environment, ...]:
         for key in defaults[1:]
     ]
     if problems:
-        raise yamlfile.FileProblems(problems)
+        raise yaml_reader.FileProblems(problems)
     return tuple(_lab(key, entry) for key, entry in parsed.environments.items())
 
 

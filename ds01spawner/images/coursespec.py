@@ -9,8 +9,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from ..core import freetext
-from . import reference, yamlfile
+from ..core import freetext, yaml_reader
+from . import reference
 from .naming import course_repository
 from .recipe import Recipe, from_document, inside_path
 
@@ -140,20 +140,20 @@ class Course:
 
 
 def load_course(path: Path) -> Course:
-    """Read a `course.yaml`; `yamlfile.FileProblems` names file, line and key."""
-    return parse_course(yamlfile.read(path))
+    """Read a `course.yaml`; `yaml_reader.FileProblems` names file, line and key."""
+    return parse_course(yaml_reader.read(path))
 
 
-def parse_course(document: yamlfile.Document) -> Course:
+def parse_course(document: yaml_reader.Document) -> Course:
     """Validate a course out of a document."""
-    file = yamlfile.validate(document, CourseFile)
+    file = yaml_reader.validate(document, CourseFile)
     recipe = None
     if file.recipe is not None:
         lines = {loc[1:]: line for loc, line in document.lines.items() if loc[:1] == ("recipe",)}
-        inner = yamlfile.Document(document.name, file.recipe, lines)
+        inner = yaml_reader.Document(document.name, file.recipe, lines)
         recipe = from_document(inner)
         if recipe.dockerfile or recipe.requirements or recipe.environment_yml:
-            raise yamlfile.FileProblems(
+            raise yaml_reader.FileProblems(
                 [
                     document.problem(
                         ("recipe",), "a course's recipe lists its packages itself, no files of a project"

@@ -11,7 +11,7 @@ import unicodedata
 from dataclasses import dataclass
 
 from ..core.errors import Problem
-from .yamlfile import FileProblems
+from ..core.yaml_reader import FileProblems
 
 WORDS = frozenset(
     [

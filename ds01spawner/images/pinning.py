@@ -14,11 +14,11 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from ..core.errors import Problem
+from ..core.yaml_reader import FileProblems
 from . import dockerscan, dockerwords
 from .dockerscan import Instruction
 from .facts import ImageFacts
 from .labels_of import is_reserved, reserved
-from .yamlfile import FileProblems
 
 Resolve = Callable[[str], ImageFacts]
 """What a name means for whoever builds; ``ValueError`` with a clause where it means nothing for them."""

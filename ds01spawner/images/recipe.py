@@ -13,9 +13,8 @@ import yaml
 from packaging.requirements import InvalidRequirement, Requirement
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from ..core import freetext
+from ..core import freetext, yaml_reader
 from ..core.errors import Problem
-from . import yamlfile
 
 FILE_NAME = "recipe.yaml"
 """Where a project keeps its recipe, so that it is under version control with the rest."""
@@ -177,18 +176,18 @@ _CHECKS = {"pip": pip_package, "apt": apt_package, "conda": conda_package}
 
 
 def parse_recipe(data: Any, name: str = FILE_NAME) -> Recipe:
-    """A recipe out of plain data (a form, REST, the store); `yamlfile.FileProblems` lists what is wrong."""
-    return from_document(yamlfile.Document(name, data, {}))
+    """A recipe out of plain data (a form, REST, the store); `FileProblems` lists what is wrong."""
+    return from_document(yaml_reader.Document(name, data, {}))
 
 
 def load_recipe(text: str, name: str = FILE_NAME) -> Recipe:
     """A recipe out of YAML text; every problem has its line."""
-    return from_document(yamlfile.parse(text, name))
+    return from_document(yaml_reader.parse(text, name))
 
 
-def from_document(document: yamlfile.Document) -> Recipe:
+def from_document(document: yaml_reader.Document) -> Recipe:
     """Validate a document: its keys first, then every package, so that all problems are told at once."""
-    recipe = yamlfile.validate(document, Recipe)
+    recipe = yaml_reader.validate(document, Recipe)
     problems = []
     checked: dict[str, tuple[str, ...]] = {}
     for key, check in _CHECKS.items():
@@ -205,7 +204,7 @@ def from_document(document: yamlfile.Document) -> Recipe:
         if not _CHANNEL.fullmatch(c)
     ]
     if problems:
-        raise yamlfile.FileProblems(sorted(problems, key=lambda p: p.line))
+        raise yaml_reader.FileProblems(sorted(problems, key=lambda p: p.line))
     return recipe.model_copy(update=checked)
 
 
@@ -223,7 +222,7 @@ def requirements_text(text: str, name: str) -> tuple[str, ...]:
     if len(packages) > MAX_PACKAGES:
         problems.append(Problem(name, 0, "", f"more than {MAX_PACKAGES} packages"))
     if problems:
-        raise yamlfile.FileProblems(problems)
+        raise yaml_reader.FileProblems(problems)
     return tuple(packages)
 
 
@@ -237,19 +236,19 @@ class _EnvironmentYml(BaseModel):
 
 def environment_yml(text: str, name: str) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
     """``(conda, pip, channels)`` of a conda environment.yml; the same grammar holds for every name."""
-    document = yamlfile.parse(text, name)
-    parsed = yamlfile.validate(document, _EnvironmentYml)
+    document = yaml_reader.parse(text, name)
+    parsed = yaml_reader.validate(document, _EnvironmentYml)
     conda = [d for d in parsed.dependencies if isinstance(d, str)]
     pip: list[str] = []
     for item in parsed.dependencies:
         if isinstance(item, dict):
             if set(item) != {"pip"}:
-                raise yamlfile.FileProblems(
+                raise yaml_reader.FileProblems(
                     [document.problem(("dependencies",), "only `pip:` may have a list")]
                 )
             pip += item["pip"]
     recipe = from_document(
-        yamlfile.Document(
+        yaml_reader.Document(
             name, {"conda": conda, "pip": pip, "channels": list(parsed.channels)}, document.lines
         )
     )

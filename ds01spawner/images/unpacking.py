@@ -17,9 +17,9 @@ from collections.abc import Callable, Iterator
 from typing import IO, Any
 
 from ..core.errors import Problem
+from ..core.yaml_reader import FileProblems
 from .pinning import PinnedDockerfile
 from .projectfiles import Context
-from .yamlfile import FileProblems
 
 CHUNK = 2**20
 MEMBERS = 1_000_000

@@ -13,12 +13,12 @@ from typing import Any, Literal
 
 import yaml
 
+from ..core.yaml_reader import Loc as KeyPath
+from ..core.yaml_reader import dotted
 from .ds01_keys import EXEMPTIONS, NO_COUNTERPART, TOP, VALUES
-from .errors import PolicyError, Problem
+from .errors import PolicyError, Problem, read_yaml
 from .load import parse_policy
 from .units import format_size, parse_size
-from .yamlmarks import Path as KeyPath
-from .yamlmarks import dotted, read_yaml
 
 Verdict = Literal["taken", "translated", "no counterpart", "wrong"]
 _HEADER = "# Made by ds01 import-limits from {}. Groups: later ones win.\n"
@@ -67,9 +67,9 @@ class _Import:
 
     def open(self, path: Path) -> Any:
         """Read one YAML file; its lines are those reported from now on."""
-        data, self.lines = read_yaml(_text(path), path.name)
-        self.file = path.name
-        return data
+        read = read_yaml(_text(path), path.name)
+        self.file, self.lines = path.name, read.lines
+        return read.data
 
     # --- one layer ------------------------------------------------------------------------------
 

@@ -17,10 +17,10 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from .errors import PolicyError, Problem
+from ..core.yaml_reader import Loc as KeyPath
+from ..core.yaml_reader import dotted
+from .errors import PolicyError, Problem, read_yaml
 from .model import SECTION_NAMES, Group, PolicyFile, Section, Sections
-from .yamlmarks import Path as KeyPath
-from .yamlmarks import dotted, read_yaml
 
 MAX_FILE_BYTES = 4 * 2**20
 
@@ -98,7 +98,8 @@ def builtin_policy() -> Policy:
 def parse_policy(text: str, path: Path) -> Policy:
     """Check the text of a policy file; ``path`` is for messages and for finding members files."""
     name = path.name
-    data, lines = read_yaml(text, name)
+    read = read_yaml(text, name)
+    data, lines = read.data, read.lines
     if not isinstance(data, dict):
         raise PolicyError(Problem(name, 1, "", "expected keys such as version, defaults, groups and users"))
     try:

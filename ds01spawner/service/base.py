@@ -16,8 +16,8 @@ from ..asking import ask_url
 from ..core.errors import DS01Error, EngineError, Refusal, Refused, StoreError
 from ..core.hub_client import HubError
 from ..core.settings import Settings
+from ..core.yaml_reader import FileProblems
 from ..images.projectfiles import ProjectFileError
-from ..images.yamlfile import FileProblems
 from ..pages import keys
 from ..policy.resolve import Limits, Person
 from ..workspace.projects import WorkspaceError

@@ -42,7 +42,7 @@ def read(argument: Callable[[str], str]) -> Filled:
 
 
 def recipe_of(filled: Filled) -> Recipe:
-    """The recipe the form asks for; `yamlfile.FileProblems` for what cannot be built.
+    """The recipe the form asks for; `yaml_reader.FileProblems` for what cannot be built.
 
     Packages stand one a line; a comment is left out. With a Dockerfile, base and packages are not asked.
     """

@@ -10,10 +10,11 @@ from datetime import datetime
 from typing import Any
 
 from .. import messages
+from ..core import yaml_reader
 from ..core.errors import EngineError, Refused
 from ..core.settings import Settings
 from ..images import course as courses
-from ..images import coursefiles, yamlfile
+from ..images import coursefiles
 from ..images.coursespec import Change, Course, parse_course
 from ..images.engine import ImageMissing
 from ..images.naming import course_repository
@@ -77,7 +78,7 @@ async def apply(
         given = source if source.strip() else (files.read_text(COURSE_FILE) if files else None)
         if not given:
             raise Refused(messages.no_course_file(COURSE_FILE, project))
-        course = parse_course(yamlfile.parse(given, COURSE_FILE))
+        course = parse_course(yaml_reader.parse(given, COURSE_FILE))
         options: dict[str, Any] = {
             "admin": teacher.person.admin,
             "scopes": teacher.scopes,

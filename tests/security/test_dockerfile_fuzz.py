@@ -24,6 +24,7 @@ from support.dockerfiles import Planted, archive, dockerfiles, spellings
 
 from ds01spawner.core.errors import EngineError
 from ds01spawner.core.installation import Installation
+from ds01spawner.core.yaml_reader import FileProblems
 from ds01spawner.engines.docker.runstep import Sandbox
 from ds01spawner.images import dockerscan
 from ds01spawner.images import engine as images_engine
@@ -34,7 +35,6 @@ from ds01spawner.images.projectfiles import pack_files
 from ds01spawner.images.resolver import Resolver
 from ds01spawner.images.rights import Reader
 from ds01spawner.images.stepwise import StepwiseBuild
-from ds01spawner.images.yamlfile import FileProblems
 from ds01spawner.store import Store
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]

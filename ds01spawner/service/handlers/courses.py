@@ -7,9 +7,9 @@ from typing import Any, ClassVar
 from tornado import web
 
 from ...core.errors import Refused, StoreError
+from ...core.yaml_reader import FileProblems
 from ...images.naming import course_repository
 from ...images.projectfiles import ProjectFileError
-from ...images.yamlfile import FileProblems
 from .. import teaching
 from ..base import ApiHandler, PageHandler, PersonHandler
 from ..context import Context

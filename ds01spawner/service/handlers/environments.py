@@ -10,9 +10,9 @@ from markupsafe import Markup
 from tornado import web
 
 from ...core.errors import Refused
+from ...core.yaml_reader import FileProblems
 from ...images.builds import FINAL
 from ...images.projectfiles import ProjectFileError
-from ...images.yamlfile import FileProblems
 from ...policy.options import is_project_name
 from ...policy.resolve import Person
 from .. import building, recipes

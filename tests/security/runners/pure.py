@@ -11,10 +11,9 @@ from collections.abc import Callable
 from typing import Any
 
 from ds01spawner.cli.common import printable
-from ds01spawner.core import freetext
+from ds01spawner.core import freetext, yaml_reader
 from ds01spawner.core.errors import DS01Error
 from ds01spawner.core.names import folder_name, is_server_name
-from ds01spawner.images import yamlfile
 from ds01spawner.images.coursespec import parse_course
 from ds01spawner.images.recipe import load_recipe, parse_recipe
 from ds01spawner.policy.options import from_form, is_project_name, parse_options
@@ -41,7 +40,7 @@ def _filled(value: Any) -> Any:
 
 def _course(given: Any) -> Any:
     base = {"course": "nlp", "title": "NLP", "roster": ["nlp"], "image": "ds01/lab:latest"}
-    return parse_course(yamlfile.Document("course.yaml", {**base, **given}, {})).id
+    return parse_course(yaml_reader.Document("course.yaml", {**base, **given}, {})).id
 
 
 WAYS: dict[str, Callable[[Any], Any]] = {

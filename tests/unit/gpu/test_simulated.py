@@ -113,7 +113,7 @@ def test_a_wrong_file_is_refused_with_file_and_key(tmp_path: Path, text: str, wo
 
 
 def test_a_missing_file(tmp_path: Path) -> None:
-    with pytest.raises(InventoryError, match=r"nowhere\.yaml cannot be read"):
+    with pytest.raises(InventoryError, match=r"nowhere\.yaml: cannot be read"):
         read_simulated(tmp_path / "nowhere.yaml")
 
 

@@ -146,7 +146,7 @@ class Site:
             (self.root / user / "p").mkdir(parents=True)
         self.store = Store.open(f"sqlite:///{folder / 'store.sqlite'}")
         for r in self.running():
-            self.store.session_started(SessionRecord.from_labels(r.labels, TEN))
+            self.store.sessions.started(SessionRecord.from_labels(r.labels, TEN))
         self.settled = Settled(poll=60, **settled)
         self.retirements = PlayedRetirements(self)
         self.restart()

@@ -152,7 +152,7 @@ async def test_servers_that_are_not_culled_are_neither_warned_nor_retired_for_be
 
 async def test_a_deadline_ends_them_all_the_same(made):
     site = made(cull_default=False)
-    site.store.add_maintenance(at(60), "new driver", "ops", TEN)
+    site.store.blocks.add_maintenance(at(60), "new driver", "ops", TEN)
     await site.passes(61)
     assert site.log == ["reason alice", "stop alice"]
 
@@ -198,7 +198,7 @@ async def test_the_hook_is_not_asked_about_the_end_of_a_lifetime(made):
         return False
 
     site = made(may_end=never)
-    site.store.add_maintenance(at(60), "new driver", "ops", TEN)
+    site.store.blocks.add_maintenance(at(60), "new driver", "ops", TEN)
     await site.passes(61)
     assert site.log == ["reason alice", "stop alice"]
 

@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.dockerfiles import Planted, dockerfiles
 
+from ds01spawner.core.yaml_reader import FileProblems
 from ds01spawner.images.facts import ImageFacts
 from ds01spawner.images.pinning import PinnedDockerfile, pin
-from ds01spawner.images.yamlfile import FileProblems
 
 moby = pytest.importorskip("dockerfile")
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from ds01spawner.core.errors import Refused
+from ds01spawner.core.yaml_reader import FileProblems
 from ds01spawner.images.catalogue import (
     Environment,
     Share,
@@ -16,7 +17,6 @@ from ds01spawner.images.catalogue import (
     visible,
 )
 from ds01spawner.images.facts import ImageFacts
-from ds01spawner.images.yamlfile import FileProblems
 
 LAB = Environment(id="lab", kind="lab", image="ds01/lab:latest", default=True)
 TORCH = Environment(id="pytorch", kind="lab", image="ds01/torch:1", title="PyTorch", cuda="12.4")
@@ -130,7 +130,11 @@ def test_the_shipped_catalogue_loads():
     [
         ("version: 1\n", 1, "environments: is missing"),
         ("environments:\n  a:\n    image: x\n    imgae: y\n", 4, "environments.a.imgae: is not a known key"),
-        ("environments:\n  a:\n    image: x\n  a:\n    image: y\n", 4, "the key is there twice"),
+        (
+            "environments:\n  a:\n    image: x\n  a:\n    image: y\n",
+            4,
+            "environments.a: written twice (first on line 2)",
+        ),
         ("environments:\n  a:\n    image: x\n    cuda: 12.4\n", 4, "write the version in quotes"),
         ("environments:\n  'A B':\n    image: x\n", 2, "an id has lower-case letters"),
         ("environments:\n  a: {image: '-x y'}\n", 2, "environments.a.image"),

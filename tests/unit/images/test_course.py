@@ -5,13 +5,13 @@ from datetime import datetime, timezone
 import pytest
 
 from ds01spawner.core.errors import Refused
+from ds01spawner.core.yaml_reader import FileProblems
 from ds01spawner.images import course as courses
 from ds01spawner.images.catalogue import visible
 from ds01spawner.images.coursespec import load_course, needs_build
 from ds01spawner.images.engine import ImageMissing
 from ds01spawner.images.facts import ImageFacts
 from ds01spawner.images.resolver import NotReadable
-from ds01spawner.images.yamlfile import FileProblems
 from ds01spawner.store import Store
 
 NOW = datetime(2026, 3, 1, tzinfo=timezone.utc)

@@ -4,11 +4,14 @@ import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
-from ds01spawner.images import logtext, recipe, snapshot, yamlfile
+from ds01spawner.core import yaml_reader
+from ds01spawner.images import logtext, recipe, snapshot
 from ds01spawner.images.coursespec import parse_course
+from ds01spawner.policy import PolicyError, parse_policy
 from ds01spawner.workspace import gitwords
 
 SOON_S = 20
@@ -19,6 +22,10 @@ def soon():
     begun = time.monotonic()
     yield
     assert time.monotonic() - begun < SOON_S
+
+
+def policy(text, name):
+    return parse_policy(text, Path(name))
 
 
 @pytest.mark.parametrize(
@@ -42,24 +49,24 @@ def soon():
         "a: |\n" + " \n" * 100_000,
     ],
 )
-@pytest.mark.parametrize("read", [recipe.load_recipe, recipe.environment_yml])
+@pytest.mark.parametrize("read", [recipe.load_recipe, recipe.environment_yml, policy])
 def test_yaml(text, read):
-    with pytest.raises(yamlfile.FileProblems):
+    with pytest.raises((yaml_reader.FileProblems, PolicyError)):
         read(text, "recipe.yaml")
 
 
 def test_a_course_of_brackets_too():
-    with pytest.raises(yamlfile.FileProblems, match="nest"):
-        parse_course(yamlfile.parse("image: " + "[" * 200_000, "course.yaml"))
+    with pytest.raises(yaml_reader.FileProblems, match="nest"):
+        parse_course(yaml_reader.parse("image: " + "[" * 200_000, "course.yaml"))
 
 
 def test_a_pipe_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "course.yaml")
-    with pytest.raises(yamlfile.FileProblems, match="plain file"):
-        yamlfile.read(tmp_path / "course.yaml")
-    (tmp_path / "big").write_bytes(b" " * (yamlfile.MAX_BYTES + 5))
-    with pytest.raises(yamlfile.FileProblems, match="larger than"):
-        yamlfile.read(tmp_path / "big")
+    with pytest.raises(yaml_reader.FileProblems, match="plain file"):
+        yaml_reader.read(tmp_path / "course.yaml")
+    (tmp_path / "big").write_bytes(b" " * (yaml_reader.OF_PEOPLE.size + 5))
+    with pytest.raises(yaml_reader.FileProblems, match="larger than"):
+        yaml_reader.read(tmp_path / "big")
 
 
 @pytest.mark.parametrize(

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ds01spawner.core.yaml_reader import FileProblems
 from ds01spawner.images.dockerscan import read
 from ds01spawner.images.facts import ImageFacts
 from ds01spawner.images.pinning import pin, refused_sources
-from ds01spawner.images.yamlfile import FileProblems
 
 ALLOWED = ("a:1", "b:2", "c:2", "other/img:2", "quay.io/jupyter/base-notebook", "python:3.12")
 

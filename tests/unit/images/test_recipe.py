@@ -6,6 +6,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from ds01spawner.core.yaml_reader import FileProblems
 from ds01spawner.images.recipe import (
     apt_package,
     conda_package,
@@ -15,7 +16,6 @@ from ds01spawner.images.recipe import (
     pip_package,
     requirements_text,
 )
-from ds01spawner.images.yamlfile import FileProblems
 
 HOSTILE = [
     "; rm -rf /",

@@ -11,11 +11,11 @@ import tracemalloc
 
 import pytest
 
+from ds01spawner.core.yaml_reader import FileProblems
 from ds01spawner.images import pinning
 from ds01spawner.images.facts import ImageFacts
 from ds01spawner.images.projectfiles import Context
 from ds01spawner.images.unpacking import TooLarge, check_added, unpacked_size
-from ds01spawner.images.yamlfile import FileProblems
 
 MIB = 2**20
 LIMIT = 8 * MIB
