@@ -27,10 +27,10 @@ from ..core.onlyone import Holder, only_one
 from ..core.settings import Settings, load_settings
 from ..pages.keys import load_secret
 from ..site import Site
-from .atonce import use_threads
 from .base import ApiHandler
 from .context import Context, Urls, make_templates
 from .openapi import document
+from .places import use_threads
 from .snapshot import Snapshots
 
 HUB_STATIC = Path(DATA_FILES_PATH) / "static"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 from contextlib import AsyncExitStack
@@ -22,9 +23,8 @@ from ..pages import keys
 from ..policy.resolve import Limits, Person
 from ..workspace.projects import WorkspaceError
 from . import bodies
-from .atonce import AtOnce
 from .context import Context
-from .turns import TooMany
+from .places import REFUSED_AFTER_S, Kind, TooMany
 
 log = logging.getLogger(__name__)
 SAFE = ("GET", "HEAD", "OPTIONS")
@@ -53,20 +53,18 @@ class Handler(web.RequestHandler):
         """The site's settings."""
         return self.ctx.settings
 
-    _counted: tuple[AtOnce, str] | None = None
+    async def _execute(self, *args: Any, **kwargs: Any) -> None:
+        # Around everything, so that the person's place is free again however the request ends.
+        async with AsyncExitStack() as self._while_it_lasts:
+            await super()._execute(*args, **kwargs)
 
-    def count(self, at_once: AtOnce, person: str) -> None:
-        """Count this request as the person's until it is answered; `Refused` (429) where too many are."""
-        if not at_once.enter(person):
-            raise Refused(messages.too_many_at_once())
-        self._counted = (at_once, person)
-
-    def on_finish(self) -> None:
-        """Whether answered or given up: the work is over."""
-        if self._counted is not None:
-            at_once, person = self._counted
-            self._counted = None
-            at_once.leave(person)
+    async def take_place(self, person: str, kind: Kind) -> None:
+        """One of the person's places until this request is over; `Refused` (429) where too many wait."""
+        try:
+            await self._while_it_lasts.enter_async_context(self.ctx.places.of(person, kind))
+        except TooMany:
+            await asyncio.sleep(REFUSED_AFTER_S)
+            raise Refused(messages.too_many_at_once()) from None
 
     def set_default_headers(self) -> None:
         """Nothing here may be framed, cached by others, or read as another type."""
@@ -117,18 +115,6 @@ class PersonHandler(HubOAuthenticated, Handler):  # type: ignore[misc]
     person: Person
     allow_services = False
 
-    async def _execute(self, *args: Any, **kwargs: Any) -> None:
-        # Around everything, so that the person's place is free again however the request ends.
-        async with AsyncExitStack() as self._while_it_lasts:
-            await super()._execute(*args, **kwargs)
-
-    async def _turn(self) -> None:
-        turn = self.ctx.turns.of(self.person.name, self.request.method not in SAFE)
-        try:
-            await self._while_it_lasts.enter_async_context(turn)
-        except TooMany:
-            raise Refused(messages.too_many_at_once()) from None
-
     async def prepare(self) -> None:
         """Find out who asks; whoever is nobody is sent to log in, or told so."""
         await self.hub_auth.get_user(self, sync=False)  # kept on the handler; the property would block
@@ -136,7 +122,8 @@ class PersonHandler(HubOAuthenticated, Handler):  # type: ignore[misc]
         if model is None:
             self.not_logged_in()
             return
-        self.count(self.ctx.at_once, f"{model.get('kind')} {model['name']}")
+        kind = Kind.READ if self.request.method in SAFE else Kind.CHANGE
+        await self.take_place(f"{model.get('kind')} {model['name']}", kind)
         if self.request.method not in SAFE:
             self.check_xsrf_cookie()
         if model.get("kind") == "service":
@@ -145,7 +132,6 @@ class PersonHandler(HubOAuthenticated, Handler):  # type: ignore[misc]
             self.person = Person(model["name"])
             return
         self.person = await self.ctx.hub.person(model["name"])
-        await self._turn()
 
     def not_logged_in(self) -> None:
         """Nobody we know."""
@@ -266,7 +252,7 @@ class FragmentHandler(Handler):
         name = keys.verify(self.ctx.secret, given, self.ctx.clock(), ended)
         if name is None:
             raise web.HTTPError(403, "this part of a page needs the key of its page")
-        self.count(self.ctx.fragments_at_once, name)
+        await self.take_place(f"user {name}", Kind.FRAGMENT)
         try:
             self.person = await self.ctx.hub.person(name)
         except HubError as error:

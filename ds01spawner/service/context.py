@@ -24,10 +24,9 @@ from ..pages.render import install_filters
 from ..policy.resolve import Limits, Person
 from ..site import Site
 from ..store import Store
-from .atonce import FRAGMENTS, PAGES, AtOnce
 from .decisions import Decisions
+from .places import Places
 from .snapshot import Snapshots
-from .turns import Turns
 
 T = TypeVar("T")
 
@@ -90,11 +89,7 @@ class Context:
     decisions: Decisions = field(init=False)
     log_outs: keys.LogOuts = field(init=False)
     board: NoticeBoard = field(init=False)
-    turns: Turns = field(default_factory=Turns)
-    at_once: AtOnce = field(default_factory=lambda: AtOnce(PAGES))
-    """Pages and calls in progress, by person."""
-    fragments_at_once: AtOnce = field(default_factory=lambda: AtOnce(FRAGMENTS))
-    """Live parts in progress, by person."""
+    places: Places = field(default_factory=Places)
     extra: dict[str, Any] = field(default_factory=dict)
     """What handler modules keep for themselves, by their own name."""
 

@@ -14,8 +14,7 @@ from tornado.httpclient import AsyncHTTPClient
 from ds01spawner.images.rights import Reader
 from ds01spawner.pages import keys
 from ds01spawner.service import teaching
-from ds01spawner.service.atonce import FRAGMENTS, PAGES, THREADS, AtOnce, use_threads
-from ds01spawner.service.turns import READS
+from ds01spawner.service.places import Kind, use_threads
 
 PATIENCE = 30.0
 
@@ -49,17 +48,17 @@ def asks(client, by: str, who: str):
     return client("fragments/notices", headers={keys.HEADER: keys.sign(SECRET, who, NOW)})
 
 
-@pytest.mark.parametrize(("by", "most", "working"), [("token", PAGES, READS), ("key", FRAGMENTS, FRAGMENTS)])
-async def test_forty_slow_calls_of_one_leave_others_alone(world, monkeypatch, by, most, working):
+@pytest.mark.parametrize(("by", "kind"), [("token", Kind.READ), ("key", Kind.FRAGMENT)])
+async def test_forty_slow_calls_of_one_leave_others_alone(world, monkeypatch, by, kind):
     use_threads(asyncio.get_running_loop())
     slow = Slow(world, monkeypatch, "alice")
     async with serving(world) as client:
         calls = [asyncio.create_task(asks(client, by, "alice")) for _ in range(40)]
         try:
-            for _ in range(working):
+            for _ in range(kind.working):
                 assert await asyncio.to_thread(slow.inside.acquire, True, PATIENCE)
             done: set[asyncio.Task[object]] = set()
-            while len(done) < 40 - most:
+            while len(done) < 40 - kind.there:
                 more, _ = await asyncio.wait(calls, timeout=PATIENCE, return_when=asyncio.FIRST_COMPLETED)
                 assert more - done, "the rest is answered while the first are not"
                 done, calls = done | more, [c for c in calls if c not in more]
@@ -78,18 +77,18 @@ async def test_forty_slow_calls_of_one_leave_others_alone(world, monkeypatch, by
             slow.gate.set()
         assert {(await call).code for call in calls} == {200}
         assert (await asks(client, by, "alice")).code == 200, "they are counted down again"
-        assert len(world.context.at_once) == len(world.context.fragments_at_once) == 0
+        assert len(world.context.places) == 0
 
 
 async def test_what_is_refused_or_fails_is_counted_down_too(world, monkeypatch):
     async with serving(world) as client:
         for path, status in (("api/builds/none", 404), ("admin", 403), ("api/sessions?all=1", 403)):
-            for _ in range(PAGES + 1):
+            for _ in range(Kind.READ.there + 1):
                 assert (await client(path, "bob")).code == status
         world.hub.down = True
-        for _ in range(PAGES + 1):
+        for _ in range(Kind.READ.there + 1):
             assert (await client("api/notices", "bob")).code != 429
-    assert len(world.context.at_once) == 0
+    assert len(world.context.places) == 0
 
 
 async def test_whoever_leaves_while_it_waits_is_counted_until_the_work_ends(world, monkeypatch):
@@ -101,27 +100,12 @@ async def test_whoever_leaves_while_it_waits_is_counted_until_the_work_ends(worl
         assert await asyncio.to_thread(slow.inside.acquire, True, PATIENCE)
         writer.close()
         await writer.wait_closed()
-        assert len(world.context.at_once) == 1
+        assert len(world.context.places) == 1
         slow.gate.set()
         deadline = time.monotonic() + PATIENCE
-        while len(world.context.at_once):
+        while len(world.context.places):
             assert time.monotonic() < deadline
             await asyncio.sleep(0.01)
-
-
-def test_there_are_threads_for_more_than_one_such_person():
-    assert 2 * (PAGES + FRAGMENTS) < THREADS
-
-
-def test_people_are_counted_apart_and_forgotten():
-    at_once = AtOnce(2)
-    assert [at_once.enter("a"), at_once.enter("a"), at_once.enter("a")] == [True, True, False]
-    assert at_once.enter("b")
-    at_once.leave("a")
-    assert at_once.enter("a")
-    for person in ("a", "a", "b"):
-        at_once.leave(person)
-    assert len(at_once) == 0
 
 
 async def test_image_fetches_hold_no_thread_that_pages_wait_for(world, monkeypatch):
