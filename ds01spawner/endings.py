@@ -60,16 +60,17 @@ class Endings:
     # --- writing --------------------------------------------------------------------------------
 
     def write(self, report: Report) -> Ended | None:
-        """Write one report, wherever it can be kept; what history says of the end now. Blocking."""
+        """Write one report, wherever it can be kept; what history says of the end now. Blocking.
+
+        What had to wait goes first: the end of a session whose begin waits would be one that none knows.
+        """
+        self.take_in()
         try:
-            store = self._store()
-            said = report.write(store)
+            return report.write(self._store())
         except StoreError as error:
             log.warning("History waits for the store: %s", error)
             self._keep_for_later(report)
             return None
-        self.take_in()
-        return said
 
     def take_in(self) -> int:
         """Write what had to wait for the store, as far as it takes it; returns how much. Blocking."""

@@ -14,7 +14,8 @@ from enum import IntEnum
 RANKS: tuple[tuple[str, ...], ...] = (
     ("lost",),
     ("unknown",),
-    ("removed", "killed", "engine", "shutdown"),
+    ("removed",),
+    ("killed", "engine", "shutdown"),
     ("crashed", "oom"),
     ("failed", "refused", "cancelled", "leftover"),
     ("stopped",),
@@ -23,13 +24,16 @@ RANKS: tuple[tuple[str, ...], ...] = (
 """Kinds of ends by how much whoever reports them knows, least first.
 
 ``lost``: gone when next looked for. ``unknown``: it ended, and no reason was recorded. Then what the
-engine's own record says: ``removed`` and ``killed`` from outside, ended with the container ``engine``,
-``shutdown`` from inside, ``crashed``, ``oom``. A start that never came up was ``failed``, ``refused`` or
-``cancelled``; what one left behind is a ``leftover``. ``stopped`` is a stop through the hub whose author
-is not known. Last the decisions, whose authors say why: ``retired`` by its owner, ``idle``, ``lifetime``,
-``admin``, ``preempted``, ``orphan`` (the hub had lost it, and nobody came back to it).
+engine's own record says: ``removed`` from outside, which whoever still found the container knows better;
+``killed`` from outside, ended with the container ``engine``, ``shutdown`` from inside, ``crashed``,
+``oom``. A start that never came up was ``failed``, ``refused`` or ``cancelled``; what one left behind is a
+``leftover``. ``stopped`` is a stop through the hub whose author is not known. Last the decisions, whose
+authors say why: ``retired`` by its owner, ``idle``, ``lifetime``, ``admin``, ``preempted``, ``orphan`` (the
+hub had lost it, and nobody came back to it).
 """
 KNOWLEDGE: Mapping[str, int] = {kind: rank for rank, kinds in enumerate(RANKS) for kind in kinds}
+BY_SOMEBODY = frozenset({"removed", "killed", "engine", "shutdown"})
+"""Ends of which the engine tells what was done, and not by whom."""
 SKEW = timedelta(seconds=1)
 """How far the clocks of the engine and of this process may differ."""
 NOTE_COUNTS = timedelta(minutes=10)
@@ -75,7 +79,7 @@ def without_records(ended: Ended, reason: str) -> Ended:
     The engine says that a container was removed or stopped, whoever had it done. Its word alone would read
     "from outside" of sessions that their owners retired.
     """
-    if KNOWLEDGE.get(ended.kind) != KNOWLEDGE["removed"]:
+    if ended.kind not in BY_SOMEBODY:
         return ended
     return replace(ended, kind="unknown", reason=reason)
 
@@ -104,6 +108,14 @@ def knows_better(new: Ended, known: Ended) -> bool:
     if not _can_have_caused(known, new):
         return True
     return rank(new.kind) > rank(known.kind)
+
+
+def carried_out(decision: Ended, itself: Ended | None) -> Ended:
+    """A decision whose session was seen to run after it was made: it came before the end, whatever the
+    clocks of those who decided and of the engine say. Pure."""
+    if itself is None or decision.since is None:
+        return decision
+    return replace(decision, since=min(decision.since, itself.at))
 
 
 def rank(kind: str) -> int:

@@ -144,6 +144,8 @@ class EngineSession:
     standing: Standing = Standing.OURS
     addresses: tuple[str, ...] = ()
     """Where it can be reached from beside the hub, if the engine's list tells."""
+    created: str = ""
+    """ISO 8601 time at which the engine made what runs it, by its own clock; empty where it does not tell."""
 
 
 @dataclass(frozen=True)
@@ -223,6 +225,8 @@ class Retired:
     log_tail: str = ""
     ended: Ended | None = None
     """How it ended, where it had ended by itself or the engine told the time."""
+    ran: bool = False
+    """Whether it ran until it was ended here."""
 
 
 # --- a claim ----------------------------------------------------------------------------------------

@@ -186,6 +186,8 @@ def _remember(
     if not previous.fault:
         return replace(memory, fault="", lost=False, since="", healthy=0)
     polled = _time(previous.polled, now - POLL_SPACING)
+    if now < polled:  # by a clock that was ahead: the card would be kept back until it is right
+        return replace(memory, polled=_iso(now))
     if now - polled < POLL_SPACING:
         return memory
     if previous.healthy + 1 >= HEALTHY_POLLS:

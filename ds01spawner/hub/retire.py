@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal
 
 from .. import messages
-from ..core.ending import merged
+from ..core.ending import carried_out, merged
 from ..core.errors import DS01Error, EngineError, Refusal
 from ..core.labels import SessionLabels
 from ..engines.docker import endings as engine_endings
@@ -169,14 +169,14 @@ class Retirement:
         container, grace = server.object_id, 1 if now else server.retire_grace
         intent, durable = await self._intend(container, grace)
         try:
-            state, tail = await self._end(container, intent)
+            state, tail, ran = await self._end(container, intent)
         except DS01Error as error:
             what = "not retired yet, but will be" if durable else "not retired, and may run on"
             server.log.error("%s is %s: %s", server._log_name, what, error)
             server.site.carrier.kick()
             raise
         if intent is not None:
-            await asyncio.to_thread(self._over, intent, state, tail)
+            await asyncio.to_thread(self._over, intent, state, tail, ran)
         server.object_id = ""
         return True
 
@@ -218,15 +218,21 @@ class Retirement:
             server.log.error("A crash now would forget that %s is being retired: %s", server._log_name, error)
             return None
 
-    async def _end(self, container: str, intent: Intent | None) -> tuple[dict[str, Any], str]:
-        """End the container, as often as it takes within ``retire_patience``; its last state and lines."""
+    async def _end(self, container: str, intent: Intent | None) -> tuple[dict[str, Any], str, bool]:
+        """End the container, as often as it takes within ``retire_patience``; its last state and lines, and
+        whether it ran until then."""
         server, clock = self._server, asyncio.get_running_loop().time
         deadline, pause = clock() + server.retire_patience, 0.5
+        ran = False
         while True:
             try:
                 # Asked shortly first: with an engine that hangs, each step would take its minute.
                 await server.on_engine.answers()
-                return await self._end_once(container, intent.grace if intent else server.retire_grace)
+                found = await self._inspected(container)
+                ran = ran or bool(found and found["State"]["Running"])
+                grace = intent.grace if intent else server.retire_grace
+                state, tail = await self._end_once(container, grace)
+                return state, tail, ran
             except DS01Error as error:
                 if intent is not None:
                     failed = server.site.intents.failed
@@ -260,11 +266,12 @@ class Retirement:
         except EngineError:
             return None
 
-    def _over(self, intent: Intent, state: dict[str, Any], tail: str) -> None:
+    def _over(self, intent: Intent, state: dict[str, Any], tail: str, ran: bool) -> None:
         """The engine says that the container is gone: report its end. Blocking."""
         server = self._server
         itself = engine_endings.explain(intent.session, engine_endings.of_state(state), tail=tail)
-        ended = merged(itself, intent.ended(server.clock(), tail))
+        decision = intent.ended(server.clock(), tail)
+        ended = merged(itself, carried_out(decision, itself) if ran else decision)
         server.site.endings.ended(ended, intent.labels()).result()
         server.session_labels = None
         server.site.intents.done(intent.session)

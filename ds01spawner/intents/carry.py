@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from ..core.ending import merged
+from ..core.ending import carried_out, merged
 from ..core.errors import DS01Error, EngineError
 from ..engines.base import NotThatSession
 from .model import UNRECORDED, Intent
@@ -49,7 +49,8 @@ def carry(site: Site, intent: Intent, now: datetime) -> Carried:
         site.intents.failed(intent, str(error))
         return Carried(intent, False, str(error))
     if intent.kind not in UNRECORDED:
-        report = merged(ended.ended, intent.ended(now, ended.log_tail))
+        decision = intent.ended(now, ended.log_tail)
+        report = merged(ended.ended, carried_out(decision, ended.ended) if ended.ran else decision)
         # Written before the intent goes, and before anybody else finds the container gone and guesses why.
         site.endings.ended(report, ended.labels or intent.labels()).result()
     site.intents.done(intent.session)

@@ -78,8 +78,9 @@ class Intent:
     """Why the last attempt did not succeed; empty before the first."""
 
     def waits(self, now: datetime) -> bool:
-        """Whether it is not to be carried out yet."""
-        return now < self.due
+        """Whether it is not to be carried out yet. What was to be done at once never waits: where ``now`` is
+        before that, one of the two clocks was wrong."""
+        return self.asked_at < self.due and now < self.due
 
     def for_others(self, now: datetime) -> bool:
         """Whether somebody who did not ask for it may carry it out now. A clock that was set back does not

@@ -16,12 +16,10 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
-from ..core.ending import without_records
 from ..core.errors import DS01Error, StoreError
 from ..core.labels import MANAGED_FILTER, SessionLabels
 from ..engines.base import EngineSession
 from ..engines.docker import endings as engine
-from ..messages import ends as words
 from ..policy.units import say_size
 from ..site import Site
 
@@ -63,13 +61,9 @@ class Events:
         self,
         since: datetime,
         mine: Callable[[Mapping[str, Any]], SessionLabels | None],
-        blind_until: datetime | None = None,
     ) -> None:
-        """``since``: from when on the engine is to be asked. ``mine``: whose session an event is about.
-
-        ``blind_until``: until when decisions were written in another store than the one there is now.
-        """
-        self.since, self.blind_until = since, blind_until
+        """``since``: from when on the engine is to be asked. ``mine``: whose session an event is about."""
+        self.since = since
         self._mine = mine
         self._kept: OrderedDict[str, _Kept] = OrderedDict()
         self._lock = threading.Lock()
@@ -146,7 +140,7 @@ def report_settled(site: Site, events: Events, now: datetime) -> int:
         evidence = seen.evidence
         if evidence.exit_code in engine.STOPPED_BY_ENGINE and not evidence.signals:
             evidence = replace(evidence, engine_started=engine.engine_started(site.engine.client))
-        _report(site, seen.labels, evidence, events.blind_until)
+        _report(site, seen.labels, evidence)
         done += 1
     try:
         site.store().facts.set(CURSOR, events.since.isoformat(), now)
@@ -158,16 +152,13 @@ def report_settled(site: Site, events: Events, now: datetime) -> int:
 def begin(site: Site, now: datetime) -> Events:
     """Events from where an earlier process left off, as far back as makes sense. Blocking."""
     since = now - BACK
-    new = False
     try:
         text = site.store().facts.get(CURSOR)
-        new = text is None and not site.store().sessions.find(limit=1)
     except StoreError:
         text = None
     with suppress(TypeError, ValueError):
         since = max(since, datetime.fromisoformat(str(text)))
-    # A new store knows nothing of what was decided before.
-    return Events(since, site.engine.session_in_event, now if new else None)
+    return Events(since, site.engine.session_in_event)
 
 
 def report_dead(site: Site, sessions: Iterable[EngineSession], now: datetime) -> int:
@@ -214,14 +205,11 @@ def run(site: Site, over: threading.Event) -> None:
             log.exception("Ends of sessions were not reported")
 
 
-def _report(
-    site: Site, labels: SessionLabels, evidence: engine.Evidence, blind_until: datetime | None = None
-) -> None:
+def _report(site: Site, labels: SessionLabels, evidence: engine.Evidence) -> None:
     ended = engine.of_session(labels, evidence)
     if ended is not None:
-        if blind_until is not None and ended.at < blind_until:
-            ended = without_records(ended, words.WITH_FORMER_STORE)
-        site.endings.write_end(ended, labels)
+        # Of a session that history has never heard of, a removal alone tells neither begin nor end.
+        site.endings.write_end(ended, labels if evidence.exact else None)
 
 
 def _real_now() -> datetime:

@@ -13,6 +13,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -20,6 +21,7 @@ from .. import fetching
 from ..core.errors import DS01Error, StoreError
 from ..engines.base import EngineSession
 from ..engines.docker import steplayers
+from ..engines.docker.endings import moment
 from ..engines.docker.lock import claim_lock
 from ..engines.docker.memory import MemoryWatch
 from ..engines.docker.retire import leftovers
@@ -34,6 +36,7 @@ from ..policy.plan import SessionUse
 from ..policy.units import say_size
 from ..site import Site
 from ..store import SessionRecord
+from ..store.ends import CLOCK_WRONG
 from .ends import report_dead, report_missing
 from .watch import watch_devices
 
@@ -52,8 +55,8 @@ def tidy(site: Site, now: datetime) -> list[str]:
 
     An engine that does not answer ends the pass: from a list that failed nothing follows.
     """
-    snapshot = site.engine.look()
-    mine = snapshot.sessions
+    open_before = open_in_history(site)
+    mine = site.engine.look().sessions
     older = timedelta(seconds=site.settings.start_timeout)
     removed = []
     for record in leftovers(mine, now, older):
@@ -66,7 +69,7 @@ def tidy(site: Site, now: datetime) -> list[str]:
             continue
         log.warning("Removed what a start of %s left behind: %s", record.labels.address, done.log_tail[-500:])
         removed.append(record.labels.session)
-    reconcile(site, [r for r in mine if r.labels.session not in removed], now)
+    reconcile(site, [r for r in mine if r.labels.session not in removed], now, open_before)
     try:
         sweep(site, mine)
     except DS01Error as error:
@@ -74,20 +77,47 @@ def tidy(site: Site, now: datetime) -> list[str]:
     return removed
 
 
-def reconcile(site: Site, mine: Iterable[EngineSession], now: datetime) -> None:
-    """Make history agree with the engine's list of this hub's sessions, in whatever state. Blocking."""
+def open_in_history(site: Site) -> list[str]:
+    """The sessions that history has as running; none while it cannot tell. Blocking.
+
+    Read before the engine is asked: what the engine does not list then has ended, whatever the clocks say.
+    """
+    site.endings.take_in()
+    try:
+        return site.store().ends.still_open()
+    except StoreError as error:
+        log.warning("Which sessions ended unseen cannot be told now: %s", error)
+        return []
+
+
+def reconcile(
+    site: Site, mine: Iterable[EngineSession], now: datetime, open_before: Iterable[str] = ()
+) -> None:
+    """Make history agree with the engine's list of this hub's sessions, in whatever state. Blocking.
+
+    ``open_before`` are those that history had as running before that list was read.
+    """
     listed = list(mine)
     running = [r for r in listed if r.state in ALIVE]
     there = [r.labels.session for r in listed]
     try:
-        site.endings.take_in()
-        records = [SessionRecord.from_labels(r.labels, now) for r in running]
-        report = site.store().ends.reconcile(records, now, leave=there)
+        records = [as_begun(r, now) for r in running]
+        report = site.store().ends.reconcile(records, now, open_before, leave=there)
         report_dead(site, listed, now)
         for session in report_missing(site, report["missing"]):
             log.warning("The engine has no record of how session %s ended", session)
     except StoreError as error:
         log.warning("History could not be reconciled: %s", error)
+
+
+def as_begun(listed: EngineSession, now: datetime) -> SessionRecord:
+    """A listed session as history keeps its begin: by its label, unless the engine's own time shows that
+    the clock it was labelled by was wrong. Pure."""
+    made = moment(listed.created)
+    record = SessionRecord.from_labels(listed.labels, made or now)
+    if made is None or abs(record.started_at - made) < CLOCK_WRONG:
+        return record
+    return replace(record, started_at=made)
 
 
 def sweep(site: Site, sessions: Iterable[EngineSession]) -> list[str]:

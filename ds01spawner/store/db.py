@@ -18,7 +18,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event, text
+from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -30,8 +30,12 @@ HEAD = "0002"
 BUSY_SECONDS = 10
 LOOK_SECONDS = 1.0
 """How often a reader looks whether the file is still the one that is open; a writer always looks."""
+MADE = "store.made"
+"""The fact in a store of when it was made, empty."""
 REPLACED = "store.replaced"
 """The fact in a store that was made, or put back, under running processes: when they noticed."""
+REPLACED_BY = "store.replaced.by"
+"""The fact of which file that was, so that whoever notices later leaves it alone."""
 CAUSES: tuple[tuple[type[StoreError], tuple[str, ...]], ...] = (
     (StoreReadOnly, ("readonly", "read-only", "unable to open database file", "permission denied")),
     (StoreLocked, ("is locked", "is busy")),
@@ -129,16 +133,15 @@ class Database:
                 self.close()
                 self.migrate()
                 with self.write() as c:
-                    at = datetime.now(timezone.utc)
-                    c.execute(t.facts.delete().where(t.facts.c.key == REPLACED))
-                    c.execute(t.facts.insert().values(key=REPLACED, value=what, updated_at=at))
+                    file = list(_identity(self._file) or ())
+                    if _fact(c, REPLACED_BY) != file:
+                        _set_fact(c, REPLACED, what, datetime.now(timezone.utc))
+                        _set_fact(c, REPLACED_BY, file, datetime.now(timezone.utc))
             finally:
                 self._reopens = None
 
     def revision(self) -> str | None:
         """The revision of the database, or None where there is none yet."""
-        from sqlalchemy import inspect
-
         with self.read() as c:
             if not inspect(c).has_table("alembic_version"):
                 return None
@@ -271,6 +274,7 @@ def _upgrade(engine: Engine) -> None:
             if engine.dialect.name == "postgresql":
                 connection.execute(text(f"SELECT pg_advisory_xact_lock({_ADVISORY_LOCK})"))
             config.attributes["connection"] = connection
+            made = not inspect(connection).has_table("alembic_version")
             try:
                 command.upgrade(config, "head")
             except CommandError as error:
@@ -278,6 +282,8 @@ def _upgrade(engine: Engine) -> None:
                     f"the store cannot be used by this version: {error}. It was probably written by a newer "
                     "one; install that again, or restore the copy made before the upgrade"
                 ) from error
+            if made:
+                _set_fact(connection, MADE, True, datetime.now(timezone.utc))
 
 
 class Part:
@@ -294,8 +300,7 @@ class Facts(Part):
     def get(self, key: str, default: Any = None) -> Any:
         """A remembered value."""
         with self.db.read() as c:
-            row = c.execute(t.facts.select().where(t.facts.c.key == key)).mappings().first()
-        return default if row is None else row["value"]
+            return _fact(c, key, default)
 
     def moment(self, key: str) -> datetime | None:
         """When a small value was last set; None where it never was."""
@@ -308,8 +313,17 @@ class Facts(Part):
     def set(self, key: str, value: Any, now: datetime) -> None:
         """Remember a small JSON value under ``key``."""
         with self.db.write() as c:
-            c.execute(t.facts.delete().where(t.facts.c.key == key))
-            c.execute(t.facts.insert().values(key=key, value=value, updated_at=now))
+            _set_fact(c, key, value, now)
+
+
+def _fact(c: Connection, key: str, default: Any = None) -> Any:
+    known = c.execute(t.facts.select().where(t.facts.c.key == key)).mappings().first()
+    return default if known is None else known["value"]
+
+
+def _set_fact(c: Connection, key: str, value: Any, now: datetime) -> None:
+    c.execute(t.facts.delete().where(t.facts.c.key == key))
+    c.execute(t.facts.insert().values(key=key, value=value, updated_at=now))
 
 
 def rows(result: Any) -> list[dict[str, Any]]:

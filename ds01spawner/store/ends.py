@@ -7,12 +7,12 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, and_, not_, select
 
 from ..core.ending import NOTE_COUNTS, TAIL_KEPT, Clock, Ended, decided, merged, rank, without_records
 from ..messages import ends as words
 from . import models as t
-from .db import REPLACED, Part, row, rows
+from .db import MADE, REPLACED, Part, row, rows
 from .events import append_event
 from .history import NOTE_AHEAD, SessionRecord, note_ahead, start_session
 
@@ -20,6 +20,11 @@ REPLACED_NOTICED = timedelta(seconds=10)
 """A decision written just before a store was lost may be carried out so much after that was noticed."""
 RECONCILE_GRACE_SECONDS = 30
 """A session younger than this may be missing from a list that was read before it began."""
+
+
+CLOCK_WRONG = timedelta(minutes=10)
+"""A begin that is so far from what the engine says was told by a wrong clock."""
+OPEN = t.sessions.c.ended_at.is_(None)
 
 
 class Ends(Part):
@@ -76,6 +81,11 @@ class Ends(Part):
                 after = decided(after, note)
             return _keep(c, known, before, after)
 
+    def still_open(self) -> list[str]:
+        """The ids of all sessions that history has no end of."""
+        with self.db.read() as c:
+            return [r["session"] for r in rows(c.execute(select(t.sessions.c.session).where(OPEN)))]
+
     def of(self, session: str) -> Ended | None:
         """How a session ended; None while it runs, or where it is not known."""
         with self.db.read() as c:
@@ -109,13 +119,18 @@ class Ends(Part):
             return {kind: int(count) for kind, count in c.execute(query)}
 
     def reconcile(
-        self, present: Iterable[SessionRecord], now: datetime, leave: Iterable[str] = ()
+        self,
+        present: Iterable[SessionRecord],
+        now: datetime,
+        open_before: Iterable[str],
+        leave: Iterable[str] = (),
     ) -> dict[str, list[str]]:
         """Make history agree with the engine: ``present`` is every session it said to run at ``now``.
 
         Unknown ones are added, ones that were taken for lost go on. Returns the ids ``{"added", "reopened",
-        "missing"}``: what history has as running and is neither present nor in ``leave`` is missing, and how
-        it ended is for the caller to find out. Never call this with a list from a failed engine call.
+        "missing"}``: what history had as running before the engine was asked (``open_before``) and is neither
+        present nor in ``leave`` is missing, and how it ended is for the caller to find out. Never call this
+        with a list from a failed engine call.
         """
         found = {r.session: r for r in present}
         s = t.sessions
@@ -130,10 +145,16 @@ class Ends(Part):
                     reopened = {"ended_at": None, "kind": "", "reason": "", "retiring_at": None}
                     c.execute(s.update().where(s.c.session == session).values(**reopened))
                     report["reopened"].append(session)
+                if session in known and abs(known[session]["started_at"] - record.started_at) > CLOCK_WRONG:
+                    begun = {"started_at": record.started_at}
+                    c.execute(s.update().where(s.c.session == session).values(**begun))
             c.execute(s.update().where(s.c.session.in_(found), s.c.ended_at.is_(None)).values(seen_at=now))
+            # A start that goes on with another device has no container for a moment. A begin that lies ahead
+            # was told by a wrong clock, and says nothing of how long ago it was.
             old = now - timedelta(seconds=RECONCILE_GRACE_SECONDS)
-            gone = select(s.c.session).where(s.c.ended_at.is_(None), s.c.started_at < old)
-            gone = gone.where(s.c.session.not_in({*found, *leave})).order_by(s.c.started_at)
+            young = and_(s.c.started_at >= old, s.c.started_at <= now)
+            gone = select(s.c.session).where(s.c.ended_at.is_(None), not_(young))
+            gone = gone.where(s.c.session.in_(set(open_before) - {*found, *leave})).order_by(s.c.started_at)
             report["missing"] = [r["session"] for r in rows(c.execute(gone))]
         return report
 
@@ -169,8 +190,8 @@ def _note_of(known: dict[str, Any]) -> Ended | None:
 def _since_the_store_began(c: Connection, ended: Ended) -> Ended:
     """An end of which history knows nothing, without a cause that only this store's silence suggests."""
     f = t.facts
-    replaced = row(c.execute(select(f.c.updated_at).where(f.c.key == REPLACED)))
-    if replaced is None or ended.at > replaced["updated_at"] + REPLACED_NOTICED:
+    moments = [r["updated_at"] for r in rows(c.execute(select(f).where(f.c.key.in_((MADE, REPLACED)))))]
+    if not moments or ended.at > max(moments) + REPLACED_NOTICED:
         return ended
     return without_records(ended, words.WITH_FORMER_STORE)
 
@@ -180,7 +201,9 @@ def _row(c: Connection, session: str) -> dict[str, Any] | None:
 
 
 def _keep(c: Connection, known: dict[str, Any], before: Ended | None, after: Ended) -> Ended:
-    after = replace(after, at=max(after.at, known["started_at"]), log_tail=after.log_tail[-TAIL_KEPT:])
+    # The engine's time of the end is exact; a begin after it was told by a clock that was wrong.
+    begun = min(known["started_at"], after.at) if after.clock is Clock.engine else known["started_at"]
+    after = replace(after, at=max(after.at, begun), log_tail=after.log_tail[-TAIL_KEPT:])
     if after == before:
         return after
     end = {
@@ -191,6 +214,7 @@ def _keep(c: Connection, known: dict[str, Any], before: Ended | None, after: End
         "log_tail": after.log_tail,
     }
     values = {
+        "started_at": begun,
         "ended_at": after.at,
         "kind": after.kind,
         "reason": after.reason,

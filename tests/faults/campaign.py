@@ -18,13 +18,15 @@ from .faults import Doer
 from .log import Log
 from .looks import Looks
 from .observe import Observer
-from .plan import STORM_S, Plan, Storm
+from .plan import Plan, Storm
 from .session import written
 from .stage import Stage
 
 FINAL_S = 135.0
 """Seconds of calm at the end: two minutes for what may be left, and some."""
 THREADS = 24
+FORGETS_S = 60.0
+"""An engine that is killed so soon after an end may take with it all that it knew of that."""
 
 
 @dataclass
@@ -148,18 +150,27 @@ class Campaign:
     def _judge(self) -> Result:
         looks, now = self.looks, time.time()
         sessions = list(self.observer.sessions.values())
-        exempt = self._during(self.doer.store_lost, STORM_S)
+        exempt = self._during(self.doer.store_lost, verdict.SETTLE_S)
+        killed = self.doer.engine_killed
+        forgotten = {
+            s.session for s in sessions if any(0 < at - (s.over_at or at) < FORGETS_S for at in killed)
+        }
         no_room = self._during(self.doer.no_room, 0.0)
         wrong = self._during(self.doer.clock_off, 0.0)
         looks.add(verdict.untouched_are_not_lost(sessions))
-        looks.add(verdict.ends_are_true(sessions, looks.rows, now, exempt, wrong))
-        true, said, found = verdict.accounting_is_right(sessions, looks.rows, exempt | wrong)
+        lost_at = max((end for _, end in self.doer.store_lost), default=0.0)
+        looks.add(verdict.ends_are_true(sessions, looks.rows, now, exempt, wrong, lost_at, forgotten))
+        unknown = {s for s in forgotten if (r := looks.rows.get(s)) and r.kind == "lost"}
+        true, said, found = verdict.accounting_is_right(sessions, looks.rows, exempt | wrong | unknown)
         looks.add(found)
         looks.add(verdict.workspaces_are_whole(sessions, looks.workspaces(), written(), no_room))
         off = [
             abs(row.ended - s.ended)
             for s in sessions
-            if s.ended and s.session not in wrong and (row := looks.rows.get(s.session)) and row.ended
+            if s.ended
+            and s.session not in wrong | unknown
+            and (row := looks.rows.get(s.session))
+            and row.ended
         ]
         return Result(
             seed=self.plan.seed,

@@ -31,6 +31,7 @@ class Doer:
         self.store_lost: list[tuple[float, float]] = []
         self.clock_off: list[tuple[float, float]] = []
         self.no_room: list[tuple[float, float]] = []
+        self.engine_killed: list[float] = []
         self.done: dict[str, int] = {}
         self.missed: dict[str, int] = {}
 
@@ -87,6 +88,7 @@ def kill_engine(keep: bool, doer: Doer, fault: Fault) -> Iterator[None]:
     if not keep:
         doer.observer.mark_all("engine")
     engine.kill()
+    doer.engine_killed.append(time.time())
     yield
     engine.start()
     engine.up = True
@@ -229,6 +231,7 @@ def card_lost(doer: Doer, fault: Fault) -> Iterator[None]:
     yield
     doer.stage.lost.discard(0)
     doer.stage.draw()
+    doer.stage.card_faulted_at = time.time()
 
 
 def slices_remade(doer: Doer, fault: Fault) -> Iterator[None]:
@@ -245,6 +248,7 @@ def driver_hangs(doer: Doer, fault: Fault) -> Iterator[None]:
     doer.stage.draw(slow=True)
     yield
     doer.stage.draw()
+    doer.stage.card_faulted_at = time.time()
 
 
 # --- clock ------------------------------------------------------------------------------------------

@@ -23,6 +23,9 @@ SERVICE_BACK_S = 50.0
 ORPHAN_S = 120.0
 STEADY_S = 12.0
 """Seconds in which a difference must go away: pages may be some seconds old."""
+PATIENCE_S = 150.0
+"""Seconds in which a card that had a fault may be kept back: two healthy looks, some time apart, by the hub
+and by the service, that none may need to take."""
 
 
 class Looks:
@@ -153,7 +156,8 @@ class Looks:
     def _strip(self, user: str, path: str) -> list[Violation]:
         page = self._page(user, path)
         held = {u for s in self.observer.there() for u in s.devices}
-        return strip_is_true(page, path, held, DEVICES)
+        faulted = time.time() - self.stage.card_faulted_at < PATIENCE_S
+        return strip_is_true(page, path, held, DEVICES, faulted)
 
     def _running(self, user: str) -> list[Seen]:
         return [s for s in self.observer.live() if s.user == user]
@@ -166,7 +170,7 @@ class Looks:
 
     def _steady(self, look: Callable[[], list[Violation]]) -> None:
         """A difference counts when it stays: both sides are read at different moments."""
-        deadline = time.monotonic() + STEADY_S
+        began, stretch = time.monotonic(), Stretch()
         last: list[Violation] = []
         while True:
             try:
@@ -177,7 +181,8 @@ class Looks:
             last = [v for v in last if (v.rule, v.text) in kept] if last else found
             if not found or not last:
                 return
-            if time.monotonic() > deadline:
+            stretch.measure()
+            if time.monotonic() - began > STEADY_S * stretch.factor:
                 self.add(last)
                 return
             time.sleep(1)

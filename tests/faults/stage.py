@@ -71,6 +71,7 @@ class Stage:
         self.api: dict[str, ServiceApi] = {}
         self.ending = False
         self.hub_ended_at = 0.0
+        self.card_faulted_at = 0.0
 
     def set_up(self) -> None:
         """Engine, image, driver, gate, hub; tokens for everybody."""

@@ -64,6 +64,26 @@ def test_a_record_that_was_taken_away_is_no_lie():
     assert ends_are_true([seen("exit", code=7)], {"s1": ROW}, NOW, {"s1"})
 
 
+def test_what_ended_before_the_store_was_taken_away_may_be_told_without_its_decision():
+    replayed = replace(
+        ROW, kind="unknown", reason="why was written in the session store that was removed or replaced"
+    )
+    assert ends_are_true([seen("owner")], {"s1": replayed}, NOW, set(), store_lost_at=ENDED + 600) == []
+    assert ends_are_true([seen("owner")], {"s1": replayed}, NOW, set(), store_lost_at=ENDED - 1)
+    outside = replace(ROW, kind="removed", reason="its container was removed from outside")
+    assert ends_are_true([seen("owner")], {"s1": outside}, NOW, set(), store_lost_at=ENDED + 600)
+
+
+def test_what_the_engine_forgot_may_be_lost_and_no_later_than_it_was():
+    lost = replace(ROW, kind="lost", reason="its container was gone", ended=ENDED - 20)
+    assert ends_are_true([seen("owner")], {"s1": lost}, NOW, set(), forgotten={"s1"}) == []
+    assert ends_are_true([seen("owner")], {"s1": lost}, NOW, set())
+    assert ends_are_true(
+        [seen("owner")], {"s1": replace(lost, ended=ENDED + 20)}, NOW, set(), forgotten={"s1"}
+    )
+    assert ends_are_true([seen("owner")], {"s1": replace(lost, kind="killed")}, NOW, set(), forgotten={"s1"})
+
+
 def test_a_session_that_ends_for_nothing_is_found():
     assert rules(untouched_are_not_lost([seen()])) == {"nothing untouched is lost"}
     assert untouched_are_not_lost([seen("owner"), seen(ended=None, gone=None)]) == []
@@ -98,6 +118,22 @@ def test_a_strip_shows_as_many_devices_taken_as_are_held():
     assert strip_is_true(page, "p", {"a"}, 3)
     assert strip_is_true(page, "p", {"a", "b", "c"}, 3)
     assert strip_is_true(page, "p", {"a", "b"}, 4)
+
+
+def test_a_card_that_had_a_fault_is_shown_as_kept_back_for_a_while_only():
+    page = "".join(f'<li class="ds01-seg ds01-seg-{state}">' for state in ("held", "lost", "free"))
+    assert strip_is_true(page, "p", {"a", "b"}, 3)
+    assert strip_is_true(page, "p", {"a", "b"}, 3, faulted=True) == []
+    assert strip_is_true(page, "p", {"a"}, 3, faulted=True) == []
+    assert strip_is_true(page, "p", {"a", "b", "c"}, 3, faulted=True)
+    assert strip_is_true(page, "p", set(), 3, faulted=True)
+
+
+def test_a_page_without_devices_says_why_shortly_after_a_driver_that_hung():
+    page = "the NVIDIA driver did not answer in time a moment ago; it is asked again soon"
+    assert strip_is_true(page, "p", set(), 3)
+    assert strip_is_true("", "p", set(), 3, faulted=True)
+    assert strip_is_true(page, "p", set(), 3, faulted=True) == []
 
 
 def test_home_shows_what_runs_and_nothing_else():

@@ -28,7 +28,7 @@ REASONS: Mapping[str, str] = {
     "kill": r"exit code 137|killed|SIGKILL|memory",
     "outside killed": r"exit code 137|killed|SIGKILL",
     "outside stopped": r"exit code (0|137|143)|stopped|ended|shut down",
-    "outside removed": r"removed|gone|exit code 137|killed",
+    "outside removed": r"removed|gone|exit code 137|killed|SIGKILL",
     "engine": r"engine|exit code (0|137|143)|gone|killed|removed",
 }
 """What the reason of an end says, by what was done."""
@@ -73,8 +73,15 @@ def ends_are_true(
     now: float,
     exempt: Collection[str],
     by_a_wrong_clock: Collection[str] = (),
+    store_lost_at: float = 0.0,
+    forgotten: Collection[str] = (),
 ) -> list[Violation]:
-    """Each ended session is in history, with its true reason and its end within two seconds."""
+    """Each ended session is in history, with its true reason and its end within two seconds.
+
+    What ended before ``store_lost_at``, the last time the store was taken away, may be told anew from the
+    engine's events, which know no decisions. Of what is ``forgotten`` the engine may have known nothing any
+    more when hub and service came back: such an end is told as lost, and no later than it was.
+    """
     found: list[Violation] = []
     for seen in sessions:
         over = seen.over_at
@@ -86,8 +93,16 @@ def ends_are_true(
         if row is None:
             found.append(Violation("every session is in history", f"{seen.name} is not", seen.session))
             continue
+        if (
+            row.kind == "lost"
+            and seen.session in forgotten
+            and row.ended
+            and row.ended <= over + END_WITHIN_S
+        ):
+            continue
         exact = seen.session not in by_a_wrong_clock
-        found += _end(seen, row, over, exact, store_lost=seen.session in exempt)
+        store_lost = seen.session in exempt or over < store_lost_at
+        found += _end(seen, row, over, exact, store_lost)
     return found
 
 

@@ -42,6 +42,8 @@ class PlayedEngine:
         self.stays = False
         """A removal is answered well, and the container stays."""
         self.down = False
+        self.ends_at = ""
+        """What the engine's own clock says when it stops a container; it has none where empty."""
 
     def add(
         self,
@@ -104,7 +106,8 @@ class PlayedEngine:
     def stop(self, name: str, timeout: int = 10) -> None:
         """Ask to end."""
         self._called("stop")
-        self._find(name)["State"] = {"Running": False, "Status": "exited", "ExitCode": 0}
+        state = {"Running": False, "Status": "exited", "ExitCode": 0}
+        self._find(name)["State"] = state | ({"FinishedAt": self.ends_at} if self.ends_at else {})
 
     def logs(self, name: str, **_: Any) -> bytes:
         """What it printed."""

@@ -30,6 +30,8 @@ SIGNAL_COUNTS = timedelta(minutes=2)
 """How long before the end a signal may have been sent that is taken for its cause: a grace is shorter."""
 STOPPED_BY_ENGINE = frozenset({None, 0, 130, 137, 143, 255})
 """Exit codes of what an engine ends when it stops itself."""
+REMOVES = timedelta(seconds=5)
+"""How long after the end a removal may come that was its cause: ``docker rm -f`` kills and removes in one."""
 ENGINE_STARTS = timedelta(seconds=15)
 """An engine that comes back may take so long to note what ended with it."""
 MOST_EVENTS = 1000
@@ -49,6 +51,10 @@ class Evidence:
     signals: tuple[int, ...] = ()
     """Signals that came through the engine shortly before the end."""
     removed: bool = False
+    buried: bool = False
+    """It was removed only some time after its end, which came of something else."""
+    exact: bool = True
+    """Whether the engine told the end itself; where it told the removal alone, it had ended by then."""
     engine_started: datetime | None = None
     """When the engine itself last started, where it tells."""
 
@@ -70,7 +76,7 @@ def explain(
         reason,
         exit_code=found.exit_code,
         oom=kind == "oom",
-        clock=Clock.engine,
+        clock=Clock.engine if found.exact else Clock.noticed,
         log_tail=tail,
     )
 
@@ -91,7 +97,8 @@ def _cause(found: Evidence, memory: str, source: str) -> tuple[str, str]:
     if found.oom and found.exit_code == 128 + SIGKILL and not found.signals:
         return "oom", out_of_memory(memory, source).sentence
     if found.signals:
-        return ("removed", ends.REMOVED) if found.removed else ("killed", ends.killed(found.signals[-1]))
+        removal = found.removed and not found.buried and set(found.signals) == {SIGKILL}
+        return ("removed", ends.REMOVED) if removal else ("killed", ends.killed(found.signals[-1]))
     if _ended_with_engine(found):
         return "engine", ends.ENGINE_STOPPED
     if found.error:
@@ -99,7 +106,7 @@ def _cause(found: Evidence, memory: str, source: str) -> tuple[str, str]:
     if found.exit_code == 0:
         return "shutdown", ends.SHUT_DOWN
     if found.exit_code is None:
-        return ("removed", ends.REMOVED) if found.removed else ("unknown", ends.UNRECORDED)
+        return "unknown", ends.UNRECORDED
     return "crashed", crashed(said(found.exit_code)).sentence
 
 
@@ -149,7 +156,9 @@ def of_events(events: Iterable[Mapping[str, Any]]) -> Evidence:
             code = _number(attributes.get("exitCode"), None)
             found = replace(found, ended_at=at, exit_code=code, signals=tuple(near))
         elif action == "destroy":
-            found = replace(found, removed=True, ended_at=found.ended_at or at)
+            known = found.ended_at
+            late = known is not None and at - known > REMOVES
+            found = replace(found, removed=True, buried=late, ended_at=known or at, exact=known is not None)
     return found
 
 
@@ -157,7 +166,8 @@ def both(state: Evidence, events: Evidence) -> Evidence:
     """What the record and the events tell together. Pure."""
     if state.ended_at is None:
         return events
-    return replace(state, signals=events.signals, removed=events.removed, oom=state.oom or events.oom)
+    told = replace(state, signals=events.signals, removed=events.removed, buried=events.buried)
+    return replace(told, oom=state.oom or events.oom)
 
 
 def session_of_event(installation: Installation | None, event: Mapping[str, Any]) -> SessionLabels | None:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor
 from concurrent.futures import wait as wait_for
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from typing import Any
 
 import docker
@@ -209,6 +210,12 @@ def _name(listed: Mapping[str, Any]) -> str:
     return own[0] if own else ""
 
 
+def _second(since_epoch: Any) -> str:
+    """A time of the engine's list, which has whole seconds."""
+    at = datetime.fromtimestamp(since_epoch, timezone.utc) if isinstance(since_epoch, int) else None
+    return f"{at:%Y-%m-%dT%H:%M:%SZ}" if at else ""
+
+
 def _sessions(rows: Iterable[tuple[dict[str, Any], _Seen]]) -> tuple[EngineSession, ...]:
     return tuple(
         EngineSession(
@@ -219,6 +226,7 @@ def _sessions(rows: Iterable[tuple[dict[str, Any], _Seen]]) -> tuple[EngineSessi
             status=str(c.get("Status") or ""),
             started_at=s.started_at,
             standing=s.evidence.standing or Standing.FORGED,
+            created=s.evidence.created or _second(c.get("Created")),
         )
         for c, s in rows
         if s.evidence.claim is not None

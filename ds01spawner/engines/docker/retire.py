@@ -42,7 +42,8 @@ def end(client: Any, container: str, session: str, ours: SessionIn, grace: int =
         labels = ours(found)
         if labels is None or labels.session != session:
             raise _not_that(found, container, session)
-        if found["State"]["Running"]:
+        ran = bool(found["State"]["Running"])
+        if ran:
             _stop(client, found["Id"], grace)
         tail = _tail(client, found["Id"])
         now = datetime.now(timezone.utc)
@@ -56,7 +57,7 @@ def end(client: Any, container: str, session: str, ours: SessionIn, grace: int =
     except (docker.errors.DockerException, requests.RequestException, OSError) as error:
         raise EngineError(f"the engine did not answer while retiring: {error}") from error
     verify_gone(client, found["Id"])
-    return Retired(labels, tail, ended)
+    return Retired(labels, tail, ended, ran)
 
 
 def _not_that(found: Mapping[str, Any], container: str, session: str) -> EngineError:

@@ -259,3 +259,21 @@ def test_health_of_every_card_is_told() -> None:
     assert told.health == {
         "GPU-0": CardHealth("GPU-0", 0, "00000000:01:00.0", ecc_uncorrected=2, remap_pending=True)
     }
+
+
+def test_a_clock_that_was_ahead_keeps_a_card_back_no_longer() -> None:
+    bad, good = (reading(card(0, health={"ecc_uncorrected": n})) for n in (1, 0))
+    state = HealthState()
+    steps = [(0, bad, True), (3600, good, True), (10, good, True), (31, good, False)]
+    for seconds, now_read, expected in steps:
+        state, result = assess(state, now_read, START + timedelta(seconds=seconds))
+        assert bool(blocked(result)) is expected, seconds
+
+
+@pytest.mark.parametrize("off", [3600, -3600])
+def test_a_fault_seen_by_a_wrong_clock_is_over_like_any_other(off: int) -> None:
+    bad, good = (reading(card(0, health={"ecc_uncorrected": n})) for n in (1, 0))
+    state, _ = assess(HealthState(), bad, START + timedelta(seconds=off))
+    for seconds in (5, 30, 60):
+        state, result = assess(state, good, START + timedelta(seconds=seconds))
+    assert blocked(result) == {}

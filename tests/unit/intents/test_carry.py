@@ -266,3 +266,19 @@ def test_a_running_container_is_never_a_leftover(state, age, standing, left):
     labels = replace(ALICE, created_at=(NOW - timedelta(minutes=age)).isoformat())
     record = EngineSession(labels, "c1", "n", state, "", standing=standing)
     assert bool(retire.leftovers([record], NOW, timedelta(minutes=15))) is left
+
+
+@pytest.mark.parametrize("ahead", [timedelta(hours=1), timedelta(seconds=2), -timedelta(hours=1)])
+def test_a_session_that_ran_when_it_was_retired_ended_by_that_whatever_the_clocks_say(site, engine, ahead):
+    engine.add(ALICE)
+    engine.ends_at = f"{NOW - ahead:%Y-%m-%dT%H:%M:%S}.000000000Z"
+    assert carry(site, wanted(site), NOW).gone
+    ended = site.store().ends.of("s1")
+    assert (ended.kind, ended.at) == ("admin", NOW - ahead)
+
+
+def test_one_that_had_ended_before_was_not_retired(site, engine):
+    container = engine.add(ALICE, state="exited")
+    engine.containers[container]["State"]["FinishedAt"] = "2026-11-28T09:50:00.000000000Z"
+    assert carry(site, wanted(site), NOW).gone
+    assert site.store().ends.of("s1").kind != "admin"

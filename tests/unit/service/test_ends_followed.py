@@ -1,4 +1,4 @@
-"""Ends that the engine's events tell to a service whose store is new."""
+"""Ends that the engine's events tell, to a service whose store may be new."""
 
 from __future__ import annotations
 
@@ -7,52 +7,99 @@ from types import SimpleNamespace
 
 import pytest
 
+from ds01spawner.core.ending import Clock, Ended
 from ds01spawner.core.labels import SessionLabels
-from ds01spawner.engines.docker.endings import Evidence
+from ds01spawner.endings import Endings
+from ds01spawner.engines.docker.endings import Evidence, explain, of_events
 from ds01spawner.messages import ends as words
 from ds01spawner.service import ends
 from ds01spawner.store import SessionRecord, Store
+from ds01spawner.store.db import MADE
 
-NOW = datetime(2026, 3, 2, 12, 0, tzinfo=timezone.utc)
-LABELS = SessionLabels("alice", "", "thesis", "hub", "s1", created_at=NOW.isoformat())
+S = timedelta(seconds=1)
 
 
 @pytest.fixture
 def site(tmp_path):
-    store, told = Store.open(f"sqlite:///{tmp_path / 'x.sqlite'}"), []
-    endings = SimpleNamespace(write_end=lambda ended, labels: told.append(ended))
+    store = Store.open(f"sqlite:///{tmp_path / 'x.sqlite'}")
     yield SimpleNamespace(
         store=lambda: store,
         engine=SimpleNamespace(session_in_event=lambda event: None),
-        endings=endings,
-        told=told,
+        endings=Endings(lambda: store, tmp_path),
     )
     store.close()
 
 
 def report(site, seconds, **evidence):
-    at = NOW + timedelta(seconds=seconds)
-    ends._report(site, LABELS, Evidence(at, **evidence), ends.begin(site, NOW).blind_until)
-    return site.told[-1]
+    """What history says of an end so long after its store was made."""
+    made = site.store().facts.moment(MADE)
+    labels = SessionLabels(
+        "alice", "", "thesis", "hub", f"s{seconds}", created_at=(made - 60 * S).isoformat()
+    )
+    ends._report(site, labels, Evidence(made + seconds * S, **evidence))
+    return site.store().ends.of(labels.session)
 
 
 def test_a_new_store_does_not_make_a_retire_of_the_hour_before_one_from_outside(site):
     """The whole site was started again on an empty store: the engine still tells of what it removed."""
-    ended = report(site, -60, exit_code=137, signals=(9,), removed=True)
+    ended = report(site, -50, exit_code=137, signals=(9,), removed=True)
     assert (ended.kind, ended.reason) == ("unknown", words.WITH_FORMER_STORE)
-    assert report(site, -60, exit_code=0).kind == "unknown"
+    assert report(site, -49, exit_code=0).kind == "unknown"
+
+
+def test_nor_where_the_hub_has_written_in_it_before_the_service_began(site):
+    site.store().sessions.started(SessionRecord("s0", "bob", site.store().facts.moment(MADE)))
+    assert report(site, -50, exit_code=137, signals=(9,), removed=True).kind == "unknown"
 
 
 def test_what_the_engine_itself_knows_is_told_all_the_same(site):
-    assert report(site, -60, exit_code=3).kind == "crashed"
-    assert report(site, -60, exit_code=137, oom=True).kind == "oom"
+    assert report(site, -50, exit_code=3).kind == "crashed"
+    assert report(site, -49, exit_code=137, oom=True).kind == "oom"
 
 
 def test_what_ends_from_then_on_is_told_as_ever(site):
-    assert report(site, 1, exit_code=137, signals=(9,), removed=True).kind == "removed"
+    assert report(site, 60, exit_code=137, signals=(9,), removed=True).kind == "removed"
 
 
-def test_a_store_with_a_history_is_believed_though_no_events_were_read_yet(site):
-    site.store().sessions.started(SessionRecord("s0", "bob", NOW))
-    assert ends.begin(site, NOW).blind_until is None
-    assert report(site, -60, exit_code=137, signals=(9,), removed=True).kind == "removed"
+def event(action, seconds, **attributes):
+    at = int(datetime(2026, 3, 2, tzinfo=timezone.utc).timestamp() + seconds)
+    return {"Action": action, "timeNano": at * 10**9, "Actor": {"Attributes": attributes}}
+
+
+KILL, DIE = event("kill", 0, signal="9"), event("die", 0, exitCode="137")
+
+
+@pytest.mark.parametrize(
+    ("events", "kind", "at", "clock"),
+    [
+        ([KILL, DIE, event("destroy", 1)], "removed", 0, Clock.engine),
+        ([KILL, DIE, event("destroy", 8)], "killed", 0, Clock.engine),  # whoever found it ended removed it
+        ([event("kill", 0, signal="15"), DIE, event("destroy", 1)], "killed", 0, Clock.engine),  # a stop
+        ([KILL, DIE], "killed", 0, Clock.engine),
+        ([event("die", 0, exitCode="2"), event("destroy", 8)], "crashed", 0, Clock.engine),
+        ([event("destroy", 8)], "unknown", 8, Clock.noticed),  # an engine that was started again forgets
+    ],
+)
+def test_what_a_removal_says_of_an_end(events, kind, at, clock):
+    ended = explain("s1", of_events(events))
+    assert (ended.kind, ended.clock) == (kind, clock)
+    assert ended.at.timestamp() == event("die", at)["timeNano"] / 1e9
+
+
+def test_of_a_session_that_history_never_heard_of_a_removal_alone_tells_nothing(site):
+    assert report(site, -20, removed=True, exact=False) is None
+    assert site.store().sessions.get("s-20") is None
+
+
+def test_of_one_that_runs_in_history_it_tells_that_it_ended(site):
+    store = site.store()
+    store.sessions.started(SessionRecord("s-20", "alice", store.facts.moment(MADE) - 60 * S))
+    assert report(site, -20, removed=True, exact=False).clock is Clock.noticed
+
+
+def test_whoever_found_the_container_ended_knows_better_than_its_removal(site):
+    at = site.store().facts.moment(MADE) + 60 * S
+    site.store().sessions.started(SessionRecord("s1", "alice", at - 60 * S))
+    for kind in ("removed", "killed", "removed"):
+        site.endings.write_end(Ended("s1", at, kind, f"it was {kind}", clock=Clock.engine))
+    assert site.store().ends.of("s1").kind == "killed"

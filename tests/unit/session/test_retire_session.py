@@ -82,6 +82,15 @@ async def test_a_retire_is_over_when_the_container_is_gone(make, engine):
     assert spawner.get_state() == {}
 
 
+async def test_a_session_that_ran_when_it_was_stopped_ended_by_that_whatever_the_clocks_say(make, engine):
+    engine.add(ALICE)
+    engine.ends_at = "2026-01-01T00:00:00.000000000Z"  # long before the decision, by the hub's clock
+    spawner = make()
+    await spawner.stop()
+    spawner.site.endings.flush()
+    assert spawner.site.store().ends.of("s1").reason == ends.THROUGH_HUB
+
+
 async def test_the_intent_is_on_the_disk_before_the_engine_is_asked_for_anything(make, engine):
     engine.add(ALICE)
     spawner, seen = make(), []

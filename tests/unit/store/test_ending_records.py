@@ -10,13 +10,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ds01spawner.core.ending import NOTE_COUNTS, RANKS, Clock, Ended, decided, knows_better, merged
+from ds01spawner.core.ending import (
+    NOTE_COUNTS,
+    RANKS,
+    Clock,
+    Ended,
+    carried_out,
+    decided,
+    knows_better,
+    merged,
+)
 from ds01spawner.core.errors import StoreError
 from ds01spawner.core.labels import SessionLabels
 from ds01spawner.endings import Endings
 from ds01spawner.messages import ends
 from ds01spawner.store import SessionRecord
-from ds01spawner.store.spool import Finished, Spool
+from ds01spawner.store.spool import Finished, Spool, Started
 
 S = timedelta(seconds=1)
 KINDS = [kind for kinds in RANKS for kind in kinds]
@@ -81,6 +90,17 @@ def test_what_was_decided_after_the_end_did_not_cause_it(now, asked, kind, turne
     retire = end(now, "idle", max(asked, 0) + 1, since=now + asked * S)
     one = merged(crash, retire) if turned else merged(retire, crash)
     assert (one.kind, one.at, one.exit_code) == (kind, now, 7)
+
+
+def test_a_decision_whose_session_was_seen_to_run_afterwards_caused_its_end_whatever_the_clocks_say(now):
+    ended = end(now, "shutdown", clock=Clock.engine, exit_code=0)
+    retire = end(now, "admin", 3600, since=now + 3600 * S)  # by a clock that is an hour ahead
+    assert merged(ended, retire).kind == "shutdown"
+    one = merged(ended, carried_out(retire, ended))
+    assert (one.kind, one.at, one.exit_code) == ("admin", now, 0)
+    before = end(now, "admin", -5, since=now - 5 * S)
+    assert carried_out(before, ended) == before
+    assert carried_out(retire, None) == retire
 
 
 def test_the_best_clock_wins_whoever_knows_the_cause(now):
@@ -304,3 +324,13 @@ def test_a_start_that_was_cancelled_is_no_news(store, now, tmp_path):
     endings = Endings(lambda: store, tmp_path)
     endings.ended(end(now, "cancelled"), labels(now)).result()
     assert Endings(lambda: store, tmp_path).recall("alice", "") is None
+
+
+def test_what_waits_for_the_store_goes_before_what_comes_now(store, now, tmp_path):
+    """The begin waited while the store was locked; without it the end is of a session that none knows."""
+    endings = Endings(lambda: store, tmp_path)
+    endings.spool.add(Started(SessionRecord("s1", "alice", now - 60 * S)))
+    said = endings.write_end(end(now, "crashed", clock=Clock.engine))
+    assert said is not None
+    assert said.kind == "crashed"
+    assert store.sessions.get("s1")["ended_at"] == now

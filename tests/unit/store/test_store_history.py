@@ -142,32 +142,57 @@ def test_decayed_usage_of_a_course(store, now):
 class TestReconcile:
     def test_a_session_that_is_gone_is_missing_until_somebody_knows_how_it_ended(self, store, now):
         store.sessions.started(record("s1", "alice", now))
-        assert store.ends.reconcile([record("s1", "alice", now)], now + H)["missing"] == []
-        assert store.ends.reconcile([], now + 9 * H, leave=["s1"])["missing"] == []
-        report = store.ends.reconcile([], now + 9 * H)
+        known = store.ends.still_open()
+        assert known == ["s1"]
+        assert store.ends.reconcile([record("s1", "alice", now)], now + H, known)["missing"] == []
+        assert store.ends.reconcile([], now + 9 * H, known, leave=["s1"])["missing"] == []
+        report = store.ends.reconcile([], now + 9 * H, known)
         assert report == {"added": [], "reopened": [], "missing": ["s1"]}
         row = store.sessions.get("s1")
         assert (row["ended_at"], row["seen_at"]) == (None, now + H)
 
-    def test_a_session_younger_than_the_list_is_left_alone(self, store, now):
+    @pytest.mark.parametrize("begun", [timedelta(0), -H, H])
+    def test_a_session_younger_than_the_list_is_left_alone(self, store, now, begun):
+        known = store.ends.still_open()
+        store.sessions.started(record("s1", "alice", now + begun))
+        assert store.ends.reconcile([], now + timedelta(seconds=10), known)["missing"] == []
+
+    def test_a_start_that_goes_on_with_another_device_is_left_alone(self, store, now):
         store.sessions.started(record("s1", "alice", now))
-        assert store.ends.reconcile([], now + timedelta(seconds=10))["missing"] == []
+        assert store.ends.reconcile([], now + timedelta(seconds=10), ["s1"])["missing"] == []
+
+    def test_a_session_that_began_by_a_clock_that_was_ahead_is_missing_like_any_other(self, store, now):
+        store.sessions.started(record("s1", "alice", now + H))
+        assert store.ends.reconcile([], now, ["s1"])["missing"] == ["s1"]
+
+    @pytest.mark.parametrize(("off", "told"), [(H, 0), (-H, 0), (timedelta(minutes=9), 9)])
+    def test_a_begin_by_a_wrong_clock_gives_way_to_the_engines(self, store, now, off, told):
+        store.sessions.started(record("s1", "alice", now + off))
+        store.ends.reconcile([record("s1", "alice", now)], now, ["s1"])
+        assert store.sessions.get("s1")["started_at"] == now + timedelta(minutes=told)
+
+    def test_the_engines_end_stays_exact_where_the_begin_was_told_by_a_wrong_clock(self, store, now):
+        store.sessions.started(record("s1", "alice", now + H))
+        ended = store.ends.record(Ended("s1", now, "crashed", "it crashed", clock=Clock.engine))
+        assert ended.at == now
+        assert store.sessions.get("s1")["started_at"] <= now
 
     def test_a_lost_store_learns_of_running_sessions(self, store, now):
-        report = store.ends.reconcile([record("s9", "zoe", now - H)], now)
+        report = store.ends.reconcile([record("s9", "zoe", now - H)], now, [])
         assert report["added"] == ["s9"]
         assert store.usage.gpu_hours("zoe", now - H, now) == 0.5
 
     def test_a_session_that_comes_back_is_open_again(self, store, now):
         store.sessions.started(record("s1", "alice", now))
         store.ends.record(Ended("s1", now, "lost", "gone", clock=Clock.last_seen))
-        assert store.ends.reconcile([record("s1", "alice", now)], now + 2 * H)["reopened"] == ["s1"]
+        report = store.ends.reconcile([record("s1", "alice", now)], now + 2 * H, [])
+        assert report["reopened"] == ["s1"]
         assert store.sessions.get("s1")["ended_at"] is None
 
     def test_a_session_that_was_stopped_stays_ended(self, store, now):
         store.sessions.started(record("s1", "alice", now))
         store.ends.record(Ended("s1", now + H, "stopped"))
-        assert store.ends.reconcile([record("s1", "alice", now)], now + 2 * H)["reopened"] == []
+        assert store.ends.reconcile([record("s1", "alice", now)], now + 2 * H, [])["reopened"] == []
         assert store.sessions.get("s1")["ended_at"] == now + H
 
 

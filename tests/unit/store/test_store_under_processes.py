@@ -83,6 +83,21 @@ def test_a_reader_notices_within_a_second(open_store, file, now):
     assert store.sessions.get("s1") is None
 
 
+def test_whoever_notices_later_leaves_the_moment_alone(open_store, file, now):
+    """A process that was stopped meanwhile: what ended since the file is new is written in it."""
+    first, second = open_store(), open_store()
+    first.sessions.started(SessionRecord("s0", "alice", now))
+    assert second.sessions.get("s0") is not None
+    remove(file)
+    first.sessions.started(SessionRecord("s1", "alice", now))
+    noticed = first.facts.moment(REPLACED)
+    second.sessions.started(SessionRecord("s2", "alice", now))
+    assert first.facts.moment(REPLACED) == noticed
+    remove(file)
+    second.sessions.started(SessionRecord("s3", "alice", now))
+    assert second.facts.moment(REPLACED) > noticed, "another file, another moment"
+
+
 def test_a_backup_put_back_is_read(open_store, file, now, tmp_path):
     store = open_store()
     store.sessions.started(SessionRecord("s1", "alice", now))
