@@ -21,6 +21,7 @@ from docker.errors import APIError, DockerException, NotFound
 from hypothesis import HealthCheck, settings
 from sqlalchemy import event
 from sqlalchemy.engine import Connection, Engine
+from support.longest_first import pytest_configure, pytest_xdist_make_scheduler  # noqa: F401  (hooks)
 
 ROOT = Path(__file__).resolve().parent.parent
 HUB_LABEL = "ds01.hub"
@@ -32,6 +33,8 @@ BUSYBOX_IMAGE = "ds01/test-busybox:latest"
 # A busy machine makes every example slow, which says nothing about the code: no deadlines by the wall clock.
 # `nightly` draws ten times as many examples of every property that does not set its own number.
 settings.register_profile("default", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+# `ci` draws the same examples every time, so that what fails there fails for a change and not for a new draw.
+settings.register_profile("ci", settings.get_profile("default"), derandomize=True)
 settings.register_profile("nightly", settings.get_profile("default"), max_examples=1000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
@@ -54,8 +57,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_runtest_makereport(item: pytest.Item):
     """Keep each phase's report on the item, so that fixtures can see whether the test failed."""
     report = yield
+    if kept := int(os.environ.get("DS01_KEEP_OUTPUT", "0")):
+        report.sections = [(name, _end_of(text, kept)) for name, text in report.sections]
     item.stash.setdefault(_REPORTS, {})[report.when] = report
     return report
+
+
+def _end_of(text: str, kept: int) -> str:
+    return text if len(text) <= kept else f"[{len(text) - kept} characters before]\n{text[-kept:]}"
 
 
 _REPORTS: pytest.StashKey[dict[str, pytest.TestReport]] = pytest.StashKey()
