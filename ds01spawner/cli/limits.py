@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .. import messages
-from ..asking import ask_command
+from ..admission.limit_requests import ask_command
 from ..core.errors import DS01Error, Refusal, Refused, StoreError
 from ..core.settings import Settings, load_settings
 from ..policy.importer import Imported, import_ds01

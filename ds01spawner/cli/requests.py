@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from .. import asking
+from ..admission import limit_requests
 from ..core.errors import Refused
 from ..core.settings import load_settings
 from ..policy.load import load_policy
@@ -51,7 +51,7 @@ def request(
         limits = resolve(
             load_policy(settings.policy), person, now, overrides_from(store.requests.overrides(now))
         )
-        number = asking.ask(store, limits, values, reason, end, now)
+        number = limit_requests.ask(store, limits, values, reason, end, now)
     except Refused as refused:
         refuse(refused.refusal.sentence, json, refusal=refused.refusal.as_dict())
     data = {"ok": True, "id": number, "user": user, "wanted": values, "until": end}
@@ -71,7 +71,7 @@ def requests(
         raise typer.BadParameter(f"{state!r} is none of {', '.join(states)}")
     store = Store.open(load_settings().store)
     rows = store.requests.find(user or None, None if state == "all" else state)
-    emit([asking.as_json(r) for r in rows], json, lambda d: _show(d, state))
+    emit([limit_requests.as_json(r) for r in rows], json, lambda d: _show(d, state))
 
 
 def approve(
@@ -104,12 +104,12 @@ def _decide(
     try:
         wanted = _values(value) if value else None
         full = _full(store, number)
-        done = asking.decide(
+        done = limit_requests.decide(
             store, full, state, getpass.getuser(), now, answer=answer, wanted=wanted, until=until
         )
     except Refused as refused:
         refuse(refused.refusal.sentence, json, refusal=refused.refusal.as_dict())
-    emit({"ok": True, **asking.as_json({**done, "decided_at": now})}, json, _say)
+    emit({"ok": True, **limit_requests.as_json({**done, "decided_at": now})}, json, _say)
 
 
 def _full(store: Store, number: str) -> str:
@@ -124,7 +124,7 @@ def _values(pairs: Sequence[str]) -> dict[str, Any]:
         key, equals, text = pair.partition("=")
         if not equals:
             raise typer.BadParameter(f"{pair!r} is not KEY=VALUE")
-        found[key.strip()] = asking.parse_value(text)
+        found[key.strip()] = limit_requests.parse_value(text)
     return found
 
 

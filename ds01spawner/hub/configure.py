@@ -83,7 +83,7 @@ def configure(
     from ..site import Site
     from . import background, settling
     from .people import look_after_people
-    from .process_setup import answer_soon, end_keys_with_log_in
+    from .process_setup import end_keys_with_log_in, tune_hub_process
     from .traits import SETTINGS_TRAITS, START_TIMEOUT_S, SiteTraits, settings_from
 
     hub = c.JupyterHub
@@ -113,7 +113,8 @@ def configure(
         _service(c, settings)
     if idle:
         _idle(c, settings, idle_arguments)
-    answer_soon()
+    if JupyterHub.initialized():  # else a configuration that is only read
+        tune_hub_process(settings.hub_database)
     look_after_people(Site.for_settings(settings.model_dump()))
     end_keys_with_log_in(LogOuts(settings.state_dir), lambda: datetime.now(timezone.utc))
     background.begin(settings, _told_url(given))
@@ -139,15 +140,20 @@ def _append(section: Config, name: str, values: list[Any]) -> None:
     section[name] = [*_listed(section, name), *values]
 
 
+def _on_command_line() -> Mapping[str, Any]:
+    """What the hub's command line says; it comes before its configuration."""
+    said: Mapping[str, Any] = JupyterHub.instance().cli_config.JupyterHub if JupyterHub.initialized() else {}
+    return said
+
+
 def _own_logo(hub: Config) -> bool:
     """Whether the site has a logo of its own, by its configuration or on the hub's command line."""
-    said = JupyterHub.instance().cli_config.JupyterHub if JupyterHub.initialized() else {}
-    return "logo_file" in hub or "logo_file" in said
+    return "logo_file" in hub or "logo_file" in _on_command_line()
 
 
 def _of_the_hub(hub: Config) -> dict[str, Any]:
     """What of JupyterHub's own configuration the site's other parts want to know."""
-    url, host = hub.get("db_url"), hub.get("subdomain_host")
+    url, host = _on_command_line().get("db_url", hub.get("db_url")), hub.get("subdomain_host")
     database = sqlite_path(url if isinstance(url, str) else "sqlite:///jupyterhub.sqlite", Path.cwd())
     return {"hub_database": database, "subdomain_host": host if isinstance(host, str) else ""}
 

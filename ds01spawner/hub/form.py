@@ -12,8 +12,8 @@ from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
 from ..admission.check import check
+from ..admission.limit_requests import ask_about, ask_url
 from ..admission.situation import Situation, read
-from ..asking import ask_about, ask_url
 from ..core.errors import DS01Error, Refusal, Refused, StoreError
 from ..environments import Shown
 from ..pages import text

@@ -12,6 +12,7 @@ import gc
 import sqlite3
 from collections.abc import Callable
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import event
@@ -25,12 +26,23 @@ THRESHOLDS = (10_000, 10, 10)
 """Objects made before the collector looks: Python's own 700 make it look some hundred times for one class."""
 
 
-def answer_soon() -> None:
-    """Set up this process. Idempotent."""
+_databases: set[Path] = set()
+
+
+def tune_hub_process(database: Path | None) -> None:
+    """Change how this whole process works, for a hub that answers while a class starts. Idempotent.
+
+    * SQLite connections to the hub's own ``database`` write ahead, and no other database's do.
+    * Everything loaded so far is taken out of the garbage collector's rounds, which begin later from here on.
+    * Tornado's periodic callbacks go on when the wall clock is set back.
+    * The process's metrics tell how late its event loop is.
+    """
     publish()
     keep_periods()
-    if not event.contains(Engine, "connect", _write_ahead):
-        event.listen(Engine, "connect", _write_ahead)
+    if database is not None:
+        _databases.add(database.resolve())
+        if not event.contains(Engine, "connect", _write_ahead):
+            event.listen(Engine, "connect", _write_ahead)
     # Modules, classes and mappings stay for ever. The collector need not walk all of them again, a fifth of
     # a second at a time, each time a class has made enough objects.
     if not gc.get_freeze_count():
@@ -84,5 +96,7 @@ def _write_ahead(connection: Any, _record: Any) -> None:
     if not isinstance(connection, sqlite3.Connection):
         return
     with contextlib.suppress(sqlite3.OperationalError):  # a file system without it keeps the usual journal
-        connection.execute("PRAGMA journal_mode=WAL")
-        connection.execute("PRAGMA synchronous=NORMAL")
+        files = [row[2] for row in connection.execute("PRAGMA database_list") if row[1] == "main"]
+        if files and files[0] and Path(files[0]).resolve() in _databases:
+            connection.execute("PRAGMA journal_mode=WAL")
+            connection.execute("PRAGMA synchronous=NORMAL")

@@ -13,8 +13,8 @@ from typing import Any
 
 from .. import messages
 from ..admission.check import entitle
+from ..admission.limit_requests import ask_url
 from ..admission.situation import read
-from ..asking import ask_url
 from ..core.ending import Ended
 from ..core.errors import EngineError, LockError, Refusal, Refused
 from ..core.lag import watch

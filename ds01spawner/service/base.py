@@ -13,7 +13,7 @@ from jupyterhub.services.auth import HubOAuthenticated
 from tornado import web
 
 from .. import messages
-from ..asking import ask_url
+from ..admission.limit_requests import ask_url
 from ..core.errors import DS01Error, EngineError, Refusal, Refused, StoreError
 from ..core.hub_client import HubError
 from ..core.settings import Settings

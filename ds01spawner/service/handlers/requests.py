@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from tornado import web
 
-from ... import asking
+from ...admission import limit_requests
 from ...core.errors import Refused, StoreError
 from ...policy.key_info import keys
 from ...policy.requests import ASKABLE
@@ -46,22 +46,24 @@ class Requests(PageHandler):
     async def ask(self) -> None:
         """Keep a request of the person."""
         key = self.get_body_argument("key", "")
-        wanted = {key: asking.parse_value(self.get_body_argument("value", ""))}
+        wanted = {key: limit_requests.parse_value(self.get_body_argument("value", ""))}
         reason, now = self.get_body_argument("reason", ""), self.ctx.clock()
         until, limits = _last_day(self.get_body_argument("until", "")), await self.limits()
-        await self.ctx.store(lambda s: asking.ask(s, limits, wanted, reason, until, now))
+        await self.ctx.store(lambda s: limit_requests.ask(s, limits, wanted, reason, until, now))
 
     async def withdraw(self) -> None:
         """Take an own request back."""
         number, now = self.get_body_argument("id", ""), self.ctx.clock()
-        await self.ctx.store(lambda s: asking.withdraw(s, number, self.person.name, now))
+        await self.ctx.store(lambda s: limit_requests.withdraw(s, number, self.person.name, now))
 
     async def decide(self, state: str) -> None:
         """Answer a request; an end left as it was is the one asked for."""
         self.need_admin()
         number, answer = self.get_body_argument("id", ""), self.get_body_argument("answer", "")
         until, now, by = _last_day(self.get_body_argument("until", "")), self.ctx.clock(), self.person.name
-        await self.ctx.store(lambda s: asking.decide(s, number, state, by, now, answer=answer, until=until))
+        await self.ctx.store(
+            lambda s: limit_requests.decide(s, number, state, by, now, answer=answer, until=until)
+        )
 
     async def show(self, refused: str = "") -> None:
         """The page."""
@@ -118,14 +120,14 @@ class RequestsApi(ApiHandler):
         state = self.get_query_argument("state", "")[:20] or None
         user = None if everybody else self.person.name
         rows = await self.ctx.store(lambda s: s.requests.find(user, state))
-        self.json({"requests": [asking.as_json(r) for r in rows]})
+        self.json({"requests": [limit_requests.as_json(r) for r in rows]})
 
     async def post(self) -> None:
         """Ask."""
         body = _known(self.body(), "wanted", "reason", "until")
         wanted, reason = _wanted(body, {}), _text(body, "reason")
         until, now, limits = _moment(body), self.ctx.clock(), await self.limits()
-        number = await self.ctx.store(lambda s: asking.ask(s, limits, wanted, reason, until, now))
+        number = await self.ctx.store(lambda s: limit_requests.ask(s, limits, wanted, reason, until, now))
         self.json({"ok": True, "id": number}, 201)
 
 
@@ -137,7 +139,7 @@ class RequestApi(ApiHandler):
     async def delete(self, number: str) -> None:
         """Withdraw."""
         now, name = self.ctx.clock(), self.person.name
-        await self.ctx.store(lambda s: asking.withdraw(s, number, name, now))
+        await self.ctx.store(lambda s: limit_requests.withdraw(s, number, name, now))
         self.json({"ok": True})
 
 
@@ -169,14 +171,16 @@ class DecisionApi(ApiHandler):
         )
         wanted, until = _wanted(body, None), _moment(body)
         done = await self.ctx.store(
-            lambda s: asking.decide(s, number, state, by, now, answer=answer, wanted=wanted, until=until)
+            lambda s: limit_requests.decide(
+                s, number, state, by, now, answer=answer, wanted=wanted, until=until
+            )
         )
-        self.json({"ok": True, **asking.as_json({**done, "decided_at": now})})
+        self.json({"ok": True, **limit_requests.as_json({**done, "decided_at": now})})
 
 
 def _row(row: Mapping[str, Any], now: datetime) -> dict[str, Any]:
     over = row["state"] == "approved" and row["until"] is not None and row["until"] <= now
-    return {**row, "text": asking.describe(row["wanted"]), "state": "over" if over else row["state"]}
+    return {**row, "text": limit_requests.describe(row["wanted"]), "state": "over" if over else row["state"]}
 
 
 def _last_day(text: str) -> datetime | None:

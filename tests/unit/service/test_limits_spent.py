@@ -168,7 +168,7 @@ async def test_a_course_that_two_begin_at_once_has_one_owner_who_may_change_it(c
 
 
 async def test_what_is_withdrawn_at_once_counts_for_the_day(call, world, monkeypatch):
-    monkeypatch.setattr("ds01spawner.asking.ASKED_A_DAY", 3)
+    monkeypatch.setattr("ds01spawner.admission.limit_requests.ASKED_A_DAY", 3)
     monkeypatch.setattr("ds01spawner.queue.api.JOINS_A_DAY", 3)
     monkeypatch.setattr("ds01spawner.images.room.BUILDS_A_DAY", 3)
     body = {"wanted": {"session.max": 9}, "reason": "for the experiment", "until": "2026-04-01T00:00+00:00"}

@@ -10,7 +10,8 @@ import pytest
 from test_service import NOW, PREFIX, call, cookie, world  # noqa: F401
 from typer.testing import CliRunner
 
-from ds01spawner import asking, messages
+from ds01spawner import messages
+from ds01spawner.admission import limit_requests
 from ds01spawner.cli import build_app
 from ds01spawner.core.errors import Refusal
 from ds01spawner.hub.http_errors import SessionRefused
@@ -95,7 +96,7 @@ async def test_a_request_that_cannot_be_taken_says_what_to_mend(call, world, cha
 
 
 async def test_one_person_has_a_few_open_requests(call, world):  # noqa: F811
-    for _ in range(asking.MAX_OPEN):
+    for _ in range(limit_requests.MAX_OPEN):
         assert (await ask(call)).code == 201
     answer = await ask(call)
     assert answer.code == 400
@@ -171,11 +172,11 @@ async def test_the_page_asks_and_answers(call, world):  # noqa: F811
 
 def test_a_refusal_leads_to_asking_only_where_that_helps():
     examples = {name: make() for name, make in messages.EXAMPLES.items()}
-    helped = {r.code for r in examples.values() if asking.ask_url("/s/", r)}
+    helped = {r.code for r in examples.values() if limit_requests.ask_url("/s/", r)}
     mended = {code: info.name for info in keys().values() for code in info.key.mends}
     assert helped == set(mended)
     assert set(mended.values()) <= ASKABLE
-    assert asking.ask_url("/s/", examples["too_many_sessions"]) == "/s/requests?key=session.max"
+    assert limit_requests.ask_url("/s/", examples["too_many_sessions"]) == "/s/requests?key=session.max"
     refusal = Refusal("sessions-max", "a", "b", "c")
     assert "Ask for more" not in SessionRefused(refusal).jupyterhub_html_message
     html = SessionRefused(refusal, ask_url="/s/requests?key=a&b='").jupyterhub_html_message

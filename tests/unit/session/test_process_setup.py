@@ -13,17 +13,17 @@ from sqlalchemy import create_engine, event, text
 from sqlalchemy.engine import Engine
 from tornado.ioloop import IOLoop, PeriodicCallback
 
-from ds01spawner.hub import process_setup as hub_process
+from ds01spawner.hub import process_setup
 from ds01spawner.hub.spawner import DS01Spawner
 
 
 @pytest.fixture
-def tuned():
+def tuned(tmp_path):
     before = gc.get_threshold()
-    hub_process.answer_soon()
-    hub_process.answer_soon()  # a configuration may be read twice
+    for _ in range(2):  # a configuration may be read twice
+        process_setup.tune_hub_process(tmp_path / "hub.sqlite")
     yield
-    event.remove(Engine, "connect", hub_process._write_ahead)
+    event.remove(Engine, "connect", process_setup._write_ahead)
     gc.unfreeze()
     gc.set_threshold(*before)
 
@@ -45,8 +45,14 @@ def test_a_file_that_another_process_writes_keeps_its_journal(tuned, tmp_path):
         assert connection.execute(text("PRAGMA journal_mode")).scalar() == "delete"
 
 
+def test_a_file_that_is_not_the_hubs_is_left_alone(tuned, tmp_path):
+    with create_engine(f"sqlite:///{tmp_path / 'other.sqlite'}").connect() as connection:
+        assert connection.execute(text("PRAGMA journal_mode")).scalar() == "delete"
+        assert connection.execute(text("PRAGMA synchronous")).scalar() == 2
+
+
 def test_other_databases_are_left_alone(tuned):
-    hub_process._write_ahead(SimpleNamespace(), None)
+    process_setup._write_ahead(SimpleNamespace(), None)
 
 
 async def test_what_the_hub_wrote_is_kept_before_a_start_waits():
@@ -79,8 +85,8 @@ def test_a_start_that_is_followed_early_goes_on_in_the_same_list():
 async def test_periodic_work_goes_on_when_the_clock_is_set(monkeypatch, jump):
     plain = PeriodicCallback._update_next
     monkeypatch.setattr(PeriodicCallback, "_update_next", plain)  # put back what the product changes
-    hub_process.keep_periods()
-    hub_process.keep_periods()
+    process_setup.keep_periods()
+    process_setup.keep_periods()
     ahead, ran = [0.0], asyncio.Queue()
     monkeypatch.setattr(IOLoop, "time", lambda self: time.time() + ahead[0])
     work = PeriodicCallback(lambda: ran.put_nowait(1), 20)

@@ -1,4 +1,4 @@
-"""Asking for more than one's limits, and the answer: what pages, REST and the command share.
+"""Requests for more than one's limits, and their answers: what pages, REST and the command share.
 
 An approved request is a dated override (`policy.requests`). Every step is an event, and an answer is a
 notice to whoever asked. Functions that take a store block.
@@ -12,14 +12,14 @@ from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import urlencode
 
-from . import messages
-from .core import freetext, yaml_reader
-from .core.errors import Refusal, Refused
-from .messages import notes
-from .policy.key_info import mended_by
-from .policy.requests import ASKABLE, MAX_DAYS, check_request, read_values
-from .policy.resolve import Limits, show
-from .store import Store
+from .. import messages
+from ..core import freetext, yaml_reader
+from ..core.errors import Refusal, Refused
+from ..messages import notes
+from ..policy.key_info import mended_by
+from ..policy.requests import ASKABLE, MAX_DAYS, check_request, read_values
+from ..policy.resolve import Limits, show
+from ..store import Store
 
 MAX_OPEN = 5
 """Open requests of one person."""
