@@ -139,7 +139,7 @@ def _begin(client: Any, site: Site, spec: FetchSpec, folder: Path) -> str:
     """Start the container on the very folder that was made for it; `Refused` when that was exchanged."""
     root, docker_host = site.settings.workspace_root, site.settings.docker_host
     sources = MountSources(
-        f"{spec.token}-fetch", shares_mounts=shares_mounts(docker_host), hold=hold_of(site)
+        f"{spec.token}-fetch", shares_mounts=shares_mounts(docker_host), hold=hold_of(site.installation)
     )
     try:
         try:
@@ -151,7 +151,7 @@ def _begin(client: Any, site: Site, spec: FetchSpec, folder: Path) -> str:
         made = container.begin(client, replace(spec, folder=held))
         pid = int(client.inspect_container(made)["State"].get("Pid") or 0)
         if pid:
-            compare(client, made, pid, sources, site)
+            compare(site.engine, made, pid, sources)
         return made
     finally:
         sources.close()

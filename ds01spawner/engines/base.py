@@ -20,6 +20,7 @@ import asyncio
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
 from ..core.ending import Ended
@@ -48,6 +49,10 @@ class EngineAway(EngineError):
 
 class EngineRefused(EngineError):
     """The engine answered that it will not. Trying the very same again gives the same answer."""
+
+
+class ImageGone(EngineRefused):
+    """The image to start from is not on the engine (any more)."""
 
 
 class NotThatSession(EngineError):
@@ -236,8 +241,6 @@ class Retired:
 class Claim:
     """A session to be created, engine-free: what it is, what it holds, what it may use, what it sees."""
 
-    name: str
-    """The engine's name for it, a DNS label: a second of that name is refused."""
     labels: SessionLabels
     """Without the proof, which is the adapter's to add: it knows the final name."""
     plan: LaunchPlan
@@ -249,7 +252,7 @@ class Claim:
     has_init: bool
     """Whether the image brings its own process 1."""
     identity: Identity
-    workspace: str
+    workspace: Path
     """The project's folder as this process sees it; the adapter knows how its engine does."""
     hostname: str
     env: Mapping[str, str] = field(default_factory=dict)
@@ -269,6 +272,7 @@ class ClaimRequest:
     wants_gpu: bool
     """False lets the adapter leave out what only devices need."""
     name: str
+    """The engine's name for it, a DNS label: a second of that name is refused."""
     session: str
     native: Mapping[str, Any] = field(default_factory=dict)
     """What the engine's own spawner class and its settings say, in its own words; claims overrule it."""
@@ -284,10 +288,28 @@ class Claimed:
 
     container: str
     claim: Claim
-    simulated: bool = False
+    simulated: bool
     """Whether its devices are only played."""
-    native: Any = None
-    """The adapter's own notes, for `Engine.start` and `Engine.let_go`."""
+
+    @property
+    def labels(self) -> SessionLabels:
+        """What it is."""
+        return self.claim.labels
+
+    @property
+    def sentence(self) -> str:
+        """What was reserved, for the start's progress."""
+        notes = "".join(f"; {note}" for note in self.claim.plan.notes)
+        devices = self.claim.devices
+        if not devices:
+            return f"CPU only: no GPU is reserved{notes}"
+        names = ", ".join(f"{_size(d)} on {d.name.split(' MIG ')[0]}" for d in devices)
+        hint = " (simulated)" if self.simulated and "simulated" not in names else ""
+        return f"Reserved {names}{hint}{notes}"
+
+
+def _size(device: Device) -> str:
+    return "a whole GPU," if device.profile == "full" else device.profile
 
 
 # --- the protocol -----------------------------------------------------------------------------------
@@ -357,8 +379,8 @@ class Engine(Protocol):
         process. Where others can create on the engine too, it looks once more after the create, and gives
         way: of two that see each other both may, never neither. A request without devices may skip both.
 
-        `Refused` (from ``choose``; a name that is taken; an image that is not there; a folder exchanged
-        meanwhile), `LockError` after ``request.timeout``, `EngineError`. Whatever it raises, it leaves
+        `Refused` (from ``choose``; a name that is taken; a folder exchanged meanwhile), `ImageGone`,
+        `LockError` after ``request.timeout``, other `EngineError`. Whatever it raises, it leaves
         nothing: not even when this process dies inside it is anything to be released.
         """
 

@@ -57,7 +57,7 @@ def _run(settings: Settings, connect_url: str) -> None:
     _guarded(lambda: tell_stranded(site, _address(app, connect_url), datetime.now(timezone.utc)))
     _guarded(
         lambda: mount_sources.sweep(
-            (r.labels.session for r in site.engine.look().sessions), mount_sources.hold_of(site)
+            (r.labels.session for r in site.engine.look().sessions), mount_sources.hold_of(site.installation)
         )
     )
     watch = None if settings.network in BUILT_IN else _watch(site, app.hub.ip)

@@ -18,8 +18,8 @@ from ..admission.situation import read
 from ..core.ending import Ended
 from ..core.errors import EngineError, LockError, Refusal, Refused
 from ..core.lag import watch
-from ..engines.base import DeviceUnusable, EngineRefused
-from ..engines.docker.launch import Claimed, LaunchRequest
+from ..engines.base import Claimed, DeviceUnusable, EngineRefused
+from ..engines.claiming import LaunchRequest
 from ..fetching import FetchFailed
 from ..messages import ends, notes
 from ..policy.plan import LaunchPlan
@@ -150,7 +150,6 @@ class Start:
                 await on_engine.remove(claimed.container)
                 on_engine.let_go(claimed)
                 claimed = await self._claim(wish, chosen, project, native)
-            await on_engine.verify(claimed)
         finally:
             self._let_go()
         return await server.came_up()
@@ -175,11 +174,11 @@ class Start:
             mounts=chosen.mounts,
         )
         self._claimed = claimed = await server.on_engine.claim(request)
-        labels = claimed.spec.labels
+        labels = claimed.labels
         server.object_id, server.session_labels = claimed.container, labels
-        site.endings.started(SessionRecord.from_labels(labels, server.clock(), claimed.groups))
+        site.endings.started(SessionRecord.from_labels(labels, server.clock(), labels.groups))
         server.progress_log.step("device", claimed.sentence)
-        server.progress_log.step("container", notes.ends_at(claimed.plan.expires_at))
+        server.progress_log.step("container", notes.ends_at(claimed.claim.plan.expires_at))
         return claimed
 
     async def _come_to_turn(self) -> None:

@@ -6,11 +6,11 @@ import os
 import shutil
 import threading
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
 from ds01spawner.core.errors import Refused
+from ds01spawner.core.installation import Installation
 from ds01spawner.engines.docker import launch, mount_sources
 from ds01spawner.engines.docker.mount_sources import MountSources, hold_of, shares_mounts, sweep
 from ds01spawner.fetching import _begin, spec_for
@@ -54,7 +54,7 @@ def content(engine, spawner) -> str:
     return engine.containers.get(spawner.container_id).exec_run(["ls", "/workspace"]).output.decode()
 
 
-@pytest.mark.parametrize("step", ["launch", "prepare"])
+@pytest.mark.parametrize("step", ["claim", "prepare"])
 async def test_a_swap_after_create_changes_nothing_for_the_session(
     spawner, engine, swap_after, tmp_path, step
 ):
@@ -71,7 +71,7 @@ async def test_a_swap_after_create_changes_nothing_for_the_session(
     assert (tmp_path / "workspaces/alice/moved-away/mine.txt").exists()
 
 
-@pytest.mark.parametrize("step", ["launch", "prepare"])
+@pytest.mark.parametrize("step", ["claim", "prepare"])
 async def test_where_folders_cannot_be_held_the_session_is_ended(
     spawner, engine, swap_after, tmp_path, monkeypatch, secret, step, hub_id
 ):
@@ -90,14 +90,14 @@ async def test_a_link_that_is_there_before_create_is_refused(spawner, swap_after
     alice = spawner("alice", project="thesis")
     folder = tmp_path / "workspaces/alice/thesis"
     alice.site.workspaces.prepare("alice", "thesis")
-    real = launch._spec
+    real = launch.spec_of
 
     def swap_first(*args):
         folder.rename(folder.with_name("moved-away"))
         folder.symlink_to(tmp_path)
         return real(*args)
 
-    monkeypatch.setattr(launch, "_spec", swap_first)
+    monkeypatch.setattr(launch, "spec_of", swap_first)
     with pytest.raises(SessionRefused, match="exchanged for another one"):
         await alice.start()
 
@@ -111,7 +111,7 @@ async def test_course_data_that_is_swapped_is_not_mounted(
     alice = spawner("alice", project="thesis")
     mount = {"Type": "bind", "Source": str(data), "Target": "/data", "ReadOnly": True}
     monkeypatch.setattr("ds01spawner.hub.image_stage.data_mounts", lambda *_: (mount,))
-    swap_after("launch", data)
+    swap_after("claim", data)
     await alice.start()
     listing = engine.containers.get(alice.container_id).exec_run(["ls", "/data"]).output.decode()
     assert listing.split() == ["rows.csv"]
@@ -176,7 +176,7 @@ def test_a_mount_of_a_hub_that_was_killed_is_taken_away(tmp_path, hold):
 def test_another_hubs_start_is_not_disturbed_by_a_sweep(tmp_path, monkeypatch):
     """A hub with process numbers of its own took the folders of starts that were under way elsewhere."""
     monkeypatch.setattr(mount_sources, "HOLD", tmp_path / "hold")
-    mine, theirs = (SimpleNamespace(installation=SimpleNamespace(id=i)) for i in ("one", "two"))
+    mine, theirs = (Installation(i, b"") for i in ("one", "two"))
     (tmp_path / "root/alice/p").mkdir(parents=True)
     (tmp_path / "root/alice/p/file").write_text("kept")
     sources = MountSources("s1", shares_mounts=True, hold=hold_of(theirs))

@@ -11,6 +11,7 @@ import pytest
 from ds01spawner.core.errors import EngineError
 from ds01spawner.core.installation import Installation
 from ds01spawner.core.labels import SessionLabels
+from ds01spawner.engines.base import ClaimRequest
 from ds01spawner.engines.docker import launch
 from ds01spawner.engines.docker.create import ContainerSpec
 
@@ -35,16 +36,16 @@ class Engine:
         return {"Id": "c1"}
 
 
-def request(said: list[str]):
-    site = SimpleNamespace(engine=SimpleNamespace(say_once=said.append))
-    image = SimpleNamespace(environment=None)
-    create = {"host_config": {}, "name": "n"}
-    return SimpleNamespace(create_kwargs=create, site=site, session="s", image=image)
+REQUEST = ClaimRequest(lambda state, blocks: None, False, "n", "s", native={"host_config": {}, "name": "n"})
+
+
+def adapter(engine, said: list[str]):
+    return SimpleNamespace(client=engine, say_once=said.append)
 
 
 def test_the_bound_is_left_out_and_that_is_said():
     engine, said = Engine(SAID), []
-    assert launch._create(engine, request(said), replace(SPEC, layer=2**30)) == "c1"
+    assert launch._create(adapter(engine, said), REQUEST, replace(SPEC, layer=2**30)) == "c1"
     assert engine.asked == [{"size": str(2**30)}, None]
     assert SAID in said[0]
 
@@ -52,5 +53,5 @@ def test_the_bound_is_left_out_and_that_is_said():
 def test_any_other_failure_stays_one():
     engine = Engine("no space left")
     with pytest.raises(EngineError, match="no space left"):
-        launch._create(engine, request([]), replace(SPEC, layer=2**30))
+        launch._create(adapter(engine, []), REQUEST, replace(SPEC, layer=2**30))
     assert len(engine.asked) == 1

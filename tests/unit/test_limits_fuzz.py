@@ -13,6 +13,7 @@ from support.ours import INSTALLATION
 
 from ds01spawner.core.errors import Refused
 from ds01spawner.core.labels import SessionLabels
+from ds01spawner.engines import claiming
 from ds01spawner.engines.docker import launch
 from ds01spawner.engines.docker.attach import Attach
 from ds01spawner.engines.docker.create import VOID, finalise
@@ -21,6 +22,7 @@ from ds01spawner.policy.load import parse_policy
 from ds01spawner.policy.options import from_form, parse_options
 from ds01spawner.policy.plan import LaunchPlan, SessionUse, Usage, plan
 from ds01spawner.policy.resolve import Person, resolve
+from ds01spawner.workspace.identity import Identity
 
 NOW = datetime(2026, 3, 2, 12, tzinfo=timezone.utc)
 INFO = {"NCPU": 8}
@@ -130,18 +132,12 @@ def container(person, raw, usage, extra):
         return None, limits
     request = SimpleNamespace(
         clock=lambda: NOW,
-        workspace=SimpleNamespace(
-            identity=SimpleNamespace(uid=2000, gid=2000, name="u", home="/home/u"), path=Path("/w/u/p")
-        ),
+        workspace=SimpleNamespace(identity=Identity(2000, 2000, "u"), path=Path("/w/u/p")),
         person=person,
         server="",
         options=options,
         site=SimpleNamespace(
             settings=SimpleNamespace(hub_id="hub"),
-            installation=INSTALLATION,
-            engine=SimpleNamespace(
-                host_path=str, cgroup_parent=lambda user, plan: f"/ds01/hub/{'x' if plan.aggregate else ''}"
-            ),
         ),
         session="s",
         image=SimpleNamespace(
@@ -149,10 +145,12 @@ def container(person, raw, usage, extra):
             environment=SimpleNamespace(id="lab", course=""),
             facts=SimpleNamespace(env={}, entrypoint=[]),
         ),
-        stop_timeout=30,
         mounts=(),
     )
-    spec = launch._spec(request, launch.fit(ready, INFO), Placement(), Attach("none", ""), INFO)
+    ready = claiming.fit(ready, INFO["NCPU"])
+    parent = f"/ds01/hub/{'x' if ready.aggregate else ''}"
+    chosen = claiming.claim_of(request, ready, Placement())
+    spec = launch.spec_of(chosen, INSTALLATION, Attach("none", ""), INFO, parent)
     env = {"NVIDIA_VISIBLE_DEVICES": "all", "DOCKER_RESOURCE_GPU": "0"}
     return finalise({"host_config": extra, "environment": env, "labels": {"ds01.limits": "{}"}}, spec), limits
 

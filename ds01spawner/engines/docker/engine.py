@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import threading
 import time
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import docker.errors
 import requests
@@ -18,14 +19,28 @@ from ...core.installation import Installation, InstallationFile, session_in
 from ...core.labels import SessionLabels
 from ...gpu import GpuReading, read_gpu
 from ...placement.model import Inventory
-from ..base import Attach, Capabilities, Capacity, EngineAway, EngineSession, EngineState, Retired
-from . import retire
+from ..base import (
+    Attach,
+    Capabilities,
+    Capacity,
+    Claimed,
+    ClaimRequest,
+    DeviceUnusable,
+    EngineAway,
+    EngineRefused,
+    EngineSession,
+    EngineState,
+    Pool,
+    Retired,
+)
+from . import launch, retire
 from .attach import choose_attach
 from .capabilities import capabilities
 from .cgroups import Ceiling, Parents
 from .client import DockerEngine
 from .endings import session_of_event
 from .isolation_record import ways_now
+from .launch import DockerClaimed
 from .layers import bounds_layers
 from .ledger import PATIENCE_S, Ledger
 from .reach import gpu_lost
@@ -34,6 +49,7 @@ if TYPE_CHECKING:
     from ...core.settings import Settings
     from ...policy.plan import LaunchPlan
 
+T = TypeVar("T")
 INFO_TTL_S = 30.0
 GPU_TTL_S = 5.0
 """How old a GPU reading may be for pages. A claim always reads anew under the lock."""
@@ -123,7 +139,10 @@ class Docker:
             return reading
 
     def look(self, max_age: float = GPU_TTL_S, patience: float = PATIENCE_S) -> EngineState:
-        reading = self.inventory(max_age)
+        return self.look_with(self.inventory(max_age), patience)
+
+    def look_with(self, reading: GpuReading, patience: float = PATIENCE_S) -> EngineState:
+        """`look` on a reading of the devices that is there already."""
         state = self.ledger.read(reading.inventory, reading.processes, reading.former, patience)
         return replace(state, reading=reading)
 
@@ -140,8 +159,43 @@ class Docker:
 
     # --- sessions -------------------------------------------------------------------------------
 
+    def claim(self, request: ClaimRequest) -> DockerClaimed:
+        return launch.claim(self, request)
+
+    def start(self, claimed: Claimed) -> None:
+        assert isinstance(claimed, DockerClaimed)
+        client = self.clients.client
+        try:
+            launch.prepare(client, claimed.container, claimed.spec)
+            client.start(claimed.container)
+        except docker.errors.APIError as error:
+            reason = str(error.explanation or error)
+            if claimed.claim.devices:
+                raise DeviceUnusable(reason, claimed.labels.gpu_uuids) from error
+            raise EngineRefused(reason) from error
+        except (docker.errors.DockerException, requests.RequestException, OSError) as error:
+            raise EngineAway(f"the Docker engine did not answer: {error}") from error
+        launch.verify(self, claimed)
+
+    def let_go(self, claimed: Claimed) -> None:
+        assert isinstance(claimed, DockerClaimed)
+        claimed.sources.close()
+
+    def discard(self, name: str, session: str) -> bool:
+        try:
+            return launch.discard(self, name, session)
+        except docker.errors.APIError as error:
+            raise EngineRefused(f"{name} could not be removed: {error.explanation or error}") from error
+        except (docker.errors.DockerException, requests.RequestException, OSError) as error:
+            raise EngineAway(f"the Docker engine did not answer: {error}") from error
+
     def retire(self, target: str, session: str, grace: int) -> Retired:
         return retire.end(self.clients.client, target, session, self.session_in, grace)
+
+    # --- order ----------------------------------------------------------------------------------
+
+    def in_order(self, pool: Pool, name: str | None, work: Callable[[], T]) -> asyncio.Future[T]:
+        return asyncio.wrap_future(self.clients.executor.submit(pool, name, work))
 
     # --- for the spawner's own calls ------------------------------------------------------------
 

@@ -20,15 +20,16 @@ from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
 
 from ... import messages
 from ...core.errors import Refused
+from ...core.installation import Installation
 from .inforce import PROC, cgroup_of
 
 if TYPE_CHECKING:
-    from ...site import Site
+    from .engine import Docker
 
 log = logging.getLogger(__name__)
 HOLD = Path("/run/ds01")
@@ -138,22 +139,22 @@ class MountSources:
         return place
 
 
-def compare(client: Any, container: str, pid: int, sources: MountSources, site: Site) -> None:
+def compare(engine: Docker, container: str, pid: int, sources: MountSources) -> None:
     """End a container that has another folder than the one that was checked, and say so by `Refused`."""
     swapped = sources.swapped(pid, container)
     if swapped is None:
-        site.engine.say_once(
+        engine.say_once(
             "the folders of sessions are not compared: containers cannot be looked into from here"
         )
     elif swapped:
-        client.kill(container)
+        engine.client.kill(container)
         log.error("%s had another folder at %s than the one checked; it was ended", container, swapped)
         raise Refused(messages.folder_swapped(swapped))
 
 
-def hold_of(site: Site) -> Path:
+def hold_of(installation: Installation | None) -> Path:
     """Where the folders of this installation's containers are held; no other hub's sweep looks there."""
-    return HOLD / (site.installation.id if site.installation else "none")
+    return HOLD / (installation.id if installation else "none")
 
 
 def sweep(live: Iterable[str], hold: Path) -> int:

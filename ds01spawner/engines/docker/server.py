@@ -17,8 +17,9 @@ from ...core import logtail
 from ...core.ending import Ended
 from ...core.errors import EngineError
 from ...core.labels import SessionLabels
-from ..base import DeviceUnusable
-from . import endings, launch
+from .. import claiming
+from ..base import Claimed
+from . import endings
 from .client import DockerEngine
 
 if TYPE_CHECKING:
@@ -64,39 +65,23 @@ class DockerServer:
 
     # --- a start --------------------------------------------------------------------------------
 
-    async def claim(self, request: launch.LaunchRequest) -> launch.Claimed:
-        """Create the container with its devices. The create is the claim; see `launch.launch`."""
-        work = partial(launch.launch, request=request)
-        claimed: launch.Claimed = await self._engine.run(work, pool="claim", key=self.name)
-        return claimed
+    async def claim(self, request: claiming.LaunchRequest) -> Claimed:
+        """Create the container with its devices. The create is the claim; see `Engine.claim`."""
+        return await self._engine.in_order("claim", self.name, partial(claiming.claim, request))
 
-    async def start(self, claimed: launch.Claimed) -> None:
-        """Put the user's account into the container and start it; `DeviceUnusable` on bad devices."""
-        account = partial(launch.prepare, container=claimed.container, spec=claimed.spec)
-        try:
-            await self._engine.run(account, key=self.name)
-            await self._engine.call("start", claimed.container, key=self.name)
-        except docker.errors.APIError as error:
-            if not claimed.uuids:
-                raise
-            raise DeviceUnusable(str(error.explanation or error), claimed.uuids) from error
+    async def start(self, claimed: Claimed) -> None:
+        """Start it and verify it; `DeviceUnusable` on bad devices. See `Engine.start`."""
+        await self._engine.in_order("mutate", self.name, partial(self._engine.start, claimed))
 
-    async def verify(self, claimed: launch.Claimed) -> None:
-        """`Refused` where the kernel shows other limits or folders than were set."""
-        look = partial(launch.verify, container=claimed.container, claimed=claimed, site=self.site)
-        await self._engine.run(look, pool="read")
-
-    def let_go(self, claimed: launch.Claimed) -> None:
+    def let_go(self, claimed: Claimed) -> None:
         """Let go of the folders of a start, after whatever its container still waits for. Idempotent."""
-        if claimed.sources is not None:
-            self._engine.executor.submit("mutate", self.name, claimed.sources.close)
+        self._engine.in_order("mutate", self.name, partial(self._engine.let_go, claimed))
 
     async def discard(self, session: str) -> None:
         """Remove what a start made under this name, behind any call that is still in flight."""
-        work = partial(launch.discard, site=self.site, name=self.name, session=session)
-        with failures_named():
-            await self.answers()
-            await self._engine.run(work, pool="stop", key=self.name)
+        await self.answers()
+        work = partial(self._engine.discard, self.name, session)
+        await self._engine.in_order("stop", self.name, work)
 
     async def discard_fetch(self, user: str, token: str) -> None:
         """Stop what fetches a new project for a start, and throw away what it brought."""

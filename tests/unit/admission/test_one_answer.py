@@ -20,8 +20,8 @@ from ds01spawner.admission.situation import Situation, read
 from ds01spawner.cli.limits import answer_of
 from ds01spawner.core.errors import Refusal, Refused
 from ds01spawner.core.labels import SessionLabels
-from ds01spawner.engines.base import EngineState
-from ds01spawner.engines.docker import launch
+from ds01spawner.engines import claiming
+from ds01spawner.engines.base import Capacity, EngineState
 from ds01spawner.engines.docker.claim import claim
 from ds01spawner.gpu import GpuReading
 from ds01spawner.hub.form import Standing
@@ -93,6 +93,9 @@ class World:
     def look(self):
         return self.snapshot
 
+    def capacity(self):
+        return Capacity()
+
     def exposure(self):
         return self.open
 
@@ -163,18 +166,16 @@ def of_the_start(world, options):
 
 def of_the_claim(world, options):
     request = SimpleNamespace(
-        site=world, person=ALICE, options=options, server="", clock=lambda: NOW, avoid=frozenset()
-    )
+        site=world, person=ALICE, options=options, server="", clock=lambda: NOW, avoid=frozenset(),
+        keys=claim_keys(ALICE, course_of(options.environment, ALICE, [COURSE])),
+    )  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
         try:
             claim(
                 Path(folder) / "lock",
-                SimpleNamespace(read=lambda *_: world.snapshot),
-                lambda: world.snapshot.reading,
-                lambda: launch._blocks(request),
-                lambda snapshot: launch._replan(request, world.inventory, snapshot).gpu,
+                lambda: world.snapshot,
+                lambda state: claiming.place_for(request, state, {})[1],
                 lambda placement: "made",
-                keys=claim_keys(ALICE, course_of(options.environment, ALICE, [COURSE])),
             )
         except Refused as refused:
             return refused.refusal

@@ -226,7 +226,7 @@ def test_a_removal_that_is_under_way_is_no_failure_of_a_discard(site, engine):
         raise api_error(409, "removal of container is already in progress")
 
     engine.fails["remove_container"] = under_way
-    assert launch.discard(engine, site, "ds01--alice", "s1")
+    assert launch.discard(site.engine, "ds01--alice", "s1")
 
 
 @pytest.mark.parametrize("how", ["removal fails", "removal is said and does not happen"])
@@ -234,12 +234,12 @@ def test_a_discard_says_gone_only_when_it_is_gone(site, engine, how):
     engine.add(ALICE, "created", name="ds01--alice")
     break_it(engine, how)
     with pytest.raises((EngineError, Exception), match=r"busy|still there"):
-        launch.discard(engine, site, "ds01--alice", "s1")
+        launch.discard(site.engine, "ds01--alice", "s1")
 
 
 def test_a_discard_touches_nothing_of_another_start(site, engine):
     engine.add(replace(ALICE, session="s2"), name="ds01--alice")
-    assert not launch.discard(engine, site, "ds01--alice", "s1")
+    assert not launch.discard(site.engine, "ds01--alice", "s1")
     assert "remove_container" not in engine.calls
 
 

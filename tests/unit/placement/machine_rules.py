@@ -17,12 +17,12 @@ from unittest import mock
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from stepper import Killed, Stepper
+from support.claiming import claim
 from support.ours import INSTALLATION
 from world import ALIVE, LAYOUTS, Box, Host
 
 from ds01spawner.core.errors import EngineError, LockError, Refused
 from ds01spawner.engines.docker import pids
-from ds01spawner.engines.docker.claim import claim
 from ds01spawner.engines.docker.ledger import Ledger
 from ds01spawner.placement import status
 from ds01spawner.placement.model import Block, GpuRequest
