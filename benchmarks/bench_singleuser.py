@@ -40,11 +40,11 @@ sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "benchmarks")]
 from bench_start import BARE, gone  # noqa: E402
 from support.running_hub import running_hub  # noqa: E402
 
-from ds01spawner.images.dockerfile import plan  # noqa: E402
-from ds01spawner.images.engine import ImageMissing, Images  # noqa: E402
-from ds01spawner.images.projectfiles import pack_files  # noqa: E402
-from ds01spawner.images.recipe import Recipe  # noqa: E402
-from ds01spawner.images.sitebuild import hub_version, site_build  # noqa: E402
+from ds01spawner.environments.builder.dockerfile import plan  # noqa: E402
+from ds01spawner.environments.builder.projectfiles import pack_files  # noqa: E402
+from ds01spawner.environments.builder.recipe import Recipe  # noqa: E402
+from ds01spawner.environments.builder.sitebuild import hub_version, site_build  # noqa: E402
+from ds01spawner.environments.engine import ImageMissing, Images  # noqa: E402
 
 PREFIX = "/user/bench/"
 CONTENT = "ds01-bench.content"

@@ -26,8 +26,8 @@ from .endings import Endings
 from .engines import engine_for
 from .engines.base import EngineState
 from .engines.docker.engine import Docker
-from .environments import Environments
-from .images.engine import Images
+from .environments.engine import Images
+from .environments.offered import Environments
 from .intents.carry import Carrier
 from .intents.files import Intents
 from .placement import merge_blocks

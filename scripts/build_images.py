@@ -30,10 +30,10 @@ from urllib.parse import urlsplit
 import docker
 from docker.errors import APIError, DockerException, ImageNotFound
 
-from ds01spawner.images.dockerfile import plan
-from ds01spawner.images.facts import LAYER_LABEL, SINGLEUSER_LABEL
-from ds01spawner.images.layer import revision
-from ds01spawner.images.recipe import Recipe
+from ds01spawner.environments.builder.dockerfile import plan
+from ds01spawner.environments.builder.recipe import Recipe
+from ds01spawner.environments.facts import LAYER_LABEL, SINGLEUSER_LABEL
+from ds01spawner.environments.layer import revision
 
 ROOT = Path(__file__).resolve().parent.parent
 CACHE = ROOT / ".cache"

@@ -11,18 +11,18 @@ from rich.progress import BarColumn, Progress, TextColumn
 
 from ..core.settings import Settings, load_settings
 from ..core.yaml_reader import FileProblems
-from ..images import course as courses
-from ..images import coursefiles
-from ..images.builds import BuildLimits, BuildRequest
-from ..images.coursespec import load_course, needs_build
-from ..images.engine import ImageMissing, Images
-from ..images.facts import ImageFacts
-from ..images.naming import course_repository
-from ..images.projectfiles import ProjectFiles
-from ..images.pulling import Pulled
-from ..images.recipe import parse_recipe
-from ..images.rights import Reader
-from ..images.sitebuild import site_images
+from ..courses import course_files
+from ..courses import publication as courses
+from ..courses.spec import load_course, needs_build
+from ..environments.builder.builds import BuildLimits, BuildRequest
+from ..environments.builder.projectfiles import ProjectFiles
+from ..environments.builder.recipe import parse_recipe
+from ..environments.builder.sitebuild import site_images
+from ..environments.engine import ImageMissing, Images
+from ..environments.facts import ImageFacts
+from ..environments.naming import course_repository
+from ..environments.pulling import Pulled
+from ..environments.rights import Reader
 from ..store import Store
 from .common import Json, console, emit, refuse, table
 from .image import resolver_of, run_build, start_of
@@ -61,7 +61,7 @@ def apply(
         beside = file.resolve().parent
         owner = beside.stat()  # what they cannot read is not handed out
         files = ProjectFiles(beside, (), owner.st_uid, owner.st_gid)
-        starter = coursefiles.keep_starter(settings.courses, wanted.id, files, wanted.file.starter)
+        starter = course_files.keep_starter(settings.courses, wanted.id, files, wanted.file.starter)
     changes = courses.apply(
         store,
         wanted,

@@ -12,20 +12,21 @@ import typer
 from ..core.errors import Problem
 from ..core.settings import Settings, load_settings
 from ..core.yaml_reader import FileProblems, parse
-from ..images import logtext, recipe, sharing, snapshot
-from ..images.buildnetwork import BuildsNetwork
-from ..images.builds import FINAL, BuildLimits, BuildRequest, BuildRunner
-from ..images.catalogue import Environment, Listed, load_catalogue
-from ..images.engine import ImageMissing, Images
-from ..images.naming import HALF_BUILT_NAMESPACE, checked_tag, parse_user_image, user_image
-from ..images.ownership import OWNER_LABEL
-from ..images.preflight import check as preflight
-from ..images.probe import probe
-from ..images.projectfiles import ProjectFiles
-from ..images.registries import Registries
-from ..images.resolver import Resolver
-from ..images.rights import Reader
-from ..images.sitebuild import base_for, build_site, site_images
+from ..environments import sharing, snapshot
+from ..environments.builder import logtext, recipe
+from ..environments.builder.buildnetwork import BuildsNetwork
+from ..environments.builder.builds import FINAL, BuildLimits, BuildRequest, BuildRunner
+from ..environments.builder.projectfiles import ProjectFiles
+from ..environments.builder.sitebuild import base_for, build_site, site_images
+from ..environments.catalogue import Environment, Listed, load_catalogue
+from ..environments.engine import ImageMissing, Images
+from ..environments.naming import HALF_BUILT_NAMESPACE, checked_tag, parse_user_image, user_image
+from ..environments.ownership import OWNER_LABEL
+from ..environments.preflight import check as preflight
+from ..environments.probe import probe
+from ..environments.registries import Registries
+from ..environments.resolver import Resolver
+from ..environments.rights import Reader
 from ..policy.options import is_project_name
 from ..site import Site
 from ..store import Store

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from ..core.settings import Settings
 from ..engines.base import Finding
-from ..images.buildnetwork import Record, load
+from ..environments.builder.buildnetwork import Record, load
 
 HINT = "let the service run as root on the engine's machine with iptables, or set DS01_BUILD_NETWORK=none"
 

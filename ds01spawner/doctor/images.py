@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 from ..core.settings import Settings
 from ..engines.base import Finding, Level
-from ..images.catalogue import load_catalogue
-from ..images.engine import ImageMissing
-from ..images.preflight import Host, check
-from ..images.sitebuild import site_images
+from ..environments.builder.sitebuild import site_images
+from ..environments.catalogue import load_catalogue
+from ..environments.engine import ImageMissing
+from ..environments.preflight import Host, check
 from ..site import Site
 
 IMAGE_LEVELS: dict[str, tuple[Level, str]] = {

@@ -29,7 +29,7 @@ from ..workspace.projects import Workspace
 from .base import Claim, Claimed, ClaimRequest, EngineState, ImageGone
 
 if TYPE_CHECKING:
-    from ..images.engine import Resolved
+    from ..environments.engine import Resolved
     from ..site import Site
 
 INITS = frozenset({"tini", "dumb-init", "catatonit", "s6-svscan", "init"})

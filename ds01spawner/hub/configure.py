@@ -27,8 +27,8 @@ from ..core.errors import DS01Error, EngineError
 from ..core.installation import load as load_installation
 from ..core.public_urls import origin_of, service_address
 from ..core.settings import DEFAULT_IMAGE, Settings
+from ..courses.publication import TEACH_SCOPE
 from ..engines.docker.network import BUILT_IN, ensure_network, remember, remembered
-from ..images.course import TEACH_SCOPE
 from ..pages import template_dirs
 from ..pages.hub import template_var
 from ..pages.keys import LogOuts, load_secret

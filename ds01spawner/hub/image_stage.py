@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from .. import messages
 from ..core.errors import EngineError, Refused
-from ..images.catalogue import Environment
-from ..images.coursefiles import data_mounts
-from ..images.engine import ImageMissing, Resolved
-from ..images.pulling import Pulled
+from ..courses.course_files import data_mounts
+from ..environments.catalogue import Environment
+from ..environments.engine import ImageMissing, Resolved
+from ..environments.pulling import Pulled
 
 if TYPE_CHECKING:
     from ..queue.turns import Turn

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Literal
 
 from .. import fetching, messages
 from ..core.errors import DS01Error, Refused
-from ..images.coursefiles import copy_starter
-from ..images.projectfiles import ProjectFiles
+from ..courses.course_files import copy_starter
+from ..environments.builder.projectfiles import ProjectFiles
 from ..policy.sources import GitSource, Source
 from ..policy.storage import project_room
 from ..workspace import staging

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ..images.catalogue import visible
-from ..images.course import candidate_environment, course_environments
+from ..environments.catalogue import visible
+from ..environments.course_cards import candidate_environment, course_environments
 from ..policy.resolve import Person
 
 

@@ -18,7 +18,7 @@ from ..core.errors import DS01Error, EngineError, Refusal, Refused, StoreError
 from ..core.hub_client import HubError
 from ..core.settings import Settings
 from ..core.yaml_reader import FileProblems
-from ..images.projectfiles import ProjectFileError
+from ..environments.builder.projectfiles import ProjectFileError
 from ..pages import keys
 from ..policy.resolve import Limits, Person
 from ..workspace.projects import WorkspaceError

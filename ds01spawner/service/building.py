@@ -14,15 +14,15 @@ from typing import Any
 from tornado import web
 
 from ..core.errors import DS01Error, EngineError, StoreError
-from ..environments import Shown
-from ..images.buildnetwork import BuildsNetwork
-from ..images.builds import BuildRunner
-from ..images.catalogue import Listed
-from ..images.desk import Desk
-from ..images.naming import parse_user_image
-from ..images.probe import clear_leftovers
-from ..images.recipe import Recipe
-from ..images.sitebuild import build_site
+from ..environments.builder.buildnetwork import BuildsNetwork
+from ..environments.builder.builds import BuildRunner
+from ..environments.builder.recipe import Recipe
+from ..environments.builder.sitebuild import build_site
+from ..environments.catalogue import Listed
+from ..environments.desk import Desk
+from ..environments.naming import parse_user_image
+from ..environments.offered import Shown
+from ..environments.probe import clear_leftovers
 from ..policy.resolve import Limits, Person
 from ..store.catalogue import ACTIVE
 from .context import Context

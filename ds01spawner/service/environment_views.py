@@ -8,8 +8,8 @@ from datetime import datetime
 from typing import Any
 from urllib.parse import urlencode
 
-from ..environments import Shown
-from ..images.naming import parse_user_image, user_repository
+from ..environments.naming import parse_user_image, user_repository
+from ..environments.offered import Shown
 from ..pages import text
 from ..policy.resolve import Limits
 from ..store.catalogue import ACTIVE

@@ -19,15 +19,15 @@ from typing import Any
 
 from .. import fetching
 from ..core.errors import DS01Error, StoreError
+from ..courses.course_files import sweep_starters
 from ..engines.base import EngineSession
 from ..engines.docker import steplayers
 from ..engines.docker.endings import moment
 from ..engines.docker.lock import claim_lock
 from ..engines.docker.memory import MemoryWatch
 from ..engines.docker.retire import leftovers
-from ..images.builds import FINAL
-from ..images.coursefiles import sweep_starters
-from ..images.engine import REMOVES_S, asking
+from ..environments.builder.builds import FINAL
+from ..environments.engine import REMOVES_S, asking
 from ..intents.carry import carry
 from ..intents.model import IntentError
 from ..intents.plan import Present, leftover

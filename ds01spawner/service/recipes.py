@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..images.recipe import Recipe, parse_recipe
+from ..environments.builder.recipe import Recipe, parse_recipe
 
 LISTS = ("pip", "conda", "channels", "apt")
 LINES = ("title", "description", "base", "python", "requirements", "environment_yml", "dockerfile")

@@ -13,14 +13,14 @@ from .. import messages
 from ..core import yaml_reader
 from ..core.errors import EngineError, Refused
 from ..core.settings import Settings
-from ..images import course as courses
-from ..images import coursefiles
-from ..images.coursespec import Change, Course, parse_course
-from ..images.engine import ImageMissing
-from ..images.naming import course_repository
-from ..images.pulling import Pulled
-from ..images.resolver import NotReadable
-from ..images.rights import Reader
+from ..courses import course_files
+from ..courses import publication as courses
+from ..courses.spec import Change, Course, parse_course
+from ..environments.engine import ImageMissing
+from ..environments.naming import course_repository
+from ..environments.pulling import Pulled
+from ..environments.resolver import NotReadable
+from ..environments.rights import Reader
 from ..pages import text
 from ..policy.options import is_project_name
 from ..policy.resolve import Person
@@ -90,7 +90,7 @@ async def apply(
         changes = courses.apply(store, course, by, now, dry_run=True, **options)
         starter = None
         if files is not None and course.file.starter:
-            starter = coursefiles.keep_starter(settings.courses, course.id, files, course.file.starter)
+            starter = course_files.keep_starter(settings.courses, course.id, files, course.file.starter)
             changes = courses.apply(store, course, by, now, dry_run=True, starter=starter, **options)
         if not dry_run:
             changes = courses.apply(store, course, by, now, starter=starter, **options)

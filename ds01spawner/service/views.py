@@ -9,11 +9,11 @@ from typing import Any
 
 from .. import messages
 from ..engines.base import EngineSession
-from ..environments import Environments
+from ..environments.catalogue import update_available
+from ..environments.offered import Environments
 from ..idle import keepalive
 from ..idle.model import Decision
 from ..idle.rules import from_policy
-from ..images.catalogue import update_available
 from ..intents.model import Intent
 from ..pages import text
 from ..pages.cards import Clock, SessionCard, session_card

@@ -12,8 +12,8 @@ import tarfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..images.coursefiles import unpack
-from ..images.projectfiles import ProjectFileError, ProjectFiles
+from ..courses.course_files import unpack
+from ..environments.builder.projectfiles import ProjectFileError, ProjectFiles
 from ..policy.options import is_project_name
 from .identity import Identity
 

@@ -22,7 +22,7 @@ from support.stage import Stage, typed, visible
 from support.words import KINDS, PROBE, WATCH
 from tornado.web import RequestHandler
 
-from ds01spawner.images.naming import user_image
+from ds01spawner.environments.naming import user_image
 from ds01spawner.service.app import modules
 from ds01spawner.service.base import PageHandler
 

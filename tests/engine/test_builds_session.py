@@ -14,15 +14,15 @@ import pytest
 from support.ours import INSTALLATION
 
 from ds01spawner.core.errors import EngineError
-from ds01spawner.images import snapshot
-from ds01spawner.images.builds import BuildRequest, BuildRunner, Site
-from ds01spawner.images.catalogue import discover
-from ds01spawner.images.engine import ImageMissing, Images
-from ds01spawner.images.inventory import lock_of, packages
-from ds01spawner.images.preflight import Host
-from ds01spawner.images.probe import probe
-from ds01spawner.images.recipe import parse_recipe
-from ds01spawner.images.sitebuild import hub_version
+from ds01spawner.environments import snapshot
+from ds01spawner.environments.builder.builds import BuildRequest, BuildRunner, Site
+from ds01spawner.environments.builder.recipe import parse_recipe
+from ds01spawner.environments.builder.sitebuild import hub_version
+from ds01spawner.environments.catalogue import discover
+from ds01spawner.environments.engine import ImageMissing, Images
+from ds01spawner.environments.inventory import lock_of, packages
+from ds01spawner.environments.preflight import Host
+from ds01spawner.environments.probe import probe
 from ds01spawner.store import Store
 
 BASE = "ds01/base:latest"

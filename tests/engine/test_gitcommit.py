@@ -7,12 +7,12 @@ from types import SimpleNamespace
 
 import pytest
 
-from ds01spawner.images.catalogue import Environment, Listed
-from ds01spawner.images.desk import Desk
-from ds01spawner.images.gitcommit import Committed, commit_file
-from ds01spawner.images.projectfiles import ProjectFiles
-from ds01spawner.images.recipe import parse_recipe
-from ds01spawner.images.snapshot import PackageDiff
+from ds01spawner.environments.builder.gitcommit import Committed, commit_file
+from ds01spawner.environments.builder.projectfiles import ProjectFiles
+from ds01spawner.environments.builder.recipe import parse_recipe
+from ds01spawner.environments.catalogue import Environment, Listed
+from ds01spawner.environments.desk import Desk
+from ds01spawner.environments.snapshot import PackageDiff
 from ds01spawner.policy.load import parse_policy
 from ds01spawner.policy.resolve import Person, resolve
 from ds01spawner.store import Store

@@ -129,7 +129,7 @@ def test_nothing_is_executed_in_containers_but_what_is_listed_here():
     """Each call that runs a command inside a running container, with the reason why it may."""
     allowed = {
         # As the session's own user, at its owner's wish; it can do no more there than they can.
-        "ds01spawner/images/snapshot.py": 1,
+        "ds01spawner/environments/snapshot.py": 1,
     }
     found: dict[str, int] = {}
     for path in (ROOT / "ds01spawner").rglob("*.py"):

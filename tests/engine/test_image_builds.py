@@ -11,13 +11,13 @@ import pytest
 from support.ours import INSTALLATION
 
 from ds01spawner.core.errors import Refused
-from ds01spawner.images import environments
-from ds01spawner.images.builds import RESTARTED, BuildLimits, BuildRequest, BuildRunner, Site
-from ds01spawner.images.engine import ImageMissing, Images
-from ds01spawner.images.naming import HALF_BUILT_NAMESPACE, PIN_NAMESPACE
-from ds01spawner.images.preflight import Host
-from ds01spawner.images.projectfiles import ProjectFiles
-from ds01spawner.images.recipe import parse_recipe
+from ds01spawner.environments import records
+from ds01spawner.environments.builder.builds import RESTARTED, BuildLimits, BuildRequest, BuildRunner, Site
+from ds01spawner.environments.builder.projectfiles import ProjectFiles
+from ds01spawner.environments.builder.recipe import parse_recipe
+from ds01spawner.environments.engine import ImageMissing, Images
+from ds01spawner.environments.naming import HALF_BUILT_NAMESPACE, PIN_NAMESPACE
+from ds01spawner.environments.preflight import Host
 from ds01spawner.store.store import Store
 
 BUSYBOX = "ds01/test-busybox:latest"
@@ -115,18 +115,18 @@ def test_packages_rollback_and_delete(runner, store, images, owner, project):
     assert (state, reason) == ("ready", ""), log
     second = images.inspect(reference)
     assert second.id != first.id
-    assert environments.rollback(store, images, reference, runner.clock()) == first.id
+    assert records.rollback(store, images, reference, runner.clock()) == first.id
     assert images.inspect(reference).id == first.id
-    assert environments.rollback(store, images, reference, runner.clock()) == second.id
+    assert records.rollback(store, images, reference, runner.clock()) == second.id
 
     client = docker.from_env()
     holder = client.containers.create(reference, ["true"], labels={"ds01.hub": f"test-{os.getpid()}-hold"})
     try:
         with pytest.raises(Refused, match="Retire the session first"):
-            environments.delete(store, images, reference)
+            records.delete(store, images, reference)
     finally:
         holder.remove(force=True)
-    environments.delete(store, images, reference)
+    records.delete(store, images, reference)
     with pytest.raises(ImageMissing):
         images.inspect(reference)
     assert not [t for f in images.list() for t in f.tags if t.startswith(f"ds01-kept/{owner}/")]

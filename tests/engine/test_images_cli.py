@@ -9,7 +9,7 @@ import uuid
 import pytest
 
 from ds01spawner.core import installation
-from ds01spawner.images.engine import Images
+from ds01spawner.environments.engine import Images
 
 pytestmark = pytest.mark.timeout(900)
 

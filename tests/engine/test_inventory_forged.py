@@ -8,14 +8,14 @@ import uuid
 import pytest
 
 from ds01spawner.engines.docker.runstep import Sandbox
-from ds01spawner.images import inventory
-from ds01spawner.images.dockerscan import read
-from ds01spawner.images.engine import Images
-from ds01spawner.images.facts import LAYER_LABEL
-from ds01spawner.images.layer import revision
-from ds01spawner.images.projectfiles import pack_files
-from ds01spawner.images.sitebuild import hub_version
-from ds01spawner.images.stepwise import StepwiseBuild
+from ds01spawner.environments import inventory
+from ds01spawner.environments.builder.dockerscan import read
+from ds01spawner.environments.builder.projectfiles import pack_files
+from ds01spawner.environments.builder.sitebuild import hub_version
+from ds01spawner.environments.builder.stepwise import StepwiseBuild
+from ds01spawner.environments.engine import Images
+from ds01spawner.environments.facts import LAYER_LABEL
+from ds01spawner.environments.layer import revision
 
 LAB = "ds01/lab:latest"
 BUSYBOX = "ds01/test-busybox:latest"
@@ -89,8 +89,8 @@ RUN echo '{{"pip": ["forged==1"], "python": "9"}}' > /opt/ds01/lock.json
 
 READ = """
     import resource, sys
-    from ds01spawner.images import inventory
-    from ds01spawner.images.engine import Images
+    from ds01spawner.environments import inventory
+    from ds01spawner.environments.engine import Images
     images = Images()
     images.inspect(sys.argv[1])
     begun = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -10,10 +10,10 @@ from support.ours import installation_of
 
 from ds01spawner.engines.docker import runstep, steplayers
 from ds01spawner.engines.docker.runstep import Sandbox
-from ds01spawner.images.dockerscan import read
-from ds01spawner.images.engine import Images
-from ds01spawner.images.projectfiles import pack_files
-from ds01spawner.images.stepwise import StepFailed, StepwiseBuild
+from ds01spawner.environments.builder.dockerscan import read
+from ds01spawner.environments.builder.projectfiles import pack_files
+from ds01spawner.environments.builder.stepwise import StepFailed, StepwiseBuild
+from ds01spawner.environments.engine import Images
 
 pytestmark = pytest.mark.timeout(300)
 BUSYBOX = "ds01/test-busybox:latest"

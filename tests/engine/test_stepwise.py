@@ -13,11 +13,11 @@ import pytest
 
 from ds01spawner.engines.docker import runstep
 from ds01spawner.engines.docker.runstep import Sandbox
-from ds01spawner.images import stepwise
-from ds01spawner.images.dockerscan import read
-from ds01spawner.images.engine import Images
-from ds01spawner.images.projectfiles import ProjectFiles
-from ds01spawner.images.stepwise import IGNORED, StepFailed, StepwiseBuild, Stopped
+from ds01spawner.environments.builder import stepwise
+from ds01spawner.environments.builder.dockerscan import read
+from ds01spawner.environments.builder.projectfiles import ProjectFiles
+from ds01spawner.environments.builder.stepwise import IGNORED, StepFailed, StepwiseBuild, Stopped
+from ds01spawner.environments.engine import Images
 
 BUSYBOX = "ds01/test-busybox:latest"
 pytestmark = pytest.mark.timeout(600)

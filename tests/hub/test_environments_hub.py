@@ -14,7 +14,7 @@ from support.registry import running_registry
 from support.running_hub import POLICY, running_hub
 from support.service_api import MAY_MAKE_TOKENS, ServiceApi, images_removed
 
-from ds01spawner.images.builds import RESTARTED
+from ds01spawner.environments.builder.builds import RESTARTED
 from ds01spawner.workspace.projects import Workspaces
 
 pytestmark = pytest.mark.timeout(900)

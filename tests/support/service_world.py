@@ -30,13 +30,13 @@ from ds01spawner.core.labels import SessionLabels
 from ds01spawner.core.settings import Settings
 from ds01spawner.engines.base import EngineSession, EngineState
 from ds01spawner.engines.docker.engine import Docker
-from ds01spawner.environments import Environments
-from ds01spawner.images.builds import BuildRunner
-from ds01spawner.images.builds import Site as BuildSite
-from ds01spawner.images.desk import Desk
-from ds01spawner.images.engine import EngineFacts, ImageMissing
-from ds01spawner.images.facts import SINGLEUSER_LABEL, ImageFacts
-from ds01spawner.images.preflight import Host
+from ds01spawner.environments.builder.builds import BuildRunner
+from ds01spawner.environments.builder.builds import Site as BuildSite
+from ds01spawner.environments.desk import Desk
+from ds01spawner.environments.engine import EngineFacts, ImageMissing
+from ds01spawner.environments.facts import SINGLEUSER_LABEL, ImageFacts
+from ds01spawner.environments.offered import Environments
+from ds01spawner.environments.preflight import Host
 from ds01spawner.placement.model import Holding
 from ds01spawner.policy.resolve import Person
 from ds01spawner.service.app import make_app

@@ -15,8 +15,8 @@ import docker
 from ds01spawner.core import freetext
 from ds01spawner.core.installation import load
 from ds01spawner.core.names import folder_name
-from ds01spawner.images.naming import user_image
-from ds01spawner.images.ownership import sign
+from ds01spawner.environments.naming import user_image
+from ds01spawner.environments.ownership import sign
 
 from .idle import command
 from .running_hub import RunningHub

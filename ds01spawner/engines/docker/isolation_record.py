@@ -19,7 +19,7 @@ import requests
 
 from ...core.errors import DS01Error
 from ...core.settings import Settings
-from ...images.catalogue import load_catalogue
+from ...environments.catalogue import load_catalogue
 from .isolation import Probe, probe
 from .listening import Listening
 from .network import find_network

@@ -8,8 +8,8 @@ from tornado import web
 
 from ...core.errors import Refused, StoreError
 from ...core.yaml_reader import FileProblems
-from ...images.naming import course_repository
-from ...images.projectfiles import ProjectFileError
+from ...environments.builder.projectfiles import ProjectFileError
+from ...environments.naming import course_repository
 from .. import teaching
 from ..base import ApiHandler, PageHandler, PersonHandler
 from ..context import Context
@@ -146,7 +146,7 @@ class PullFragment(CourseFragment):
 
 async def act_on(context: Context, teacher: Teacher, course: str, act: str) -> dict[str, Any]:
     """Publish, step back, prepull or close; returns what came of it."""
-    from ...images import course as courses
+    from ...courses import publication as courses
 
     if act in ("publish", "back"):
         return {"image_id": await teaching.publish(context, teacher, course, back=act == "back")}

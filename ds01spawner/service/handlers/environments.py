@@ -11,8 +11,8 @@ from tornado import web
 
 from ...core.errors import Refused
 from ...core.yaml_reader import FileProblems
-from ...images.builds import FINAL
-from ...images.projectfiles import ProjectFileError
+from ...environments.builder.builds import FINAL
+from ...environments.builder.projectfiles import ProjectFileError
 from ...policy.options import is_project_name
 from ...policy.resolve import Person
 from .. import building, recipes

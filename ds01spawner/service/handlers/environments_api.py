@@ -8,8 +8,8 @@ from typing import Any, ClassVar
 from tornado import web
 
 from ...core.errors import DS01Error
-from ...images.desk import Desk, as_card
-from ...images.recipe import parse_recipe
+from ...environments.builder.recipe import parse_recipe
+from ...environments.desk import Desk, as_card
 from ...policy.resolve import Person
 from .. import actions, building, keeping
 from ..base import ApiHandler

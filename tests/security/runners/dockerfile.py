@@ -17,10 +17,10 @@ from support.service_world import LAB
 from table import PEOPLE
 
 from ds01spawner.core.yaml_reader import FileProblems
-from ds01spawner.images.engine import ImageMissing
-from ds01spawner.images.facts import ImageFacts
-from ds01spawner.images.pinning import pin
-from ds01spawner.images.rights import Reader
+from ds01spawner.environments.builder.pinning import pin
+from ds01spawner.environments.engine import ImageMissing
+from ds01spawner.environments.facts import ImageFacts
+from ds01spawner.environments.rights import Reader
 
 PRIVATE, BASE, OWN = ("sha256:" + sign * 64 for sign in "abc")
 WORDS = {PRIVATE: "private", BASE: "base", OWN: "own", LAB: "lab"}

@@ -14,8 +14,8 @@ from ds01spawner.cli.common import printable
 from ds01spawner.core import freetext, yaml_reader
 from ds01spawner.core.errors import DS01Error
 from ds01spawner.core.names import folder_name, is_server_name
-from ds01spawner.images.coursespec import parse_course
-from ds01spawner.images.recipe import load_recipe, parse_recipe
+from ds01spawner.courses.spec import parse_course
+from ds01spawner.environments.builder.recipe import load_recipe, parse_recipe
 from ds01spawner.policy.options import from_form, is_project_name, parse_options
 from ds01spawner.service import bodies
 

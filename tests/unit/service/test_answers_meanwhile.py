@@ -10,7 +10,7 @@ import pytest
 from support.service_world import World, make_world, serving
 
 from ds01spawner.engines.base import EngineState
-from ds01spawner.images.catalogue import Environment
+from ds01spawner.environments.catalogue import Environment
 from ds01spawner.service import snapshot as snapshots
 
 PATIENCE = 30.0

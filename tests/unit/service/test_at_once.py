@@ -11,7 +11,7 @@ import pytest
 from support.service_world import NOW, SECRET, World, make_world, serving
 from tornado.httpclient import AsyncHTTPClient
 
-from ds01spawner.images.rights import Reader
+from ds01spawner.environments.rights import Reader
 from ds01spawner.pages import keys
 from ds01spawner.service import teaching
 from ds01spawner.service.places import Kind, use_threads

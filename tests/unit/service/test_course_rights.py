@@ -8,8 +8,8 @@ import pytest
 from support.service_world import NOW, make_world, serving
 
 from ds01spawner.core.yaml_reader import Document
-from ds01spawner.images import course as courses
-from ds01spawner.images.coursespec import parse_course
+from ds01spawner.courses import publication as courses
+from ds01spawner.courses.spec import parse_course
 from ds01spawner.policy.resolve import Person
 from ds01spawner.store import Store
 

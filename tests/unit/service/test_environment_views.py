@@ -11,12 +11,12 @@ import pytest
 from bs4 import BeautifulSoup
 
 from ds01spawner.core.yaml_reader import FileProblems
-from ds01spawner.environments import Shown
-from ds01spawner.images.catalogue import Environment, Listed, with_facts
-from ds01spawner.images.facts import ImageFacts
-from ds01spawner.images.logtext import to_html
-from ds01spawner.images.preflight import Finding, Preflight
-from ds01spawner.images.recipe import parse_recipe
+from ds01spawner.environments.builder.logtext import to_html
+from ds01spawner.environments.builder.recipe import parse_recipe
+from ds01spawner.environments.catalogue import Environment, Listed, with_facts
+from ds01spawner.environments.facts import ImageFacts
+from ds01spawner.environments.offered import Shown
+from ds01spawner.environments.preflight import Finding, Preflight
 from ds01spawner.policy.load import parse_policy
 from ds01spawner.policy.resolve import Person, resolve
 from ds01spawner.service import recipes

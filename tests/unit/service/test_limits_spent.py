@@ -139,7 +139,7 @@ async def test_keeping_a_session_alive(call, world):
 
 
 async def test_shares(call, world, monkeypatch):
-    monkeypatch.setattr("ds01spawner.images.room.MAX_SHARES", 2)
+    monkeypatch.setattr("ds01spawner.environments.builder.room.MAX_SHARES", 2)
     world.hub.people["alice"] = Person("alice", frozenset(f"g{i}" for i in range(MANY)))
     image = "ds01-alice/thesis:latest"
     world.images.add(image, "sha256:" + "a" * 64)
@@ -149,7 +149,7 @@ async def test_shares(call, world, monkeypatch):
 
 
 async def test_courses(call, world, monkeypatch):
-    monkeypatch.setattr("ds01spawner.images.course.MAX_COURSES", 3)
+    monkeypatch.setattr("ds01spawner.courses.publication.MAX_COURSES", 3)
     world.hub.scopes["alice"] = ["custom:ds01:course:teach"]
 
     def course(i):
@@ -170,7 +170,7 @@ async def test_a_course_that_two_begin_at_once_has_one_owner_who_may_change_it(c
 async def test_what_is_withdrawn_at_once_counts_for_the_day(call, world, monkeypatch):
     monkeypatch.setattr("ds01spawner.admission.limit_requests.ASKED_A_DAY", 3)
     monkeypatch.setattr("ds01spawner.queue.api.JOINS_A_DAY", 3)
-    monkeypatch.setattr("ds01spawner.images.room.BUILDS_A_DAY", 3)
+    monkeypatch.setattr("ds01spawner.environments.builder.room.BUILDS_A_DAY", 3)
     body = {"wanted": {"session.max": 9}, "reason": "for the experiment", "until": "2026-04-01T00:00+00:00"}
     build = {"recipe": {"pip": ["six"]}, "project": "p"}
     for path, wish, key, no in (

@@ -8,8 +8,8 @@ from test_service import NOW, call, world  # noqa: F401
 from ds01spawner.core.errors import EngineError
 from ds01spawner.core.labels import SessionLabels
 from ds01spawner.engines.base import EngineSession
-from ds01spawner.environments import Environments
-from ds01spawner.images.facts import ImageFacts
+from ds01spawner.environments.facts import ImageFacts
+from ds01spawner.environments.offered import Environments
 
 OLD, NEW = "sha256:" + "0" * 64, "sha256:" + "1" * 64
 

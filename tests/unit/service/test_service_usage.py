@@ -11,7 +11,7 @@ from bs4 import BeautifulSoup
 from test_service import NOW, call, world  # noqa: F401
 
 from ds01spawner.core.errors import EngineError
-from ds01spawner.images.catalogue import Environment
+from ds01spawner.environments.catalogue import Environment
 from ds01spawner.service import views
 from ds01spawner.store import SessionRecord as Kept
 from ds01spawner.workspace import spaces

@@ -1,0 +1,1 @@
+"""Courses: the file an instructor writes, what is applied, built, published and closed."""

@@ -1,0 +1,1 @@
+"""Environments: catalogue, rights to an image, preflight, the session layer; ``builder`` makes images."""

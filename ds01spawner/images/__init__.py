@@ -1,1 +1,0 @@
-"""Environments: catalogue, preflight, recipes, builds and snapshots."""
