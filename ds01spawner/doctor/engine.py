@@ -31,6 +31,7 @@ def check_engine(settings: Settings) -> Iterator[Finding]:
             )
     for warning in info.get("Warnings") or []:
         yield Finding("warning", str(warning))
+    yield from site.engine.ledger.unlisted()
     if why := site.engine.capabilities().reasons.get("aggregate", ""):
         yield Finding(
             "warning" if _has_ceiling(site.policy.current()) else "ok",

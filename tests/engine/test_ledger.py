@@ -26,7 +26,7 @@ from ds01spawner.engines.docker import ledger as ledgers
 from ds01spawner.engines.docker.ledger import Ledger
 from ds01spawner.engines.docker.lock import claim_lock
 from ds01spawner.gpu.reading import GpuReading
-from ds01spawner.placement.model import GpuRequest, Holding
+from ds01spawner.placement.model import Device, GpuRequest, Holding, Inventory
 
 ATTEMPTS = 200
 LOCK_SECONDS = 120
@@ -459,3 +459,51 @@ def test_hubs_with_locks_of_their_own_never_both_get_one(clients, busybox_image,
     finally:
         for container in engine.api.containers(all=True, filters={"label": f"ds01.hub={hub_id}"}):
             engine.api.remove_container(container["Id"], force=True)
+
+
+@pytest.mark.parametrize("remembered", [True, False])
+def test_a_container_that_runs_and_is_not_listed_still_holds_its_device(
+    api, make, clients, hub_id, remembered
+):
+    """As with an engine that started while its disk was full: it forgets what runs on."""
+    uuid = f"MIG-{hub_id}"
+    name = f"forgotten-{hub_id}"
+    labels = SessionLabels("alice", "", "thesis", hub_id, f"s-{hub_id}", gpu_uuids=(uuid,))
+    container = api.create_container(
+        api.inspect_container(make())["Image"],
+        ["sleep", "600"],
+        name=name,
+        labels=signed(labels, name, INSTALLATION),
+        environment={"DS01_INSTALLATION": INSTALLATION.id, "DS01_GPU_UUIDS": uuid},
+    )["Id"]
+    try:
+        api.start(container)
+        forgets = False
+
+        class Forgetful:
+            def __getattr__(self, what):
+                return getattr(clients(), what)
+
+            def containers(self, **how):
+                return [c for c in clients().containers(**how) if not (forgets and c["Id"] == container)]
+
+        reader = Ledger(Forgetful, installation=lambda: INSTALLATION)
+        inventory = Inventory("nvml", (Device(uuid, "a slice", "1g.10gb", 10240, 1),))
+
+        def kinds():
+            return [h.kind for h in reader.read(inventory).holders(uuid) if h.container == container]
+
+        if remembered:
+            assert kinds() == ["session"]
+        forgets = True
+        for _ in range(2):
+            assert kinds() == ["foreign"]
+        assert container[:12] in reader.unlisted()[0].what
+        forgets = False
+        assert kinds() == ["session"]
+        forgets = True
+        api.remove_container(container, force=True)
+        assert kinds() == []
+    finally:
+        with contextlib.suppress(docker.errors.NotFound):
+            api.remove_container(container, force=True)

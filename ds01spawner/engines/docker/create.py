@@ -12,6 +12,7 @@ from typing import Any
 
 from ...core.installation import Installation
 from ...core.labels import SessionLabels
+from .unlisted import INSTALLATION_ENV
 
 WORKSPACE = "/workspace"
 CPU_PERIOD_US = 100_000
@@ -136,6 +137,7 @@ def _environment(given: Any, spec: ContainerSpec) -> dict[str, str]:
         "LOGNAME": spec.user_name,
         "DS01_PROJECT": spec.labels.project,
         "DS01_SESSION": spec.labels.session,
+        INSTALLATION_ENV: spec.installation.id,
         "DS01_GPU_UUIDS": ",".join(spec.labels.gpu_uuids),
         **spec.env,
     }

@@ -14,6 +14,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor
 from concurrent.futures import wait as wait_for
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from pathlib import Path
 from typing import Any
 
 import docker
@@ -23,8 +24,8 @@ from docker.errors import DockerException, NotFound
 from ...core.errors import EngineError
 from ...core.installation import Installation, Standing
 from ...placement.model import Holding, Inventory
-from ..base import EngineSession, EngineState
-from . import pids
+from ..base import EngineSession, EngineState, Finding
+from . import pids, unlisted
 from .claims import ContainerState, Process, Resolver, container_holdings, is_exempt, process_holdings
 from .evidence import Evidence, evidence_of, unknown_evidence
 
@@ -67,6 +68,8 @@ class Ledger:
         self._installation = installation
         self._judged_by: Installation | None = None
         self._seen: dict[str, _Seen] = {}
+        self._run_on: dict[str, Evidence] = {}
+        """What runs and is not listed any more."""
         self._asked: dict[tuple[str, str], Future[_Seen | None]] = {}
         self._lock = threading.Lock()
         self._threads = ThreadPoolExecutor(INSPECT_THREADS, thread_name_prefix="ds01-inspect")
@@ -84,7 +87,9 @@ class Ledger:
         ``patience`` is how many seconds to wait for containers that the engine has locked, after it told of
         the last that it has not.
         """
+        there = unlisted.running()
         client, listed = self._list()
+        run_on = self._unlisted(there, listed)
         seen = self._inspect_new(listed, patience)
         rows = [(c, seen[c["Id"]]) for c in listed if c["Id"] in seen]
         containers = tuple(ContainerState(s.evidence, _name(c), str(c.get("State") or "")) for c, s in rows)
@@ -92,6 +97,9 @@ class Ledger:
         holdings: list[Holding] = []
         for container in containers:
             holdings += container_holdings(container, resolver, exempt=self._exempt)
+        for ident, evidence in run_on.items():
+            name = f"{ident[:12]}, which the engine does not list"
+            holdings += container_holdings(ContainerState(evidence, name), resolver)
         processes = tuple(processes)
         if processes:
             holdings += self._unexplained(client, processes, holdings, containers, inventory)
@@ -106,6 +114,24 @@ class Ledger:
             return client, client.containers(all=True)
         except (DockerException, requests.RequestException, OSError, ValueError) as error:
             raise EngineError(f"the Docker engine does not list its containers: {error}") from error
+
+    def _unlisted(self, there: Mapping[str, Path], listed: list[dict[str, Any]]) -> dict[str, Evidence]:
+        """What runs on although the engine does not list it, by what was known of it; see `unlisted`."""
+        with self._lock:
+            remembered = {**self._run_on, **{i: s.evidence for i, s in self._seen.items()}}
+        mine = self._installation()
+        found = unlisted.still_there(there, {c["Id"] for c in listed}, remembered, mine.id if mine else "")
+        with self._lock:
+            gone = {i for i in self._run_on if i not in found}
+            self._run_on = {i: e for i, e in {**self._run_on, **found}.items() if i not in gone}
+        return found
+
+    def unlisted(self) -> list[Finding]:
+        """What an administrator should know of containers that the engine does not list. Blocking."""
+        there = unlisted.running()
+        _, listed = self._list()
+        runs = [c["Id"] for c in listed if c.get("State") == "running"]
+        return list(unlisted.findings(there, runs, self._unlisted(there, listed)))
 
     def _inspect_new(self, listed: list[dict[str, Any]], patience: float) -> dict[str, _Seen]:
         installation = self._installation()

@@ -61,6 +61,7 @@ def test_everything_that_is_ours():
         "LOGNAME": "alice",
         "DS01_PROJECT": "thesis",
         "DS01_SESSION": "s1",
+        "DS01_INSTALLATION": INSTALLATION.id,
         "DS01_GPU_UUIDS": "MIG-1",
         "PATH": "/home/alice/.local/bin:/opt/bin:/bin",
     }
