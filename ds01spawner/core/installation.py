@@ -31,6 +31,7 @@ KEY_BYTES = 32
 SCHEME = "1"
 """Which labels are signed. Another list of them gets another number, and the former list is kept beside it
 for as long as a session that was signed by it may run: else an upgrade would disown every session."""
+_NAME = "ds01.name"
 MAC_HEX = 32
 """128 bits: nobody guesses one, and labels stay short."""
 
@@ -78,6 +79,21 @@ class Installation:
     def matches(self, labels: Mapping[str, str], names: Iterable[str], given: str) -> bool:
         """Whether ``given`` is the MAC over the labels called ``names``, in constant time."""
         return hmac.compare_digest(given.encode(errors="surrogatepass"), self.mac(labels, names).encode())
+
+    def name_without_devices(self, name: str) -> str:
+        """A name for a container that is given no device, with the proof of who gave it.
+
+        Labels are no place for it: an image made of the container would hand them on. Its name is given
+        by whoever made it, never by what runs in it.
+        """
+        return f"{name}.{self.mac({_NAME: name}, (_NAME,)).rpartition('.')[2]}"
+
+    def named_without_devices(self, name: str) -> bool:
+        """Whether a container's name is one that `name_without_devices` gave."""
+        plain, dot, _ = name.rpartition(".")
+        return bool(dot) and hmac.compare_digest(
+            name.encode(errors="surrogatepass"), self.name_without_devices(plain).encode()
+        )
 
     def made_fetch(self, labels: Mapping[str, str], name: str) -> bool:
         """Whether a container with these labels fetches a repository for a session of this installation."""

@@ -60,11 +60,16 @@ class NotThatSession(EngineError):
 
 
 class DeviceUnusable(EngineRefused):
-    """A session could not be started on its devices, though the engine is well: another device may do."""
+    """A session could not be started on its devices, though the engine is well: another device may do.
 
-    def __init__(self, reason: str, devices: tuple[str, ...]) -> None:
+    ``sure`` where the engine's words are about a device. Where they are not, the next device that is tried
+    shows it: if that does, it was this one.
+    """
+
+    def __init__(self, reason: str, devices: tuple[str, ...], sure: bool = True) -> None:
         super().__init__(reason)
         self.devices = devices
+        self.sure = sure
 
 
 # --- what an engine says of itself ------------------------------------------------------------------

@@ -188,6 +188,11 @@ class Images:
             raise EngineError("this hub has no installation yet: it is made when the hub starts")
         return found
 
+    def name_without_devices(self, name: str) -> str:
+        """The name of a container of ours that gets no device: it holds none while the engine cannot tell."""
+        mine = self._installation()
+        return name if mine is None else mine.name_without_devices(name)
+
     def needs_probe(self, facts: ImageFacts) -> bool:
         """Whether the image must be run once to be judged: what was built here was probed when it was made.
 

@@ -41,7 +41,7 @@ def lock_of(images: Images, image_id: str) -> dict[str, Any]:
     """What is installed in an image: ``python``, ``pip``, ``layer`` and ``apt``."""
     client = images.client(READ_S)
     try:
-        with asking(f"reading what {image_id[:19]} has"), container_of(client, image_id) as made:
+        with asking(f"reading what {image_id[:19]} has"), container_of(images, client, image_id) as made:
             return _Reader(client, made).lock()
     finally:
         client.close()
@@ -63,7 +63,10 @@ def has_layer(images: Images, facts: ImageFacts, hub_version: str) -> bool:
     wanted = {**layer.files(), "requirements.txt": layer.requirements(hub_version).encode()}
     client = images.client(60)
     try:
-        with asking(f"looking at the layer of {facts.id[:19]}"), container_of(client, facts.id) as made:
+        with (
+            asking(f"looking at the layer of {facts.id[:19]}"),
+            container_of(images, client, facts.id) as made,
+        ):
             return _same_files(client, made, "/opt/ds01/layer", wanted)
     finally:
         client.close()
@@ -88,9 +91,9 @@ def _same_files(client: Any, container: str, folder: str, wanted: dict[str, byte
 
 
 @contextmanager
-def container_of(client: Any, image_id: str) -> Iterator[str]:
+def container_of(images: Images, client: Any, image_id: str) -> Iterator[str]:
     """A container of the image that is never started."""
-    name = f"ds01-probe-{uuid.uuid4().hex[:12]}"
+    name = images.name_without_devices(f"ds01-probe-{uuid.uuid4().hex[:12]}")
     client.create_container(
         image_id, entrypoint=["true"], name=name, labels={PROBE_LABEL: image_id}, network_disabled=True
     )

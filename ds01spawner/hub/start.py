@@ -128,7 +128,12 @@ class Start:
         return answer
 
     async def _booted(self, wish: Wish, chosen: Chosen, project: Project) -> Address:
-        """Claim devices and create the session, wait for its turn, boot it; on a bad device, try the next."""
+        """Claim devices and create the session, wait for its turn, boot it; on a bad device, try the next.
+
+        A device is blamed where the engine's words are about it, or where another one does. What fails on
+        each in the same way, in words about something else, is the engine's or the site's own fault.
+        """
+        unsure: list[DeviceUnusable] = []
         server, on_engine = self.server, self.server.on_engine
         native = await server.native()
         claimed = await self._claim(wish, chosen, project, native)
@@ -141,18 +146,27 @@ class Start:
                 except DeviceUnusable as error:
                     if len(self.avoid) >= MAX_DEVICES_TRIED:
                         raise
-                    reason, devices = str(error), error.devices
-                await asyncio.to_thread(server.site.device_failed, devices, reason, server.clock())
-                self.avoid |= set(devices)
+                    failed = error
+                if failed.sure:
+                    await self._blame(failed)
+                else:
+                    unsure.append(failed)
+                self.avoid |= set(failed.devices)
                 server.log.warning(
-                    "%s could not start on %s, trying another: %s", server._log_name, devices, reason
+                    "%s could not start on %s, trying another: %s", server._log_name, failed.devices, failed
                 )
                 await on_engine.remove(claimed.container)
                 on_engine.let_go(claimed)
                 claimed = await self._claim(wish, chosen, project, native)
+            for failed in unsure:
+                await self._blame(failed)
         finally:
             self._let_go()
         return await server.came_up()
+
+    async def _blame(self, failed: DeviceUnusable) -> None:
+        server = self.server
+        await asyncio.to_thread(server.site.device_failed, failed.devices, str(failed), server.clock())
 
     async def _claim(self, wish: Wish, chosen: Chosen, project: Project, native: Any) -> Claimed:
         server, site = self.server, self.server.site

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+import uuid
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -253,6 +254,41 @@ def test_what_the_engine_tells_later_is_kept_though_no_reader_waits_any_more(api
     asked.result(60)
     assert mine(ledger.read(FOUR_CARDS, patience=0), locked) == set()
     assert engine.asked == 1
+
+
+def test_a_step_of_a_build_of_ours_holds_nothing_though_it_is_locked(api, make):
+    """Saving a large image kept every GPU of the machine from everybody for as long as it took."""
+    name = f"ds01-run-b-{uuid.uuid4().hex[:8]}-1"
+    ours, forged = make(name=INSTALLATION.name_without_devices(name)), make(name=f"{name}.{'0' * 32}")
+    theirs = make(name=installation_of("another").name_without_devices(name))
+
+    class AllLocked(Locked):
+        def inspect_container(self, ident):
+            self.container = ident if ident in (ours, forged, theirs) else ""
+            return super().inspect_container(ident)
+
+    engine = AllLocked(api, "")
+    ledger = Ledger(lambda: api, inspect_client=lambda: engine, installation=lambda: INSTALLATION)
+    seen = ledger.read(FOUR_CARDS, patience=0.5)
+    assert mine(seen, ours) == set()
+    assert len(mine(seen, forged)) == len(mine(seen, theirs)) == 14
+    engine.free.set()
+
+
+def test_a_session_that_is_being_saved_holds_what_it_held(api, make, hub_id):
+    """The engine pauses and locks it; its changed state had it counted as holding every device."""
+    saved = make(**session(hub_id, "s1", ["MIG-3-0"]), start=True)
+    engine = Locked(api, "")
+    ledger = Ledger(lambda: api, inspect_client=lambda: engine, installation=lambda: INSTALLATION)
+    assert mine(ledger.read(FOUR_CARDS), saved) == {"MIG-3-0"}
+    api.pause(saved)
+    engine.container = saved
+    seen = ledger.read(FOUR_CARDS, patience=0.05)
+    assert mine(seen, saved) == {"MIG-3-0"}
+    [record] = [s for s in seen.sessions if s.container == saved]
+    assert (record.state, record.started_at != "") == ("paused", True)
+    engine.free.set()
+    api.unpause(saved)
 
 
 def test_patience_begins_anew_with_each_container_that_is_told_of(monkeypatch):

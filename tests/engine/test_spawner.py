@@ -7,6 +7,7 @@ import contextlib
 
 import docker.errors
 import pytest
+import requests
 
 from ds01spawner.hub.http_errors import SessionRefused
 from ds01spawner.hub.start import DISCARD_MARGIN_S
@@ -108,10 +109,66 @@ async def test_a_container_that_docker_cannot_start_is_removed(spawner, engine, 
     assert ours(engine, hub_id) == []
 
 
-async def test_a_device_that_cannot_be_started_on_is_left_for_the_next_one(spawner, engine, hub_id):
+NO_NODE = 'error gathering device information while adding custom device "/dev/nvidia9": no such file'
+NO_KEY = {"sysctls": {"net.ipv4.none": "1"}}
+
+
+async def test_what_fails_on_every_device_for_another_reason_blames_none(spawner, engine, hub_id):
+    """A setting of the site's put three devices of a machine in quarantine, as a full disk would have."""
+    for _ in (1, 2):
+        broken = spawner("alice", gpu="1g.10gb", c_extra_host_config=NO_KEY)
+        with pytest.raises(SessionRefused) as refused:
+            await broken.start()
+        assert len(broken.starting.avoid) == 3, str(refused.value)
+        assert ours(engine, hub_id) == []
+        assert broken.site.store().blocks.at(broken.clock()) == {}
+
+
+def starts_fail(monkeypatch, words, times):
+    """The engine refuses to start the next containers, in these words."""
+    start, failed = docker.APIClient.start, []
+
+    def fails(self, container, *args, **kwargs):
+        if len(failed) >= times:
+            return start(self, container, *args, **kwargs)
+        failed.append(container)
+        answer = requests.Response()
+        answer.status_code = 500
+        raise docker.errors.APIError("no", answer, words)
+
+    monkeypatch.setattr(docker.APIClient, "start", fails)
+
+
+async def test_where_another_device_does_it_was_the_first(spawner, engine, hub_id, monkeypatch):
+    """In whatever words: a start that works on the next device shows what the reason was."""
+    one, counted = spawner("alice", gpu="1g.10gb"), []
+    starts_fail(monkeypatch, "something odd happened", 1)
+    monkeypatch.setattr(one.site, "device_failed", lambda uuids, *_: counted.append(tuple(uuids)))
+    await one.start()
+    assert counted == [tuple(one.starting.avoid)]
+
+
+@pytest.mark.parametrize("words", ["no space left on device", "transport is closing", "network x not found"])
+async def test_an_engine_that_fails_for_its_own_reasons_blames_no_device_and_tries_none(
+    spawner, engine, hub_id, monkeypatch, words
+):
+    one, counted = spawner("alice", gpu="1g.10gb"), []
+    starts_fail(monkeypatch, f"mkdir /var/lib/docker/x: {words}", 9)
+    monkeypatch.setattr(one.site, "device_failed", lambda uuids, *_: counted.append(uuids))
+    with pytest.raises(SessionRefused) as refused:
+        await one.start()
+    assert words in str(refused.value)
+    assert (counted, len(one.starting.avoid)) == ([], 0)
+    assert ours(engine, hub_id) == []
+
+
+async def test_a_device_that_cannot_be_started_on_is_left_for_the_next_one(
+    spawner, engine, hub_id, monkeypatch
+):
     """Every device fails here, so three are tried; a second such start puts them in quarantine."""
+    starts_fail(monkeypatch, NO_NODE, 99)
     for attempt in (1, 2):
-        broken = spawner("alice", gpu="1g.10gb", c_extra_host_config={"sysctls": {"net.ipv4.none": "1"}})
+        broken = spawner("alice", gpu="1g.10gb")
         with pytest.raises(SessionRefused) as refused:
             await broken.start()
         assert len(broken.starting.avoid) == 3, str(refused.value)

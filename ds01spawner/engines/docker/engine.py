@@ -44,6 +44,7 @@ from .launch import DockerClaimed
 from .layers import bounds_layers
 from .ledger import PATIENCE_S, Ledger
 from .reach import gpu_lost
+from .start_faults import SERVER_ERROR, Fault, fault
 
 if TYPE_CHECKING:
     from ...core.settings import Settings
@@ -164,14 +165,17 @@ class Docker:
 
     def start(self, claimed: Claimed) -> None:
         assert isinstance(claimed, DockerClaimed)
-        client = self.clients.client
+        client, uuids = self.clients.client, claimed.labels.gpu_uuids
+        prepared = False
         try:
             launch.prepare(client, claimed.container, claimed.spec)
+            prepared = True
             client.start(claimed.container)
         except docker.errors.APIError as error:
             reason = str(error.explanation or error)
-            if claimed.claim.devices:
-                raise DeviceUnusable(reason, claimed.labels.gpu_uuids) from error
+            found = fault(int(error.status_code or SERVER_ERROR), reason, uuids)
+            if prepared and claimed.claim.devices and found is not Fault.ENGINE:
+                raise DeviceUnusable(reason, uuids, found is Fault.DEVICE) from error
             raise EngineRefused(reason) from error
         except (docker.errors.DockerException, requests.RequestException, OSError) as error:
             raise EngineAway(f"the Docker engine did not answer: {error}") from error

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor
 from concurrent.futures import wait as wait_for
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -142,7 +142,7 @@ class Ledger:
             asked = {c["Id"]: self._ask(c, installation) for c in listed if _stale(known.get(c["Id"]), c)}
         _wait(asked.values(), patience)
         found = {
-            c["Id"]: asked[c["Id"]].result() if asked[c["Id"]].done() else _unknown(c, installation)
+            c["Id"]: asked[c["Id"]].result() if asked[c["Id"]].done() else self._untold(c, installation)
             for c in listed
             if c["Id"] in asked
         }
@@ -176,6 +176,17 @@ class Ledger:
             with self._lock:
                 self._asked.pop(key, None)
 
+    def _untold(self, listed: dict[str, Any], installation: Installation | None) -> _Seen:
+        """What a container counts as while the engine does not tell: what it was found to be before, which
+        does not change; nothing, where its name proves that we made it without a device; else everything."""
+        state, name = str(listed.get("State") or ""), _name(listed)
+        if (before := self._seen.get(listed["Id"])) is not None:
+            return replace(before, state=state, certain=False)
+        evidence = unknown_evidence(listed["Id"], listed.get("Labels"), name, installation)
+        if installation is not None and installation.named_without_devices(name):
+            evidence = replace(evidence, tokens=(), claim=None, standing=None)
+        return _Seen(evidence, state, "", certain=False)
+
     def _inspect(self, listed: dict[str, Any], installation: Installation | None) -> _Seen | None:
         """One container's evidence, or None when it was removed since the list."""
         try:
@@ -183,7 +194,7 @@ class Ledger:
         except NotFound:
             return None
         except requests.ReadTimeout:
-            return _unknown(listed, installation)
+            return self._untold(listed, installation)
         except (DockerException, requests.RequestException, OSError, ValueError) as error:
             name = _name(listed) or listed["Id"][:12]
             raise EngineError(f"the Docker engine does not tell about container {name}: {error}") from error
@@ -216,11 +227,6 @@ def _wait(asked: Iterable[Future[_Seen | None]], patience: float) -> None:
     while left and ended:
         done, left = wait_for(left, patience, FIRST_COMPLETED)
         ended = {True for _ in done}
-
-
-def _unknown(listed: Mapping[str, Any], installation: Installation | None) -> _Seen:
-    unknown = unknown_evidence(listed["Id"], listed.get("Labels"), _name(listed), installation)
-    return _Seen(unknown, str(listed.get("State") or ""), "", certain=False)
 
 
 def _stale(seen: _Seen | None, listed: dict[str, Any]) -> bool:

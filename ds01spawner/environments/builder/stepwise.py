@@ -118,7 +118,7 @@ class StepwiseBuild:
         env = dict(item.partition("=")[::2] for item in config.get("Env") or ())
         triggers = [Step(stage.step.number, read_one(text)) for text in config.get("OnBuild") or ()]
         if triggers:
-            image = runstep.without_triggers(self._client, image, f"{runstep.NAME}{self._name}-base")
+            image = runstep.without_triggers(self._client, image, self._container("base"))
         walk = walking.Walk(outside, buildargs, env)
         for part in walk.parts([*triggers, *stage.steps]):
             if self._stopped.is_set():
@@ -140,6 +140,9 @@ class StepwiseBuild:
         self._say(f" ---> {found['Id'][7:19]}\n")
         return found["Id"], found["Config"] or {}
 
+    def _container(self, part: str) -> str:
+        return self._images.name_without_devices(f"{runstep.NAME}{self._name}-{part}")
+
     def _announce(self, step: Step) -> None:
         self._say(f"Step {step.number}/{self._count} : {self._shown[step.number - 1]}\n")
 
@@ -158,7 +161,7 @@ class StepwiseBuild:
             image,
             words,
             self._sandbox,
-            f"{runstep.NAME}{self._name}-{step.number}",
+            self._container(str(step.number)),
             "" if step.number <= self._shared else f"of {self._scope}",
             self._say,
             lambda: not self._stopped.is_set(),
