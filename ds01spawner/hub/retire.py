@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from concurrent.futures import Future
 from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal
 
 from .. import messages
-from ..core.ending import carried_out, merged
+from ..core.ending import Ended, carried_out, merged
 from ..core.errors import DS01Error, EngineError, Refusal
 from ..core.labels import SessionLabels
 from ..engines.docker import endings as engine_endings
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 LOOK_S = 5.0
 """How long the hub's looks at a session may take; longer means that none can tell."""
+WRITTEN_S = 15.0
+"""How long the removal of what has ended waits for its record: longer than a store may be locked."""
 
 
 class Retirement:
@@ -124,7 +127,10 @@ class Retirement:
         """A container that ended by itself: keep its log, say why, remove it, free its devices."""
         labels = self.mine(found)
         if labels is not None:
-            await self._report_end(labels, found)
+            # Kept before it goes: of what a hub that is killed had not written, the engine tells only as
+            # long as the container is there.
+            written = asyncio.wrap_future(await self._report_end(labels, found))
+            await asyncio.wait({written}, timeout=WRITTEN_S)
         try:
             await self._server.on_engine.remove(found["Id"])
         except DS01Error as error:
@@ -132,8 +138,8 @@ class Retirement:
                 await self.leave_behind(labels.session, found["Id"], "ended", error)
         return f"ExitCode={found['State'].get('ExitCode')}"
 
-    async def _report_end(self, labels: SessionLabels, found: dict[str, Any] | None) -> None:
-        """Report how a session ended that did not end by us, as the engine tells it."""
+    async def _report_end(self, labels: SessionLabels, found: dict[str, Any] | None) -> Future[Ended | None]:
+        """Report how a session ended that did not end by us, as the engine tells it; done when it is kept."""
         server = self._server
         tail = await server.on_engine.log_tail(found["Id"]) if found else ""
         memory = await asyncio.to_thread(self._memory_rule, labels)
@@ -141,8 +147,8 @@ class Retirement:
         if ended is None:
             last = self._seen_running or engine_endings.moment(labels.created_at) or server.clock()
             ended = engine_endings.lost(labels.session, last)
-        server.site.endings.ended(ended, labels)
         server.session_labels = None
+        return server.site.endings.ended(ended, labels)
 
     def _memory_rule(self, labels: SessionLabels) -> tuple[str, str]:
         """The memory a session may use, in words, and whose rule that is. Blocking."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import threading
+import time
 from datetime import timedelta
 from types import SimpleNamespace
 
@@ -256,6 +257,37 @@ async def test_a_start_that_could_not_be_cleared_is_cleared_later(make, engine):
     (intent,) = spawner.site.intents.open()
     assert (intent.session, intent.kind, intent.name) == (start.session, "failed", spawner.object_name)
     assert spawner.site.__dict__["kicked"]
+
+
+async def test_what_ended_by_itself_is_removed_only_when_its_record_is_kept(make, engine, monkeypatch):
+    engine.add(ALICE, "exited", name="ds01--alice")
+    engine.containers["c-s1"]["State"]["FinishedAt"] = "2026-11-28T10:30:00.000000000Z"
+    spawner, there = make(), []
+    write = spawner.site.endings.write
+
+    def slow(report):
+        time.sleep(0.3)  # a store that another process has locked
+        there.append(list(engine.containers))
+        return write(report)
+
+    monkeypatch.setattr(spawner.site.endings, "write", slow)
+    await spawner.poll()
+    assert there == [["c-s1"]]
+    assert engine.containers == {}
+
+
+@pytest.mark.parametrize("how", ["it fails", "it takes long"])
+async def test_a_record_that_cannot_be_kept_keeps_no_device(make, engine, monkeypatch, how):
+    monkeypatch.setattr("ds01spawner.hub.retire.WRITTEN_S", 0.1)
+    engine.add(ALICE, "exited", name="ds01--alice")
+    spawner, over = make(), threading.Event()
+    fails = {"it fails": lambda report: 1 / 0, "it takes long": lambda report: over.wait(30)}
+    monkeypatch.setattr(spawner.site.endings, "write", fails[how])
+    try:
+        assert await spawner.poll() == "ExitCode=0"
+        assert engine.containers == {}
+    finally:
+        over.set()
 
 
 async def test_what_ended_and_cannot_be_removed_is_removed_later(make, engine):
