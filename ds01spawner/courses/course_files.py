@@ -19,11 +19,10 @@ from typing import Any
 from .. import messages
 from ..core.errors import Refused
 from ..environments.builder.projectfiles import ProjectFileError, ProjectFiles
+from ..workspace.safefs import Folder, Owner
 
 MAX_STARTER = 50 * 2**20
 """Bytes of a course's starter files."""
-_NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def data_mounts(
@@ -104,7 +103,7 @@ def copy_starter(archive: Path, project: ProjectFiles, course: str) -> bool:
     marker = f".ds01-course-{course}"
     with project.folder() as top:
         state = project.read_text(marker, 100)
-        if state is None and os.listdir(top):
+        if state is None and top.names():
             return False
     if state is not None and state.strip() == "copied":
         return False
@@ -125,43 +124,28 @@ def unpack(tar: tarfile.TarFile, project: ProjectFiles) -> None:
             _put(tar, member, top, project)
 
 
-def _put(tar: tarfile.TarFile, member: tarfile.TarInfo, top: int, project: ProjectFiles) -> None:
+def _put(tar: tarfile.TarFile, member: tarfile.TarInfo, top: Folder, project: ProjectFiles) -> None:
     parts = member.name.split("/")
     if any(p in ("", ".", "..") for p in parts):
         return
     above = parts if member.isdir() else parts[:-1]
-    with _folder(top, above, project) as here, suppress(FileExistsError):
+    with _folder(top, above, project.owner) as here, suppress(FileExistsError):
         if member.isreg() and (content := tar.extractfile(member)) is not None:
-            descriptor = os.open(parts[-1], _NEW_FILE, member.mode & 0o770 | 0o600, dir_fd=here)
-            with os.fdopen(descriptor, "wb") as file:
-                _give(file.fileno(), project)
+            with here.create(parts[-1], member.mode & 0o770 | 0o600, project.owner) as file:
                 shutil.copyfileobj(content, file)
         elif member.issym():
-            os.symlink(member.linkname, parts[-1], dir_fd=here)
-            if os.geteuid() == 0:
-                os.chown(parts[-1], project.uid, project.gid, dir_fd=here, follow_symlinks=False)
+            here.link(parts[-1], member.linkname, project.owner)
 
 
 @contextmanager
-def _folder(top: int, parts: Iterable[str], project: ProjectFiles) -> Iterator[int]:
-    """A descriptor of a folder below ``top``, made where it is missing; links are never followed."""
-    here = os.dup(top)
+def _folder(top: Folder, parts: Iterable[str], owner: Owner | None) -> Iterator[Folder]:
+    """A folder below ``top``, made where it is missing."""
+    here = top.again()
     try:
         for part in parts:
-            made = False
-            with suppress(FileExistsError):
-                os.mkdir(part, 0o770, dir_fd=here)
-                made = True
-            below = os.open(part, _FOLDER, dir_fd=here)
-            os.close(here)
+            below, _ = here.make(part, 0o750, owner)
+            here.close()
             here = below
-            if made:
-                _give(here, project)
         yield here
     finally:
-        os.close(here)
-
-
-def _give(descriptor: int, project: ProjectFiles) -> None:
-    if (os.geteuid(), os.getegid()) != (project.uid, project.gid):
-        os.fchown(descriptor, project.uid, project.gid)
+        here.close()

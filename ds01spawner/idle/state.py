@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from ..workspace.safefs import write_json
 from .model import Memory
 
 log = logging.getLogger(__name__)
@@ -55,7 +55,7 @@ class IdleFiles:
 
     def save(self, memories: Iterable[Memory]) -> None:
         """Write the memory."""
-        _write(self.memory_path, {"version": VERSION, "sessions": [m.as_dict() for m in memories]}, 0o600)
+        write_json(self.memory_path, {"version": VERSION, "sessions": [m.as_dict() for m in memories]}, 0o600)
 
     def publish(
         self,
@@ -67,7 +67,7 @@ class IdleFiles:
         """Write what was decided at ``now``; ``counters`` since the service began, for Prometheus."""
         document = {"version": VERSION, "at": now.isoformat(), "poll": poll, "sessions": decisions}
         document["counters"] = dict(counters or {})
-        _write(self.decisions_path, document, 0o640)
+        write_json(self.decisions_path, document, 0o640)
 
     def published(self, now: datetime) -> dict[str, Any] | None:
         """The last decisions with ``age`` in seconds and ``stale`` (the service is down), or None."""
@@ -84,11 +84,3 @@ def _put_aside(path: Path) -> None:
         path.replace(path.with_suffix(".bad"))
     except OSError as error:
         log.warning("%s cannot be put aside: %s", path, error)
-
-
-def _write(path: Path, document: Any, mode: int) -> None:
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    file = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
-    with os.fdopen(file, "w") as stream:
-        json.dump(document, stream)
-    temporary.replace(path)

@@ -1,7 +1,6 @@
 """What the idle service does inside a person's project folder, which that person controls.
 
-Every path is opened component by component without following links, below a root that is ours, and
-what is read or written is checked after it is open. Blocking: call from a thread.
+Everything goes through `safefs`, below a root that is ours. Blocking: call from a thread.
 """
 
 from __future__ import annotations
@@ -9,22 +8,20 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
 
 from ..core.names import folder_name
+from ..workspace.safefs import Bounds, Folder, Owner, Walk
 
 KEEP_ALIVE = ".keep-alive"
 NOTICE_FOLDER, NOTICE_FILE = ".ds01", "notices"
 MAX_NOTICES = 16 * 1024
 """Bytes of the notices file; older ones are dropped from its top."""
 MAX_SCANNED = 4000
-MAX_DEPTH = 4
+MAX_DEPTH, MAX_FOLDERS = 4, 64
 _SKIPPED = frozenset({"__pycache__", "node_modules"})
-
-_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
-_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 
 
 class ProjectFolder:
@@ -41,31 +38,24 @@ class ProjectFolder:
         """
         with self._open() as folder:
             try:
-                entry = os.stat(KEEP_ALIVE, dir_fd=folder, follow_symlinks=False)
+                entry = folder.look(KEEP_ALIVE)
             except FileNotFoundError:
                 return None
-            theirs = entry.st_uid == os.fstat(folder).st_uid
+            theirs = entry.st_uid == folder.status().st_uid
             return entry.st_mtime if stat.S_ISREG(entry.st_mode) and theirs else None
 
     def saved_at(self) -> datetime | None:
         """The newest change of a file or folder in the project, dot files left out; None when empty.
 
-        Looks at a bounded number of entries, few levels deep: enough to notice somebody who edits.
+        Looks at a bounded number of entries, few levels deep: enough to notice an edit.
         """
-        newest, left = 0.0, MAX_SCANNED
+        newest = 0.0
         with self._open() as top:
-            queue = [(os.dup(top), 0)]
-            try:
-                while queue and left > 0:
-                    folder, depth = queue.pop(0)
-                    try:
-                        found, left = _scan(folder, depth, left, queue)
-                        newest = max(newest, found)
-                    finally:
-                        os.close(folder)
-            finally:
-                for folder, _ in queue:
-                    os.close(folder)
+            bounds = Bounds(entries=MAX_SCANNED, depth=MAX_DEPTH, waiting=MAX_FOLDERS)
+            for entry in Walk(top, bounds, by_level=True):
+                entry.enter = not entry.name.startswith(".") and entry.name not in _SKIPPED
+                if entry.enter:
+                    newest = max(newest, entry.status.st_mtime)
         return datetime.fromtimestamp(newest, timezone.utc) if newest else None
 
     def read_notices(self) -> str:
@@ -74,108 +64,34 @@ class ProjectFolder:
         A hard link is not read either: it may lead to a file that its maker may not read.
         """
         with self._open() as project:
-            owner = os.fstat(project).st_uid
+            owner = project.status().st_uid
             try:
-                folder = os.open(NOTICE_FOLDER, _FOLDER, dir_fd=project)
+                with project.child(NOTICE_FOLDER) as folder, folder.file(NOTICE_FILE) as file:
+                    entry = os.fstat(file.fileno())
+                    if entry.st_uid != owner or entry.st_nlink != 1:
+                        return ""
+                    return file.read(MAX_NOTICES).decode(errors="replace")
             except OSError:
                 return ""
-            try:
-                file = os.open(NOTICE_FILE, _FILE, dir_fd=folder)
-            except OSError:
-                return ""
-            finally:
-                os.close(folder)
-            try:
-                entry = os.fstat(file)
-                if not stat.S_ISREG(entry.st_mode) or entry.st_uid != owner or entry.st_nlink != 1:
-                    return ""
-                return os.read(file, MAX_NOTICES).decode(errors="replace")
-            finally:
-                os.close(file)
 
     def write_notices(self, text: str) -> None:
         """Replace ``.ds01/notices`` by ``text``, owned by the folder's owner; ``OSError`` when refused.
 
-        The file is made anew beside the old one and renamed over it, so a link, a device or a hard link
-        that stands there is replaced, never written through.
+        A link, a device or a hard link that stands there is replaced, never written through.
         """
         with self._open() as project:
-            owner = os.fstat(project)
-            with _own_folder(project, owner) as folder:
-                _replace(folder, _bounded(text), owner)
+            status = project.status()
+            owner = Owner(status.st_uid, status.st_gid)
+            folder, made = project.make(NOTICE_FOLDER, 0o755, owner)
+            with folder:
+                if not made and folder.status().st_uid != owner.uid:
+                    raise PermissionError(f"{NOTICE_FOLDER} belongs to another account")
+                folder.replace(NOTICE_FILE, _bounded(text), 0o644, owner)
 
     @contextmanager
-    def _open(self) -> Iterator[int]:
-        folders = [os.open(self.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)]
-        try:
-            for name in (self.user, self.project):
-                if not name or "/" in name or name in (".", ".."):
-                    raise OSError(f"{name!r} is not a folder name")
-                folders.append(os.open(name, _FOLDER, dir_fd=folders[-1]))
-            yield folders[-1]
-        finally:
-            for folder in folders:
-                os.close(folder)
-
-
-def _scan(folder: int, depth: int, left: int, queue: list[tuple[int, int]]) -> tuple[float, int]:
-    newest = 0.0
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            left -= 1
-            if left <= 0:
-                break
-            if entry.name.startswith(".") or entry.name in _SKIPPED:
-                continue
-            try:
-                status = entry.stat(follow_symlinks=False)
-                newest = max(newest, status.st_mtime)
-                if stat.S_ISDIR(status.st_mode) and depth < MAX_DEPTH and len(queue) < 64:
-                    queue.append((os.open(entry.name, _FOLDER, dir_fd=folder), depth + 1))
-            except OSError:
-                continue  # gone, or turned into a link, between two calls
-    return newest, left
-
-
-@contextmanager
-def _own_folder(project: int, owner: os.stat_result) -> Iterator[int]:
-    try:
-        os.mkdir(NOTICE_FOLDER, 0o755, dir_fd=project)
-        made = True
-    except FileExistsError:
-        made = False
-    folder = os.open(NOTICE_FOLDER, _FOLDER, dir_fd=project)
-    try:
-        if made:
-            _give(folder, owner)
-        elif os.fstat(folder).st_uid != owner.st_uid:
-            raise PermissionError(f"{NOTICE_FOLDER} belongs to another account")
-        yield folder
-    finally:
-        os.close(folder)
-
-
-def _replace(folder: int, data: bytes, owner: os.stat_result) -> None:
-    temporary = f".{NOTICE_FILE}.{os.getpid()}"
-    with suppress(FileNotFoundError):
-        os.unlink(temporary, dir_fd=folder)
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    file = os.open(temporary, flags, 0o644, dir_fd=folder)
-    try:
-        os.write(file, data)
-        _give(file, owner)
-        os.rename(temporary, NOTICE_FILE, src_dir_fd=folder, dst_dir_fd=folder)
-    except OSError:
-        os.unlink(temporary, dir_fd=folder)
-        raise
-    finally:
-        os.close(file)
-
-
-def _give(file: int, owner: os.stat_result) -> None:
-    mine = os.fstat(file)
-    if (mine.st_uid, mine.st_gid) != (owner.st_uid, owner.st_gid):
-        os.fchown(file, owner.st_uid, owner.st_gid)
+    def _open(self) -> Iterator[Folder]:
+        with Folder.open(self.root) as root, root.descend((self.user, self.project)) as folder:
+            yield folder
 
 
 def _bounded(text: str) -> bytes:

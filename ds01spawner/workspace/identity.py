@@ -6,15 +6,14 @@ of a range, remembered by the folder's owner) and ``UID:GID`` (one identity for 
 
 from __future__ import annotations
 
-import os
 import pwd
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 
 from ..core.errors import DS01Error
 from ..core.names import unix_name
+from .safefs import Bounds, Folder, Walk
 
 DEFAULT_RANGE = (20000, 59999)
 
@@ -80,7 +79,10 @@ def next_uid(taken: Iterable[int], first: int, last: int) -> int:
     return highest + 1
 
 
-def owners(root: Path) -> list[int]:
-    """Uids of the user folders under the workspace root."""
-    with os.scandir(root) as entries:
-        return [e.stat(follow_symlinks=False).st_uid for e in entries if e.is_dir(follow_symlinks=False)]
+def owners(root: Folder) -> list[int]:
+    """Uids of the user folders under the workspace root. All of them count: none may be given twice."""
+    walk = Walk(root, Bounds(depth=0))
+    found = [entry.status.st_uid for entry in walk if entry.is_folder]
+    if walk.seen >= Bounds.entries:
+        raise IdentityError("the workspace root has too many folders to know which uid is free")
+    return found

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 
 from ..core.errors import DS01Error
@@ -21,26 +20,18 @@ class Folders:
 def folders(workspaces: Workspaces, old: str, new: str) -> Folders:
     """What is there under both names; a link counts as something that is there."""
     with workspaces.open_root() as root:
-        return Folders(_there(root, folder_name(old)), _there(root, folder_name(new)))
+        return Folders(root.has(folder_name(old)), root.has(folder_name(new)))
 
 
 def move(workspaces: Workspaces, old: str, new: str) -> bool:
     """Give the folder of ``old`` the name of ``new``; False where there is none. Never over another one."""
     with workspaces.open_root() as root:
-        if not _there(root, folder_name(old)):
+        if not root.has(folder_name(old)):
             return False
-        if _there(root, folder_name(new)):
+        if root.has(folder_name(new)):
             raise DS01Error(f"{workspaces.root / folder_name(new)} is there already")
         try:
-            os.rename(folder_name(old), folder_name(new), src_dir_fd=root, dst_dir_fd=root)
+            root.rename(folder_name(old), folder_name(new))
         except OSError as error:
             raise DS01Error(f"{workspaces.root / folder_name(old)} cannot be moved: {error}") from error
-    return True
-
-
-def _there(root: int, name: str) -> bool:
-    try:
-        os.stat(name, dir_fd=root, follow_symlinks=False)
-    except FileNotFoundError:
-        return False
     return True

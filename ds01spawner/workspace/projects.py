@@ -1,13 +1,11 @@
 """Projects on disk: made by us with the right owner, reached without following a single link.
 
-Everything goes through directory file descriptors opened with ``O_NOFOLLOW``, so a symlink that a
-user plants anywhere below the root is refused, never followed. Blocking: call from a thread.
+Everything goes through `safefs`, so a symlink that a user plants anywhere below the root is refused, never
+followed. Blocking: call from a thread.
 """
 
 from __future__ import annotations
 
-import fcntl
-import os
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,10 +16,12 @@ from ..core.errors import DS01Error
 from ..core.names import folder_name, unix_name
 from ..policy.options import is_project_name
 from .identity import Identity, fixed_identity, next_uid, owners, uid_range
+from .safefs import Bounds, Folder, Owner, Walk
 
-DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 USER_MODE, PROJECT_MODE = 0o750, 0o2770
 MAX_LISTED = 500
+MAX_SEEN = 100_000
+"""Names looked at in a person's folder."""
 
 
 class WorkspaceError(DS01Error):
@@ -75,9 +75,8 @@ class Workspaces:
             raise WorkspaceError(f"{project!r} is not a project name")
         with self.open_root() as root:
             identity = self._identity(root, user)
-            with child(root, folder_name(user), identity, USER_MODE) as (home, _):
-                # Two starts at once: the second must not see the folder before it has its owner.
-                fcntl.flock(home, fcntl.LOCK_EX)
+            # Two starts at once: the second must not see the folder before it has its owner.
+            with child(root, folder_name(user), identity, USER_MODE) as (home, _), home.locked():
                 admit_new(home, project, admit)
                 with child(home, project, identity, PROJECT_MODE) as (folder, created):
                     self._check_owner(folder, identity, project)
@@ -91,13 +90,8 @@ class Workspaces:
         if not is_project_name(project):
             raise WorkspaceError(f"{project!r} is not a project name")
         try:
-            with self.open_root() as root:
-                os.stat(folder_name(user), dir_fd=root, follow_symlinks=False)
-                home = os.open(folder_name(user), DIRECTORY, dir_fd=root)
-                try:
-                    os.stat(project, dir_fd=home, follow_symlinks=False)
-                finally:
-                    os.close(home)
+            with self.open_root() as root, root.child(folder_name(user)) as home:
+                home.look(project)
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -108,16 +102,10 @@ class Workspaces:
         """The user's projects, newest first; links and odd names are not projects."""
         found = []
         try:
-            with self.open_root() as root:
-                home = os.open(folder_name(user), DIRECTORY, dir_fd=root)
-                try:
-                    with os.scandir(home) as entries:
-                        for entry in entries:
-                            if is_project_name(entry.name) and entry.is_dir(follow_symlinks=False):
-                                changed = entry.stat(follow_symlinks=False).st_mtime
-                                found.append(Project(entry.name, changed))
-                finally:
-                    os.close(home)
+            with self.open_root() as root, root.child(folder_name(user)) as home:
+                for entry in Walk(home, Bounds(entries=MAX_SEEN, depth=0)):
+                    if is_project_name(entry.name) and entry.is_folder:
+                        found.append(Project(entry.name, entry.status.st_mtime))
         except (FileNotFoundError, NotADirectoryError):
             return []
         except OSError as error:
@@ -130,32 +118,28 @@ class Workspaces:
             return self._identity(root, user)
 
     @contextmanager
-    def open_root(self) -> Iterator[int]:
-        """A descriptor of the root; `WorkspaceError` when it is not there."""
+    def open_root(self) -> Iterator[Folder]:
+        """The root; `WorkspaceError` when it is not there."""
         try:
-            descriptor = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            folder = Folder.open(self.root)
         except OSError as error:
             raise WorkspaceError(
                 f"the workspace storage is not available ({error.strerror}); tell the administrator", 503
             ) from error
-        try:
-            yield descriptor
-        finally:
-            os.close(descriptor)
+        with folder:
+            yield folder
 
-    def _identity(self, root: int, user: str) -> Identity:
+    def _identity(self, root: Folder, user: str) -> Identity:
         fixed = fixed_identity(self.mapping, user)
         if fixed:
             return fixed
         first, last = uid_range(self.mapping)
-        # The lock spans look and make, so that two first starts never get one uid.
-        fcntl.flock(root, fcntl.LOCK_EX)
-        try:
+        with root.locked():  # over look and make, so that two first starts never get one uid
             folder = folder_name(user)
             try:
-                entry = os.stat(folder, dir_fd=root, follow_symlinks=False)
+                entry = root.look(folder)
             except FileNotFoundError:
-                uid = next_uid(owners(self.root), first, last)
+                uid = next_uid(owners(root), first, last)
                 identity = Identity(uid, uid, unix_name(user))
                 with child(root, folder, identity, USER_MODE):
                     return identity
@@ -166,61 +150,38 @@ class Workspaces:
                     503,
                 )
             return Identity(entry.st_uid, entry.st_gid, unix_name(user))
-        finally:
-            fcntl.flock(root, fcntl.LOCK_UN)
 
     @staticmethod
-    def _check_owner(folder: int, identity: Identity, project: str) -> None:
-        owner = os.fstat(folder).st_uid
-        if owner != identity.uid:
+    def _check_owner(folder: Folder, identity: Identity, project: str) -> None:
+        if folder.status().st_uid != identity.uid:
             raise WorkspaceError(
                 f"the project {project!r} belongs to another account, so it cannot be opened as yours"
             )
 
 
-def admit_new(home: int, project: str, admit: Callable[[int], None]) -> None:
+def admit_new(home: Folder, project: str, admit: Callable[[int], None]) -> None:
     """Ask whether a project that is not there may be made. The caller holds the lock on ``home``."""
-    names = os.listdir(home)
+    names = home.names()
     if project not in names:
         admit(sum(is_project_name(name) for name in names))
 
 
 @contextmanager
-def child(parent: int, name: str, identity: Identity, mode: int) -> Iterator[tuple[int, bool]]:
-    """Open a folder below ``parent`` without following links, making it for ``identity`` if missing."""
-    created = False
+def child(parent: Folder, name: str, identity: Identity, mode: int) -> Iterator[tuple[Folder, bool]]:
+    """A folder below ``parent``, and whether it was made for ``identity`` now because it was missing."""
     try:
-        os.mkdir(name, 0o700, dir_fd=parent)
-        created = True
-    except FileExistsError:
-        pass
-    except OSError as error:
-        raise WorkspaceError(f"the folder {name!r} cannot be made: {error.strerror}") from error
-    try:
-        descriptor = os.open(name, DIRECTORY, dir_fd=parent)
-    except OSError as error:
+        folder, made = parent.make(name, mode, Owner(identity.uid, identity.gid))
+    except NotADirectoryError as error:
         raise WorkspaceError(
             f"{name!r} in your workspace is a link or a file, not a folder; projects are plain folders"
         ) from error
-    try:
-        if created:
-            _give(descriptor, parent, name, identity, mode)
-        yield descriptor, created
-    finally:
-        os.close(descriptor)
-
-
-def _give(descriptor: int, parent: int, name: str, identity: Identity, mode: int) -> None:
-    """Give a folder just made to its owner; it does not stay if that fails."""
-    try:
-        status = os.fstat(descriptor)
-        if (status.st_uid, status.st_gid) != (identity.uid, identity.gid):
-            os.fchown(descriptor, identity.uid, identity.gid)
-        os.fchmod(descriptor, mode)
-    except OSError as error:
-        os.rmdir(name, dir_fd=parent)
+    except PermissionError as error:
         raise WorkspaceError(
             f"the folder {name!r} cannot be given to uid {identity.uid} ({error.strerror}); "
             "the hub needs the right to do that, tell the administrator",
             503,
         ) from error
+    except OSError as error:
+        raise WorkspaceError(f"the folder {name!r} cannot be made: {error.strerror}") from error
+    with folder:
+        yield folder, made

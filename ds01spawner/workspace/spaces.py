@@ -7,7 +7,6 @@ remembered: a page shows the last figures with their age and never starts a walk
 from __future__ import annotations
 
 import asyncio
-import os
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -18,7 +17,8 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from ..policy.options import is_project_name
-from .usage import BUDGET_S, DIRECTORY, Measured, walk
+from .safefs import Folder
+from .usage import BUDGET_S, Measured, walk
 
 MAX_AGE = timedelta(minutes=10)
 PATIENCE_S = 1.5
@@ -46,36 +46,35 @@ class Spaces:
 def measure_projects(path: Path, at: datetime, budget: float = BUDGET_S) -> Spaces | None:
     """Measure a workspace now, hard links counted once; None where it cannot be read. Blocking."""
     try:
-        top = os.open(path, DIRECTORY)
+        with Folder.open(path, trusted=False) as top:
+            return _measure(top, at, budget)
     except FileNotFoundError:
         return Spaces(at)
     except OSError:
         return None
+
+
+def _measure(top: Folder, at: datetime, budget: float) -> Spaces:
     deadline, linked = time.monotonic() + budget, set[tuple[int, int]]()
     projects: dict[str, Measured] = {}
     rest, complete = NOTHING, True
-    try:
-        for name in sorted(os.listdir(top)):
-            if time.monotonic() > deadline:
-                complete = False
-                break
-            with suppress(OSError):  # gone meanwhile, or a link to somewhere
-                status = os.stat(name, dir_fd=top, follow_symlinks=False)
-                own = status.st_blocks * 512
-                try:
-                    found = walk(os.open(name, DIRECTORY, dir_fd=top), deadline, linked)
-                except NotADirectoryError:
-                    rest = Measured(rest.bytes + own, rest.complete)
-                    continue
-                found = Measured(own + found.bytes, found.complete)
-                if is_project_name(name):
-                    projects[name] = found
-                else:
-                    rest = Measured(rest.bytes + found.bytes, rest.complete and found.complete)
-    except OSError:
-        return None
-    finally:
-        os.close(top)
+    for name in sorted(top.names()):
+        if time.monotonic() > deadline:
+            complete = False
+            break
+        with suppress(OSError):  # gone meanwhile, or a link to somewhere
+            own = top.look(name).st_blocks * 512
+            try:
+                with top.child(name) as folder:
+                    found = walk(folder, deadline, linked)
+            except NotADirectoryError:
+                rest = Measured(rest.bytes + own, rest.complete)
+                continue
+            found = Measured(own + found.bytes, found.complete)
+            if is_project_name(name):
+                projects[name] = found
+            else:
+                rest = Measured(rest.bytes + found.bytes, rest.complete and found.complete)
     return Spaces(at, projects, rest, complete)
 
 

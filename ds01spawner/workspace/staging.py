@@ -6,18 +6,14 @@ try begins anew. Nothing follows a link, and nothing that a person already has i
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
-import stat
 import time
-import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 from ..core.names import folder_name
 from .projects import (
-    DIRECTORY,
     PROJECT_MODE,
     USER_MODE,
     Workspace,
@@ -26,6 +22,7 @@ from .projects import (
     admit_new,
     child,
 )
+from .safefs import Folder
 
 PREFIX = ".ds01-new-"
 FORGOTTEN_S = 24 * 3600.0
@@ -37,19 +34,12 @@ def is_new(places: Workspaces, user: str, project: str) -> bool:
     """Whether a project has yet to get its first file: it is missing, or an empty folder."""
     with places.open_root() as root:
         try:
-            home = os.open(folder_name(user), DIRECTORY, dir_fd=root)
+            with root.descend((folder_name(user), project)) as folder:
+                return not folder.names()
         except FileNotFoundError:
             return True
         except OSError:
             return False  # a link or a file: `prepare` says so
-        try:
-            return not _entries(home, project)
-        except FileNotFoundError:
-            return True
-        except OSError:
-            return False
-        finally:
-            os.close(home)
 
 
 def begin(places: Workspaces, user: str, token: str) -> Workspace:
@@ -75,25 +65,18 @@ def adopt(
     ``admit`` as in `Workspaces.prepare`.
     """
     name = _name(token)
-    with _home(places, user) as home:
-        fcntl.flock(home, fcntl.LOCK_EX)
+    with _home(places, user) as home, home.locked():
         admit_new(home, project, admit)
-        try:
-            if _entries(home, project):
-                return False
-        except FileNotFoundError:
-            os.rename(name, project, src_dir_fd=home, dst_dir_fd=home)
+        if not home.has(project):
+            home.rename(name, project)
             return True
         # An empty folder may be open in another session of its owner, so it stays the very folder it is.
-        staged = os.open(name, DIRECTORY, dir_fd=home)
-        folder = os.open(project, DIRECTORY, dir_fd=home)
-        try:
-            for entry in os.listdir(staged):
-                os.rename(entry, entry, src_dir_fd=staged, dst_dir_fd=folder)
-        finally:
-            os.close(staged)
-            os.close(folder)
-        os.rmdir(name, dir_fd=home)
+        with home.child(name) as staged, home.child(project) as folder:
+            if folder.names():
+                return False
+            for entry in staged.names():
+                staged.rename(entry, entry, folder)
+        os.rmdir(name, dir_fd=home.fd)
     return True
 
 
@@ -102,15 +85,12 @@ def abandon(places: Workspaces, user: str, token: str) -> None:
     name = _name(token)
     with places.open_root() as root:
         try:
-            home = os.open(folder_name(user), DIRECTORY, dir_fd=root)
+            with root.child(folder_name(user)) as home:
+                home.remove_tree(name)
         except FileNotFoundError:
             return
-        try:
-            _remove(home, name)
         except OSError as error:
             raise WorkspaceError(f"what was fetched cannot be removed: {error.strerror}", 503) from error
-        finally:
-            os.close(home)
 
 
 def _name(token: str) -> str:
@@ -120,7 +100,7 @@ def _name(token: str) -> str:
 
 
 @contextmanager
-def _home(places: Workspaces, user: str) -> Iterator[int]:
+def _home(places: Workspaces, user: str) -> Iterator[Folder]:
     """The user's folder, made where it is missing."""
     identity = places.identity(user)
     try:
@@ -130,55 +110,10 @@ def _home(places: Workspaces, user: str) -> Iterator[int]:
         raise WorkspaceError(f"the new project's folder cannot be made: {error.strerror}", 503) from error
 
 
-def _entries(home: int, name: str) -> list[str]:
-    folder = os.open(name, DIRECTORY, dir_fd=home)
-    try:
-        return os.listdir(folder)
-    finally:
-        os.close(folder)
-
-
-def _sweep(home: int, before: float) -> None:
+def _sweep(home: Folder, before: float) -> None:
     """Remove folders of starts that died so long ago that nothing can come of them."""
-    for name in os.listdir(home):
-        if not name.startswith(PREFIX):
-            continue
-        with suppress(OSError):
-            if os.stat(name, dir_fd=home, follow_symlinks=False).st_mtime < before:
-                _remove(home, name)
-
-
-def _remove(home: int, name: str) -> None:
-    """Remove a folder of any depth with two descriptors: folders below are lifted to the top first."""
-    try:
-        top = os.open(name, DIRECTORY, dir_fd=home)
-    except FileNotFoundError:
-        return
-    try:
-        fcntl.flock(top, fcntl.LOCK_EX)  # two may clear at once: a start that ends, and the service
-        lifted = uuid.uuid4().hex  # a name that no repository can have thought of
-        waiting = [""]
-        count = 0
-        while waiting:
-            here = waiting.pop()
-            folder = os.open(here, DIRECTORY, dir_fd=top) if here else os.dup(top)
-            try:
-                for entry in os.listdir(folder):
-                    if not _is_folder(folder, entry):
-                        os.unlink(entry, dir_fd=folder)
-                        continue
-                    count += 1
-                    waiting.append(f"{PREFIX}{lifted}-{count}")
-                    os.rename(entry, waiting[-1], src_dir_fd=folder, dst_dir_fd=top)
-            finally:
-                os.close(folder)
-            if here:
-                os.rmdir(here, dir_fd=top)
-        with suppress(FileNotFoundError):
-            os.rmdir(name, dir_fd=home)
-    finally:
-        os.close(top)
-
-
-def _is_folder(folder: int, name: str) -> bool:
-    return stat.S_ISDIR(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode)
+    for name in home.names():
+        if name.startswith(PREFIX):
+            with suppress(OSError):
+                if home.look(name).st_mtime < before:
+                    home.remove_tree(name)

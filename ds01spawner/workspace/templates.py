@@ -7,7 +7,6 @@ could not read are left out, and so are links that lead out of the template.
 
 from __future__ import annotations
 
-import os
 import tarfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,11 +15,12 @@ from ..courses.course_files import unpack
 from ..environments.builder.projectfiles import ProjectFileError, ProjectFiles
 from ..policy.options import is_project_name
 from .identity import Identity
+from .safefs import Bounds, Folder, Walk
 
 DESCRIPTION = ".description"
 """A file of one line that describes a template; it is not copied."""
 MAX_TEMPLATE = 100 * 2**20
-MAX_TEMPLATES = 100
+MAX_TEMPLATES, MAX_SEEN = 100, 10_000
 MAX_TEXT = 160
 
 
@@ -37,8 +37,9 @@ def templates(folder: Path | None) -> tuple[Template, ...]:
     if folder is None:
         return ()
     try:
-        with os.scandir(folder) as entries:
-            found = [e.name for e in entries if is_project_name(e.name) and e.is_dir(follow_symlinks=False)]
+        with Folder.open(folder) as top:
+            entries = Walk(top, Bounds(entries=MAX_SEEN, depth=0))
+            found = [e.name for e in entries if is_project_name(e.name) and e.is_folder]
     except OSError:
         return ()
     return tuple(Template(name, _description(folder / name)) for name in sorted(found)[:MAX_TEMPLATES])

@@ -7,28 +7,30 @@ following links, so no user can lead the walk (which runs with the hub's rights)
 
 from __future__ import annotations
 
-import os
 import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as NotYet
 from dataclasses import dataclass
 from pathlib import Path
+
+from .safefs import Bounds, Folder, Walk
 
 MAX_AGE_S = 120.0
 PATIENCE_S = 2.0
 BUDGET_S = 60.0
 MAX_DEPTH = 200
 """Levels of folders, each of which holds a descriptor open; what lies deeper is not counted."""
+MAX_ENTRIES = 20_000_000
 MAX_KEPT = 5000
-DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-"""How a folder is opened that must not be a link."""
 
 
 @dataclass(frozen=True)
 class Measured:
-    """Bytes on disk. ``complete`` is False where time or depth ran out: then there is at least so much."""
+    """Bytes on disk.
+
+    ``complete`` is False where time or depth ran out or a folder is closed to us: there is at least so much.
+    """
 
     bytes: int
     complete: bool = True
@@ -37,53 +39,26 @@ class Measured:
 def measure(path: Path, budget: float = BUDGET_S) -> Measured | None:
     """What ``path`` holds on disk, hard links counted once; None where it cannot be read. Blocking."""
     try:
-        top = os.open(path, DIRECTORY)
+        with Folder.open(path, trusted=False) as top:
+            return walk(top, time.monotonic() + budget, set())
     except FileNotFoundError:
         return Measured(0)
     except OSError:
         return None
-    return walk(top, time.monotonic() + budget, set())
 
 
-def walk(top: int, deadline: float, linked: set[tuple[int, int]]) -> Measured:
-    """What lies below the open folder ``top``, which is closed. ``linked`` are hard links counted before."""
-    total, complete = 0, True
-    open_folders = [(top, _entries(top))]
-    try:
-        while open_folders:
-            if time.monotonic() > deadline:
-                complete = False
-                break
-            folder, entries = open_folders[-1]
-            entry = next(entries, None)
-            if entry is None:
-                os.close(open_folders.pop()[0])
+def walk(top: Folder, deadline: float, linked: set[tuple[int, int]]) -> Measured:
+    """What lies below the open folder ``top``. ``linked`` are hard links counted before."""
+    everything = Walk(top, Bounds(entries=MAX_ENTRIES, depth=MAX_DEPTH, until=deadline))
+    total = 0
+    for entry in everything:
+        status = entry.status
+        if status.st_nlink > 1 and not entry.is_folder:
+            if (status.st_dev, status.st_ino) in linked:
                 continue
-            try:
-                status = entry.stat(follow_symlinks=False)
-                if status.st_nlink > 1 and not entry.is_dir(follow_symlinks=False):
-                    if (status.st_dev, status.st_ino) in linked:
-                        continue
-                    linked.add((status.st_dev, status.st_ino))
-                total += status.st_blocks * 512
-                if not entry.is_dir(follow_symlinks=False):
-                    continue
-                if len(open_folders) >= MAX_DEPTH:
-                    complete = False
-                    continue
-                below = os.open(entry.name, DIRECTORY, dir_fd=folder)
-            except OSError:
-                continue  # gone meanwhile
-            open_folders.append((below, _entries(below)))
-    finally:
-        for folder, _ in open_folders:
-            os.close(folder)
-    return Measured(total, complete)
-
-
-def _entries(folder: int) -> Iterator[os.DirEntry[str]]:
-    with os.scandir(folder) as entries:
-        yield from entries
+            linked.add((status.st_dev, status.st_ino))
+        total += status.st_blocks * 512
+    return Measured(total, everything.complete)
 
 
 class UsedSpace:

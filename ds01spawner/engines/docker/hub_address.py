@@ -7,7 +7,6 @@ port runs on, but whoever logs in to it anew gets an error, and only starting it
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ import docker.errors
 import requests
 
 from ...core.errors import EngineError
+from ...workspace.safefs import write_json
 from ..base import EngineSession
 from .network_watch import has_address
 
@@ -59,12 +59,7 @@ class Stranded:
 
 def remember(state_dir: Path, address: HubAddress) -> None:
     """Keep the hub's address for ``ds01 check``."""
-    path = state_dir / FILE
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o640)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(json.dumps(asdict(address)) + "\n")
-    temporary.replace(path)
+    write_json(state_dir / FILE, asdict(address))
 
 
 def remembered(state_dir: Path) -> HubAddress | None:

@@ -7,7 +7,6 @@ been made anew since is about another network.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable
 from dataclasses import asdict, fields
 from datetime import datetime
@@ -20,6 +19,7 @@ import requests
 from ...core.errors import DS01Error
 from ...core.settings import Settings
 from ...environments.catalogue import load_catalogue
+from ...workspace.safefs import write_json
 from .isolation import Probe, probe
 from .listening import Listening
 from .network import find_network
@@ -31,13 +31,8 @@ _LISTS = ("ways", "services", "outside")
 
 def save(state_dir: Path, found: Probe) -> None:
     """Keep a probe's result; whoever may not write there keeps nothing."""
-    path = state_dir / FILE
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
     try:
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o640)
-        with os.fdopen(descriptor, "w") as file:
-            file.write(json.dumps(asdict(found)) + "\n")
-        temporary.replace(path)
+        write_json(state_dir / FILE, asdict(found))
     except OSError:
         return
 

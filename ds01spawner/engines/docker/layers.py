@@ -7,7 +7,6 @@ bounded walk that follows no link, and told. A layer that cannot be seen from he
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -17,7 +16,8 @@ import docker.errors
 import requests
 
 from ...core.errors import EngineError
-from ...workspace.usage import DIRECTORY, Measured, walk
+from ...workspace.safefs import Folder
+from ...workspace.usage import Measured, walk
 from ..base import EngineSession
 from .mounts import mount_options
 
@@ -84,11 +84,12 @@ class LayerWatch:
             self._folders[container] = upper_folder(client, container)
         folder = self._folders[container]
         try:
-            top = os.open(folder, DIRECTORY) if folder else -1
+            with Folder.open(folder, trusted=False) as top:
+                self.unseen = False
+                return walk(top, time.monotonic() + BUDGET_S, set())
         except OSError:
-            top = -1
-        self.unseen = top < 0
-        return None if top < 0 else walk(top, time.monotonic() + BUDGET_S, set())
+            self.unseen = True
+            return None
 
 
 def upper_folder(client: Callable[[], Any], container: str) -> str:

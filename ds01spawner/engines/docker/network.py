@@ -11,7 +11,6 @@ them and running sessions know it.
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from docker.types import IPAMConfig, IPAMPool
 
 from ...core.errors import EngineError
 from ...core.labels import HUB, INSTALLATION
+from ...workspace.safefs import write_json
 
 ICC = "com.docker.network.bridge.enable_icc"
 BUILT_IN = frozenset({"bridge", "host", "none"})
@@ -91,12 +91,7 @@ def find_network(client: Any, name: str) -> dict[str, Any] | None:
 
 def remember(state_dir: Path, network: HubNetwork) -> None:
     """Keep the network's addresses for the time when it is gone, and for ``ds01 check``."""
-    path = state_dir / FILE
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o640)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(json.dumps(asdict(network)) + "\n")
-    temporary.replace(path)
+    write_json(state_dir / FILE, asdict(network))
 
 
 def remembered(state_dir: Path, name: str) -> HubNetwork | None:

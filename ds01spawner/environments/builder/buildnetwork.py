@@ -19,6 +19,7 @@ from ...core.settings import Settings
 from ...engines.docker import buildnet
 from ...engines.docker.isolation_record import site_image
 from ...engines.docker.network import HubNetwork, addresses_of, find_network
+from ...workspace.safefs import write_json
 from ..engine import Images, asking
 
 FILE = "build-network.json"
@@ -91,13 +92,8 @@ class BuildsNetwork:
 
 def save(state_dir: Path, record: Record) -> None:
     """Keep what is known; whoever may not write there keeps nothing."""
-    path = state_dir / FILE
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
     try:
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o640)
-        with os.fdopen(descriptor, "w") as file:
-            file.write(json.dumps(asdict(record)) + "\n")
-        temporary.replace(path)
+        write_json(state_dir / FILE, asdict(record))
     except OSError:
         return
 

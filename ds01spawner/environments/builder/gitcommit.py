@@ -14,6 +14,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from ...workspace.safefs import Folder
 from .projectfiles import ProjectFileError, ProjectFiles
 
 TIMEOUT_S = 30
@@ -47,15 +48,15 @@ def commit_file(files: ProjectFiles, name: str, text: str, person: str, message:
                 return Committed(
                     reason="only a service that runs as root, for an owner who is not, can do it safely"
                 )
-            job = {"folder": folder, "uid": files.uid, "gid": files.gid, "name": name}
-            return _run({**job, "content": text, "person": person, "message": message}, folder)
+            job = {"folder": folder.fd, "uid": files.uid, "gid": files.gid, "name": name}
+            return _run({**job, "content": text, "person": person, "message": message}, folder.fd)
     except (ProjectFileError, OSError, subprocess.SubprocessError) as error:
         return Committed(reason=f"it could not be done ({type(error).__name__})")
 
 
-def _has_git(folder: int) -> bool:
+def _has_git(folder: Folder) -> bool:
     try:
-        return stat.S_ISDIR(os.stat(".git", dir_fd=folder, follow_symlinks=False).st_mode)
+        return stat.S_ISDIR(folder.look(".git").st_mode)
     except OSError:
         return False
 

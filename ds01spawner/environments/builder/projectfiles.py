@@ -1,7 +1,7 @@
 """Read and write files of a user's project without following a single link, and pack a build context.
 
-The user can change the folder while we read it, so every step goes through directory descriptors opened
-with ``O_NOFOLLOW``. What the user could not read is not sent either, whatever we could read ourselves.
+The user can change the folder while we read it, so every step goes through `safefs`. What the user could
+not read is not sent either, whatever we could read ourselves.
 Blocking: call from a thread.
 """
 
@@ -12,7 +12,6 @@ import posixpath
 import stat
 import tarfile
 import tempfile
-import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -20,10 +19,9 @@ from pathlib import Path
 from typing import IO
 
 from ...core.errors import DS01Error
+from ...workspace.safefs import BadName, Bounds, Entry, Folder, Owner, TooLarge, TooMuch, Walk
 from . import ignore as ignoring
 
-_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 MAX_TEXT = 512 * 1024
 MAX_FILES = 200_000
 MAX_DEPTH = 64
@@ -61,31 +59,37 @@ class ProjectFiles:
     gid: int
 
     @contextmanager
-    def folder(self) -> Iterator[int]:
-        """A descriptor of the project's folder."""
-        descriptor = -1
+    def folder(self) -> Iterator[Folder]:
+        """The project's folder."""
         try:
-            descriptor = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            for part in self.parts:
-                descriptor = _into(descriptor, part)
-            yield descriptor
+            with Folder.open(self.root) as root, root.descend(self.parts) as folder:
+                yield folder
         except OSError as error:
             raise ProjectFileError(f"the project cannot be used: {error.strerror}") from error
-        finally:
-            if descriptor >= 0:
-                os.close(descriptor)
+
+    @property
+    def owner(self) -> Owner | None:
+        """Whom what is written belongs to; None where that is this process anyway."""
+        owner = Owner(self.uid, self.gid)
+        return None if owner == Owner(os.geteuid(), os.getegid()) else owner
 
     def read_text(self, path: str, limit: int = MAX_TEXT) -> str | None:
         """A text file of the project, or None when it is not there."""
         with self.folder() as folder:
+            *above, name = path.split("/")
             try:
-                descriptor = self._open(folder, path)
+                with folder.descend(above) as here:
+                    data = here.read(name, limit, self.readable)
             except FileNotFoundError:
                 return None
-            with os.fdopen(descriptor, "rb") as file:
-                data = file.read(limit + 1)
-        if len(data) > limit:
-            raise ProjectFileError(f"{path} is larger than {limit // 1024} KiB")
+            except BadName:
+                raise ProjectFileError(f"{path!r} is not the name of a file in the project") from None
+            except TooLarge:
+                raise ProjectFileError(f"{path} is larger than {limit // 1024} KiB") from None
+            except OSError as error:
+                raise ProjectFileError(
+                    f"{path} is not a plain file of the project that you can read ({error.strerror})"
+                ) from error
         try:
             return data.decode("utf-8-sig")
         except UnicodeDecodeError:
@@ -93,24 +97,11 @@ class ProjectFiles:
 
     def write_text(self, name: str, text: str) -> None:
         """Write a file at the top of the project, whole or not at all, owned by the project's owner."""
-        if "/" in name or name in ("", ".", ".."):
-            raise ProjectFileError(f"{name!r} is not a plain file name")
-        temporary = f".{name}.{uuid.uuid4().hex[:8]}"
         with self.folder() as folder:
-            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-            descriptor = os.open(temporary, flags, 0o640, dir_fd=folder)
             try:
-                with os.fdopen(descriptor, "wb") as file:
-                    if (os.geteuid(), os.getegid()) != (self.uid, self.gid):
-                        os.fchown(file.fileno(), self.uid, self.gid)
-                    file.write(text.encode())
-                    file.flush()
-                    os.fsync(file.fileno())
-                os.rename(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
-            except BaseException:
-                with suppress(OSError):
-                    os.unlink(temporary, dir_fd=folder)
-                raise
+                folder.replace(name, text.encode(), 0o640, self.owner)
+            except BadName:
+                raise ProjectFileError(f"{name!r} is not a plain file name") from None
 
     def pack(
         self,
@@ -135,7 +126,7 @@ class ProjectFiles:
                 tarfile.open(fileobj=spool, mode="w", format=tarfile.PAX_FORMAT) as tar,
                 self.folder() as top,
             ):
-                packer.add_folder(tar, top, "", 0, patterns.start)
+                packer.add_everything(tar, top)
                 for name, content in extra.items():
                     add_bytes(tar, name, content)
                 packer.context.end = tar.offset
@@ -152,36 +143,6 @@ class ProjectFiles:
         if status.st_gid == self.gid:
             return bool(status.st_mode & stat.S_IRGRP)
         return bool(status.st_mode & stat.S_IROTH)
-
-    def _open(self, folder: int, path: str) -> int:
-        *above, name = path.split("/")
-        if any(part in ("", ".", "..") for part in (*above, name)):
-            raise ProjectFileError(f"{path!r} is not the name of a file in the project")
-        here = os.dup(folder)
-        try:
-            for part in above:
-                here = _into(here, part)
-            descriptor = os.open(name, _FILE, dir_fd=here)
-        except FileNotFoundError:
-            raise
-        except OSError as error:
-            raise ProjectFileError(f"{path} is not a plain file of the project ({error.strerror})") from error
-        finally:
-            os.close(here)
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode) or not self.readable(status):
-            os.close(descriptor)
-            raise ProjectFileError(f"{path} is not a plain file that you can read")
-        return descriptor
-
-
-def _into(folder: int, name: str) -> int:
-    """Open the folder ``name`` in ``folder``, and close that one."""
-    if name in ("", ".", "..") or "/" in name:
-        raise ProjectFileError(f"{name!r} is not the name of a folder")
-    below = os.open(name, _DIRECTORY, dir_fd=folder)
-    os.close(folder)
-    return below
 
 
 def add_bytes(tar: tarfile.TarFile, name: str, content: bytes) -> None:
@@ -226,59 +187,50 @@ class _Packer:
         self.patterns = patterns
         self.context = context
         self.still_wanted = still_wanted
-        self.seen = 0
+        self.states = [patterns.start]
+        """What the patterns say so far of the top and of each folder on the way down from it."""
 
-    def add_folder(
-        self, tar: tarfile.TarFile, folder: int, prefix: str, depth: int, state: ignoring.State
-    ) -> None:
+    def add_everything(self, tar: tarfile.TarFile, top: Folder) -> None:
+        """All that is below the top, in the order of names."""
         self.still_wanted()
-        if depth > MAX_DEPTH:
-            raise ProjectFileError(f"{prefix} is nested more than {MAX_DEPTH} folders deep")
-        names = []
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                names.append(entry.name)
-                self.seen += 1
-                if self.seen > MAX_SEEN:
-                    raise ProjectFileError(f"the project has more than {MAX_SEEN} files")
-        for name in sorted(names):
-            self._add(tar, folder, name, f"{prefix}{name}", depth, self.patterns.below(state, name))
-
-    def _add(
-        self, tar: tarfile.TarFile, folder: int, name: str, path: str, depth: int, state: ignoring.State
-    ) -> None:
-        ignored = self.patterns.ignored(state)
+        bounds = Bounds(entries=MAX_SEEN, depth=MAX_DEPTH)
         try:
-            status = os.stat(name, dir_fd=folder, follow_symlinks=False)
-            if stat.S_ISDIR(status.st_mode):
-                if ignored and not self.patterns.takes_back:
-                    return
-                self._add_directory(tar, folder, name, path, depth, state)
-            elif ignored:
-                return
-            elif stat.S_ISLNK(status.st_mode):
-                self._add_link(tar, path, os.readlink(name, dir_fd=folder))
-            elif stat.S_ISREG(status.st_mode):
-                self._add_file(tar, folder, name, path)
-        except FileNotFoundError:
-            return  # it went while we were reading: as if it had never been there
+            for entry in Walk(
+                top, bounds, strict=True, in_order=True, admit=lambda e, status: self._enter(tar, e, status)
+            ):
+                self._add(tar, entry)
+        except TooMuch as error:
+            if error.kind == "depth":
+                raise ProjectFileError(
+                    f"{error.filename} is nested more than {MAX_DEPTH} folders deep"
+                ) from None
+            raise ProjectFileError(f"the project has more than {MAX_SEEN} files") from None
 
-    def _add_directory(
-        self, tar: tarfile.TarFile, folder: int, name: str, path: str, depth: int, state: ignoring.State
-    ) -> None:
-        below = os.open(name, _DIRECTORY, dir_fd=folder)
-        try:
-            if not self.files.readable(os.fstat(below)):
-                self.context.unreadable.add(path)
-                return
-            if not self.patterns.ignored(state):
-                info = tarfile.TarInfo(path)
-                info.type, info.mode = tarfile.DIRTYPE, 0o755
-                self._count(path, 0)
-                tar.addfile(info)
-            self.add_folder(tar, below, f"{path}/", depth + 1, state)
-        finally:
-            os.close(below)
+    def _add(self, tar: tarfile.TarFile, entry: Entry) -> None:
+        depth = len(entry.parts)
+        state = self.patterns.below(self.states[depth - 1], entry.name)
+        ignored, mode = self.patterns.ignored(state), entry.status.st_mode
+        if entry.is_folder:
+            entry.enter = not ignored or self.patterns.takes_back
+            self.states[depth:] = [state]
+        elif not ignored:
+            with suppress(FileNotFoundError):  # it went while we were reading: as if it had never been there
+                if stat.S_ISLNK(mode):
+                    self._add_link(tar, entry.path, os.readlink(entry.name, dir_fd=entry.folder.fd))
+                elif stat.S_ISREG(mode):
+                    self._add_file(tar, entry.folder, entry.name, entry.path)
+
+    def _enter(self, tar: tarfile.TarFile, entry: Entry, status: os.stat_result) -> bool:
+        self.still_wanted()
+        if not self.files.readable(status):
+            self.context.unreadable.add(entry.path)
+            return False
+        if not self.patterns.ignored(self.states[len(entry.parts)]):
+            info = tarfile.TarInfo(entry.path)
+            info.type, info.mode = tarfile.DIRTYPE, 0o755
+            self._count(entry.path, 0)
+            tar.addfile(info)
+        return True
 
     def _add_link(self, tar: tarfile.TarFile, path: str, target: str) -> None:
         if leads_outside(path, target):
@@ -289,15 +241,17 @@ class _Packer:
         self._count(path, 0)
         tar.addfile(info)
 
-    def _add_file(self, tar: tarfile.TarFile, folder: int, name: str, path: str) -> None:
+    def _add_file(self, tar: tarfile.TarFile, folder: Folder, name: str, path: str) -> None:
         try:
-            descriptor = os.open(name, _FILE, dir_fd=folder)
+            opened = folder.file(name)
+        except FileNotFoundError:
+            return
         except OSError:
             self.context.unreadable.add(path)
             return
-        with os.fdopen(descriptor, "rb") as file:
+        with opened as file:
             status = os.fstat(file.fileno())
-            if not stat.S_ISREG(status.st_mode) or not self.files.readable(status):
+            if not self.files.readable(status):
                 self.context.unreadable.add(path)
                 return
             info = tarfile.TarInfo(path)

@@ -70,7 +70,7 @@ def test_a_project_that_is_a_link_is_not_followed(project, tmp_path):
 
 @pytest.mark.parametrize("name", ["..", ".", "", "a/b", "/etc"])
 def test_names_that_are_no_folder_names(tmp_path, project, name):
-    with pytest.raises(OSError, match="not a folder name"):
+    with pytest.raises(OSError, match="not the name of"):
         ProjectFolder(tmp_path, "alice", name).keep_alive()
 
 

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from ds01spawner.workspace import projects
+from ds01spawner.workspace import safefs
 from ds01spawner.workspace.identity import IdentityError, fixed_identity, next_uid, uid_range
 from ds01spawner.workspace.projects import WorkspaceError, Workspaces
 
@@ -129,13 +129,13 @@ def test_of_two_first_starts_none_sees_the_folder_without_its_owner(tmp_path, mo
     root.mkdir()
     places = Workspaces(root, "range:20000-20010")
     places.identity("alice")
-    give = projects._give
+    give = safefs._give
 
     def slowly(*args):
         time.sleep(0.2)
         give(*args)
 
-    monkeypatch.setattr(projects, "_give", slowly)
+    monkeypatch.setattr(safefs, "_give", slowly)
     with ThreadPoolExecutor(4) as pool:
         made = list(pool.map(lambda _: places.prepare("alice", "default"), range(4)))
     assert sorted(m.created for m in made) == [False, False, False, True]
