@@ -29,9 +29,9 @@ from tornado.web import Application, RequestHandler
 from ds01spawner.core.hub_client import HubClient
 from ds01spawner.core.labels import SessionLabels
 from ds01spawner.idle.arbiter import Arbiter
-from ds01spawner.idle.book import Facts
 from ds01spawner.idle.case import Parts, Settled
-from ds01spawner.idle.engine import Running
+from ds01spawner.idle.engine_reader import Running
+from ds01spawner.idle.idle_store import Facts
 from ds01spawner.idle.model import Kernels, Memory, Signals, Warned, Work, known, unsupported
 from ds01spawner.idle.observe import Look
 from ds01spawner.idle.rules import from_policy
@@ -170,7 +170,7 @@ def service(hub: StubHub, url: str, folder: Path, parallel: int = 16) -> tuple[I
     book, now = StubBook(), datetime.now(timezone.utc)
     parts = Parts(
         hub=HubClient(url, "token"),
-        eyes=StubEyes(),
+        observer=StubEyes(),
         running=lambda: running(hub),
         rules=lambda server, at: RULES,
         book=book,

@@ -13,10 +13,10 @@ from datetime import datetime, timedelta, timezone
 
 from ds01spawner.core.errors import Refusal
 from ds01spawner.pages.inputs import EnvironmentInfo, ProjectInfo, Quota, Rules
-from ds01spawner.pages.launch import LaunchInputs, launch_view
+from ds01spawner.pages.launch_page import LaunchInputs, launch_view
 from ds01spawner.pages.render import render
 from ds01spawner.placement import place, refusal, status
-from ds01spawner.placement.model import Card, Device, Holding, Inventory
+from ds01spawner.placement.devices import Card, Device, Holding, Inventory
 from ds01spawner.policy.load import builtin_policy
 from ds01spawner.policy.options import LaunchOptions
 from ds01spawner.policy.plan import LaunchPlan, Usage, plan

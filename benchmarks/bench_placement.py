@@ -26,8 +26,8 @@ from ds01spawner.core.labels import SessionLabels
 from ds01spawner.engines.docker.client import DockerEngine
 from ds01spawner.engines.docker.ledger import Ledger
 from ds01spawner.placement import place, status
-from ds01spawner.placement.model import Block, Card, Device, GpuRequest, Holding, Inventory
-from ds01spawner.placement.simulator import reference_layout
+from ds01spawner.placement.devices import Block, Card, Device, GpuRequest, Holding, Inventory
+from ds01spawner.placement.load_simulator import reference_layout
 
 IMAGE = "ds01/test-busybox:latest"
 CONTAINERS = 500

@@ -44,7 +44,7 @@ from ds01spawner.environments.builder.dockerfile import plan  # noqa: E402
 from ds01spawner.environments.builder.projectfiles import pack_files  # noqa: E402
 from ds01spawner.environments.builder.recipe import Recipe  # noqa: E402
 from ds01spawner.environments.builder.sitebuild import hub_version, site_build  # noqa: E402
-from ds01spawner.environments.engine import ImageMissing, Images  # noqa: E402
+from ds01spawner.environments.image_store import ImageMissing, Images  # noqa: E402
 
 PREFIX = "/user/bench/"
 CONTENT = "ds01-bench.content"

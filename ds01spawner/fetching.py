@@ -27,7 +27,7 @@ from .engines.docker import fetch as container
 from .engines.docker.create import WORKSPACE, Resources, log_bound
 from .engines.docker.fetch import FetchSpec, Look
 from .engines.docker.mount_sources import MountSources, compare, hold_of, shares_mounts
-from .environments.engine import Resolved
+from .environments.image_store import Resolved
 from .policy.resolve import Person
 from .policy.sources import GitSource
 from .policy.units import format_duration, say_size

@@ -22,24 +22,24 @@ from .core.errors import EngineError, Refused, StoreError
 from .core.installation import Installation, InstallationFile
 from .core.names import folder_name
 from .core.settings import Settings
-from .endings import Endings
 from .engines import engine_for
 from .engines.base import EngineState
 from .engines.docker.engine import Docker
-from .environments.engine import Images
+from .environments.image_store import Images
 from .environments.offered import Environments
 from .intents.carry import Carrier
 from .intents.files import Intents
 from .placement import merge_blocks
-from .placement.model import Block, Inventory
+from .placement.devices import Block, Inventory
 from .policy.load import Override, PolicyWatcher
 from .policy.plan import SessionUse, Usage
-from .policy.requests import overrides_from
+from .policy.requested import overrides_from
 from .policy.resolve import Limits, Person, resolve
 from .policy.storage import quota_command
 from .queue.turns import Turns, pace_for
 from .store import Store
 from .store.accounting import falls_below
+from .store.ending_log import Endings
 from .workspace.disk import free_bytes, workspace_free
 from .workspace.projects import Workspace, Workspaces
 from .workspace.quota import QuotaError, Quotas

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from ds01spawner.cli.simulate import compare
-from ds01spawner.placement.simulator import reference_layout
+from ds01spawner.placement.load_simulator import reference_layout
 
 LOADS = (0.15, 0.3, 0.45, 0.6, 0.75, 0.9)
 ARRIVALS, SEEDS = 10_000, 3

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..core.errors import Refusal
-from ..placement.model import Device, Placement
+from ..placement.devices import Device, Placement
 from ..placement.place import place, refusal
 from ..policy.options import LaunchOptions
 from ..policy.plan import LaunchPlan, plan

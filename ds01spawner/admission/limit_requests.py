@@ -17,7 +17,7 @@ from ..core import freetext, yaml_reader
 from ..core.errors import Refusal, Refused
 from ..messages import notes
 from ..policy.key_info import mended_by
-from ..policy.requests import ASKABLE, MAX_DAYS, check_request, read_values
+from ..policy.requested import ASKABLE, MAX_DAYS, check_request, read_values
 from ..policy.resolve import Limits, show
 from ..store import Store
 

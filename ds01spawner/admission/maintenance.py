@@ -10,7 +10,7 @@ from typing import Any
 from .. import messages
 from ..core.errors import Refusal, StoreError
 from ..idle.sentences import clock
-from ..placement.model import Block
+from ..placement.devices import Block
 from ..policy.load import Policy
 from ..store import Store
 

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from .. import messages
 from ..core.errors import Refusal, StoreError
-from ..placement.model import Block, Holding, Inventory
+from ..placement.devices import Block, Holding, Inventory
 from ..placement.strategies import DEFAULT_STRATEGY
 from ..policy.options import LaunchOptions
 from ..policy.plan import Usage
 from ..policy.resolve import Limits, Person
-from ..queue.course import claim_keys, course_of
 from ..workspace.newproject import refusal_of
+from .accounts import claim_keys, course_of
 
 if TYPE_CHECKING:
     from ..engines.base import EngineState

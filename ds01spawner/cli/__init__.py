@@ -10,18 +10,18 @@ import typer
 
 AREAS: dict[str, tuple[str, ...]] = {
     "gpus": ("gpus",),
-    "sessions": ("sessions", "retire"),
-    "limits": ("limits", "why", "import-limits"),
-    "requests": ("request", "requests", "approve", "deny"),
-    "check": ("check",),
+    "session_commands": ("sessions", "retire"),
+    "limit_commands": ("limits", "why", "import-limits"),
+    "request_commands": ("request", "requests", "approve", "deny"),
+    "check_command": ("check",),
     "simulate": ("simulate",),
     "project": ("project",),
-    "history": ("events", "usage"),
+    "history_commands": ("events", "usage"),
     "drain": ("drain", "undrain", "maintenance"),
-    "queue": ("queue", "reserve"),
+    "queue_commands": ("queue", "reserve"),
     "idle": ("keep-alive", "idle"),
     "image": ("image",),
-    "course": ("course",),
+    "course_commands": ("course",),
 }
 """Modules of this package with a ``register(app)``, and their commands in the order of ``ds01 --help``."""
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..core.settings import load_settings
-from ..placement.model import DeviceStatus, Inventory
+from ..placement.devices import DeviceStatus, Inventory
 from ..placement.standing import merge_blocks
 from ..placement.status import status
 from .common import Json, console, emit, problems, table

@@ -11,8 +11,8 @@ import typer
 from ..core.errors import Refusal
 from ..core.installation import load
 from ..core.settings import Settings, load_settings
-from ..idle.book import Book
-from ..idle.engine import EngineReader, Running
+from ..idle.engine_reader import EngineReader, Running
+from ..idle.idle_store import Book
 from ..idle.model import IdleRules, Session
 from ..idle.rules import from_policy
 from ..idle.sentences import clock, duration

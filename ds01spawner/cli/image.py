@@ -19,7 +19,7 @@ from ..environments.builder.builds import FINAL, BuildLimits, BuildRequest, Buil
 from ..environments.builder.projectfiles import ProjectFiles
 from ..environments.builder.sitebuild import base_for, build_site, site_images
 from ..environments.catalogue import Environment, Listed, load_catalogue
-from ..environments.engine import ImageMissing, Images
+from ..environments.image_store import ImageMissing, Images
 from ..environments.naming import HALF_BUILT_NAMESPACE, checked_tag, parse_user_image, user_image
 from ..environments.ownership import OWNER_LABEL
 from ..environments.preflight import check as preflight

@@ -8,22 +8,22 @@ from typing import Annotated, Any
 
 import typer
 
-from ..placement import simulator
-from ..placement.model import Inventory
+from ..placement import load_simulator
+from ..placement.devices import Inventory
 from ..placement.strategies import STRATEGIES
 from .common import Json, console, emit, refuse, table
 
 
 def compare(
-    inventory: Inventory, load: float, seeds: int, arrivals: int = simulator.ARRIVALS
+    inventory: Inventory, load: float, seeds: int, arrivals: int = load_simulator.ARRIVALS
 ) -> dict[str, Any]:
     """Every strategy over the same arrivals: the document of ``--json``. Shares are fractions of one."""
-    runs = [simulator.arrivals(len(inventory.devices), load, seed, arrivals) for seed in range(seeds)]
+    runs = [load_simulator.arrivals(len(inventory.devices), load, seed, arrivals) for seed in range(seeds)]
     rules = {
-        name: asdict(simulator.mean([simulator.simulate(inventory, key, run) for run in runs]))
+        name: asdict(load_simulator.mean([load_simulator.simulate(inventory, key, run) for run in runs]))
         for name, key in STRATEGIES.items()
     }
-    bound = sum(simulator.offline_bound(inventory, run) for run in runs) / len(runs)
+    bound = sum(load_simulator.offline_bound(inventory, run) for run in runs) / len(runs)
     return {
         "load": load,
         "seeds": seeds,
@@ -37,11 +37,13 @@ def compare(
 def simulate(
     load: Annotated[
         float, typer.Option(help="Sessions wanted at a time, as a share of the devices.", min=0.01, max=5)
-    ] = simulator.LOAD,
+    ] = load_simulator.LOAD,
     seeds: Annotated[int, typer.Option(help="How many random histories to average over.", min=1)] = (
-        simulator.SEEDS
+        load_simulator.SEEDS
     ),
-    arrivals: Annotated[int, typer.Option(help="Sessions in each history.", min=100)] = simulator.ARRIVALS,
+    arrivals: Annotated[
+        int, typer.Option(help="Sessions in each history.", min=100)
+    ] = load_simulator.ARRIVALS,
     inventory: Annotated[
         Path | None, typer.Option(help="A YAML inventory to use instead of four 80 GB cards.")
     ] = None,
@@ -59,7 +61,7 @@ def simulate(
             chart.write_text(waiting.chart(found))
         emit(found, as_json, waiting.print_report)
         return
-    layout = simulator.reference_layout()
+    layout = load_simulator.reference_layout()
     if inventory is not None:
         from ..gpu.simulated import read_simulated
 

@@ -23,7 +23,7 @@ from signal import SIGKILL, SIGTERM
 from typing import IO
 
 from .installation import load
-from .parent import hub_process
+from .orphan_watch import hub_process
 from .process import Process
 
 ASK_S = 5.0

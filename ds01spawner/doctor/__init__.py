@@ -14,18 +14,18 @@ from typing import Any
 from ..core.errors import DS01Error
 from ..core.settings import Settings
 from ..engines.base import Finding
-from .basics import check_policy, check_settings, check_store
-from .bounds import check_bounds
-from .builds import check_builds
-from .engine import check_devices, check_engine
-from .exposure import check_exposure
-from .images import check_images
-from .installation import check_installation
-from .modes import check_modes
-from .network import check_isolation, check_network, check_outside
-from .retirements import check_retirements
-from .sessions import check_sessions
-from .storage import check_disk
+from .basic_checks import check_policy, check_settings, check_store
+from .bound_checks import check_bounds
+from .build_checks import check_builds
+from .engine_checks import check_devices, check_engine
+from .exposure_checks import check_exposure
+from .image_checks import check_images
+from .installation_checks import check_installation
+from .mode_checks import check_modes
+from .network_checks import check_isolation, check_network, check_outside
+from .retirement_checks import check_retirements
+from .session_checks import check_sessions
+from .storage_checks import check_disk
 
 
 def diagnose(settings: Settings, areas: Iterable[str]) -> list[dict[str, Any]]:

@@ -28,7 +28,7 @@ from ..core.errors import EngineError
 from ..core.installation import Standing
 from ..core.labels import SessionLabels
 from ..gpu.reading import GpuReading
-from ..placement.model import Block, Device, Holding, Inventory
+from ..placement.devices import Block, Device, Holding, Inventory
 
 if TYPE_CHECKING:
     from ..policy.plan import LaunchPlan

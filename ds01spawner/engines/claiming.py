@@ -19,7 +19,7 @@ from ..core.errors import Refusal, Refused
 from ..core.labels import SessionLabels
 from ..core.names import dns_label
 from ..placement import merge_blocks
-from ..placement.model import Block, GpuRequest, Placement
+from ..placement.devices import Block, GpuRequest, Placement
 from ..placement.place import place, refusal
 from ..placement.strategies import DEFAULT_STRATEGY
 from ..policy.options import LaunchOptions
@@ -29,7 +29,7 @@ from ..workspace.projects import Workspace
 from .base import Claim, Claimed, ClaimRequest, EngineState, ImageGone
 
 if TYPE_CHECKING:
-    from ..environments.engine import Resolved
+    from ..environments.image_store import Resolved
     from ..site import Site
 
 INITS = frozenset({"tini", "dumb-init", "catatonit", "s6-svscan", "init"})

@@ -17,7 +17,7 @@ from .. import messages
 from ..core import freetext, yaml_reader
 from ..core.errors import Refused
 from ..messages.own_environments import NONE_OFFERED
-from ..policy.environments import allows
+from ..policy.image_use import allows
 from . import reference
 from .facts import ImageFacts
 from .naming import owns, parse_user_image

@@ -18,8 +18,8 @@ from typing import Any
 from ..core.errors import EngineError
 from ..engines.docker import bounded
 from . import layer
-from .engine import Images, asking
 from .facts import LAYER_LABEL, ImageFacts
+from .image_store import Images, asking
 
 PROBE_LABEL = "ds01.probe"
 MAX_PACKAGES = 20_000

@@ -21,8 +21,8 @@ from ..store import Store
 from .builder.sitebuild import hub_version
 from .catalogue import Environment, Listed, Share, choose, discover, load_catalogue, visible, with_facts
 from .course_cards import candidate_environment, course_environments
-from .engine import ImageMissing, Images, Resolved, split_reference
 from .facts import ImageFacts
+from .image_store import ImageMissing, Images, Resolved, split_reference
 from .naming import course_repository
 from .preflight import Host, Preflight, check
 from .probe import ProbeCache

@@ -21,7 +21,7 @@ from docker.types import LogConfig
 
 from ..core.errors import EngineError
 from ..engines.docker import bounded
-from .engine import Images, asking
+from .image_store import Images, asking
 from .preflight import Probe
 
 LABEL = "ds01.probe"

@@ -16,8 +16,8 @@ from ..core.errors import EngineError, Refused
 from ..messages.own_environments import BUILT_HERE
 from ..store.store import Store
 from .builder.builds import BuildRequest, drop
-from .engine import ImageMissing, Images, split_reference
 from .facts import ImageFacts
+from .image_store import ImageMissing, Images, split_reference
 from .naming import KEPT_NAMESPACE
 
 

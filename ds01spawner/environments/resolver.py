@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from ..core.errors import DS01Error, EngineError, StoreError
 from . import reference
 from .catalogue import Environment
-from .engine import ImageMissing, Images
 from .facts import ImageFacts
+from .image_store import ImageMissing, Images
 from .naming import course_repository
 from .ownership import OWNER_LABEL
 from .pulling import Pulled

@@ -14,8 +14,8 @@ from docker import errors as docker_errors
 from ..core.errors import EngineError
 from ..engines.docker import bounded
 from .builder.recipe import Recipe, pip_package
-from .engine import ImageMissing, Images, asking
 from .facts import ImageFacts
+from .image_store import ImageMissing, Images, asking
 from .naming import HALF_BUILT_NAMESPACE, PIN_NAMESPACE, checked_tag, parse_user_image
 from .ownership import sign
 

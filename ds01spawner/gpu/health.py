@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
-from ..placement.model import Block, Card, Device, Inventory
+from ..placement.devices import Block, Card, Device, Inventory
 from .reading import LOST, NAMELESS, CardHealth, GpuReading, XidEvent
 
 HEALTHY_POLLS = 2

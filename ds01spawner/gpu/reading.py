@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from ..placement.model import WHOLE_GPU_SLICES, Block, Card, Device, Inventory
+from ..placement.devices import WHOLE_GPU_SLICES, Block, Card, Device, Inventory
 
 SLICE_NAME = re.compile(r"\bMIG ((?:[1-7]c\.)?[1-7]g\.[0-9]{1,4}gb(?:\+[a-z.]{1,10})?)\s*$", re.IGNORECASE)
 INDEX_STEP = 100

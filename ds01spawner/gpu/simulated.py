@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 
 from ..core import yaml_reader
 from ..core.errors import InventoryError
-from ..placement.model import WHOLE_GPU_SLICES
+from ..placement.devices import WHOLE_GPU_SLICES
 from .reading import GpuReading, from_raw
 
 NAMESPACE = uuid.UUID("6f1c6e0a-8f0b-5d34-9d6e-2b6f1d0b51a1")

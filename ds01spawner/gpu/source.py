@@ -12,8 +12,8 @@ from datetime import datetime, timezone
 from ..core.errors import InventoryError
 from ..core.lag import within
 from ..core.settings import Settings
-from ..placement.model import Inventory
-from . import memory
+from ..placement.devices import Inventory
+from . import health_file
 from .health import assess
 from .nvml import TIMEOUT, read_nvml
 from .reading import GpuReading, failed
@@ -55,12 +55,12 @@ def read_inventory(settings: Settings) -> Inventory:
 
 def _with_health(reading: GpuReading, settings: Settings, now: datetime) -> GpuReading:
     path = settings.state_dir / HEALTH_FILE
-    before = memory.load(path)
+    before = health_file.load(path)
     if reading.inventory.state == "ok":
         reading = replace(reading, xids=read_xids() or (), boot=boot_id())
     after, reading = assess(before, reading, now)
     if after != before:
-        memory.save(path, after)
+        health_file.save(path, after)
     return reading
 
 

@@ -22,7 +22,7 @@ from docker.utils import kwargs_from_env
 from jupyterhub.app import JupyterHub
 from traitlets.config import Config
 
-from ..core import parent
+from ..core import orphan_watch
 from ..core.errors import DS01Error, EngineError
 from ..core.installation import load as load_installation
 from ..core.public_urls import origin_of, service_address
@@ -296,7 +296,7 @@ def _environment(settings: Settings) -> dict[str, str]:
     return {
         "DS01_STATE_DIR": str(settings.state_dir.resolve()),
         "PATH": os.environ.get("PATH", ""),
-        **parent.variable(),
+        **orphan_watch.variable(),
         # Where the driver's library is found, on a machine that does not have it in the usual place.
         **{k: v for k, v in os.environ.items() if k.startswith("DOCKER_") or k in PASSED},
     }

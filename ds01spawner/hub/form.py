@@ -19,8 +19,8 @@ from ..environments.offered import Shown
 from ..pages import text
 from ..pages.inputs import Banner, EnvironmentInfo, ProjectInfo, QueueHint, Quota, Rules
 from ..pages.keys import load_secret, sign
-from ..pages.launch import LaunchInputs, launch_view
-from ..pages.projects import Offers
+from ..pages.launch_page import LaunchInputs, launch_view
+from ..pages.project_choice import Offers
 from ..pages.render import render
 from ..pages.unfinished import Unfinished, unfinished
 from ..placement.status import status

@@ -12,7 +12,7 @@ from .. import messages
 from ..core.errors import EngineError, Refused
 from ..courses.course_files import data_mounts
 from ..environments.catalogue import Environment
-from ..environments.engine import ImageMissing, Resolved
+from ..environments.image_store import ImageMissing, Resolved
 from ..environments.pulling import Pulled
 
 if TYPE_CHECKING:

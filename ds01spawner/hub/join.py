@@ -10,7 +10,7 @@ from .. import messages
 from ..core.errors import DS01Error, Refused
 from ..core.labels import SessionLabels
 from ..intents.carry import carry
-from ..placement.model import Inventory
+from ..placement.devices import Inventory
 from ..policy.options import LaunchOptions, parse_options
 
 if TYPE_CHECKING:

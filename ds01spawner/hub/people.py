@@ -18,7 +18,7 @@ from tornado import web
 
 from .. import messages
 from ..core.errors import DS01Error, Refusal
-from ..intents.model import IntentError, intend
+from ..intents.intent import IntentError, intend
 from ..site import Site
 from ..workspace.moving import folders, move
 

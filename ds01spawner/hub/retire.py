@@ -18,8 +18,8 @@ from ..core.ending import Ended, carried_out, merged
 from ..core.errors import DS01Error, EngineError, Refusal
 from ..core.labels import SessionLabels
 from ..engines.docker import endings as engine_endings
-from ..intents.model import Intent, IntentError, Kind, intend
-from ..messages import ends
+from ..intents.intent import Intent, IntentError, Kind, intend
+from ..messages import end_clauses
 from ..policy.plan import SessionUse
 from ..policy.units import say_size
 from .http_errors import SessionRefused
@@ -196,7 +196,7 @@ class Retirement:
         self,
         container: str,
         grace: int,
-        reason: str = ends.THROUGH_HUB,
+        reason: str = end_clauses.THROUGH_HUB,
         kind: Kind = "stopped",
         by: str = "hub",
     ) -> tuple[Intent | None, bool]:

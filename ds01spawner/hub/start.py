@@ -12,6 +12,7 @@ import uuid
 from typing import Any
 
 from .. import messages
+from ..admission.accounts import claim_keys
 from ..admission.check import entitle
 from ..admission.limit_requests import ask_url
 from ..admission.situation import read
@@ -21,10 +22,9 @@ from ..core.lag import watch
 from ..engines.base import Claimed, DeviceUnusable, EngineRefused
 from ..engines.claiming import LaunchRequest
 from ..fetching import FetchFailed
-from ..messages import ends, notes
+from ..messages import end_clauses, notes
 from ..policy.plan import LaunchPlan
-from ..queue.api import addresses, instead_of
-from ..queue.course import claim_keys
+from ..queue.joining import addresses, instead_of
 from ..queue.turns import Turn
 from ..store import SessionRecord
 from . import attempts, probing
@@ -272,7 +272,7 @@ class Start:
 
     async def _discard_cancelled(self) -> None:
         await self.discard()
-        self._never_came_up(ends.CANCELLED, "cancelled")
+        self._never_came_up(end_clauses.CANCELLED, "cancelled")
 
     def _let_go(self) -> None:
         if self._claimed is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from ..core.parent import end_with_hub
+from ..core.orphan_watch import end_with_hub
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -10,8 +10,8 @@ from typing import Any, Protocol
 
 from ..core.hub_client import HubServer, Stopped
 from ..notify.channels import Kind, Notice, Notifier
-from .book import Book, Facts
-from .engine import Running
+from .engine_reader import Running
+from .idle_store import Book, Facts
 from .model import Decision, IdleRules, Session
 from .observe import Look
 from .retirements import Retirements
@@ -26,7 +26,7 @@ class Hub(Protocol):
     async def stop(self, user: str, server: str, remove: bool = False) -> Stopped: ...
 
 
-class Eyes(Protocol):
+class Sensors(Protocol):
     """What the service asks of the sensors (see `observe.Observer`)."""
 
     async def look(
@@ -72,7 +72,7 @@ class Parts:
     """The service's surroundings. ``running``, ``rules`` and ``share`` block and run in threads."""
 
     hub: Hub
-    eyes: Eyes
+    observer: Sensors
     running: Callable[[], list[Running]]
     rules: Callable[[HubServer, datetime], IdleRules]
     book: Book

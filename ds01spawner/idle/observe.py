@@ -20,7 +20,7 @@ from ..core.hub_client import HubServer
 from ..core.lag import within
 from ..gpu.reading import GpuReading
 from . import gpusignal
-from .engine import Running
+from .engine_reader import Running
 from .lab import LabClient
 from .model import Kernels, Reading, Signals, failed, known, unsupported
 from .sample import Meter, Sample

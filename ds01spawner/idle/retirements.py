@@ -15,9 +15,9 @@ from urllib.parse import quote
 from ..core.hub_client import HubServer
 from ..core.labels import SessionLabels
 from ..intents.carry import carry, carry_open
-from ..intents.model import Intent, Kind, intend
+from ..intents.intent import Intent, Kind, intend
 from ..site import Site
-from .engine import Running
+from .engine_reader import Running
 from .model import Decision, IdleRules
 
 KINDS: Mapping[str, Kind] = {"idle": "idle", "lifetime": "lifetime", "deadline": "admin"}

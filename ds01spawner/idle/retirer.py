@@ -10,7 +10,7 @@ from functools import partial
 
 from ..core.errors import DS01Error
 from ..core.hub_client import HubServer, Stopped
-from ..intents.model import Intent, IntentError
+from ..intents.intent import Intent, IntentError
 from ..notify.channels import Notice
 from .case import Case, Parts, Settled, session_of
 from .decide import decide
@@ -114,7 +114,7 @@ class Retirer:
         if server is None or server.pending or server.started != case.server.started:
             return None  # stopped, stopping, or started anew meanwhile
         facts = await asyncio.to_thread(parts.book.facts, [session.id], parts.clock())
-        looks = await parts.eyes.look([case.running], {(session.user, session.server): server})
+        looks = await parts.observer.look([case.running], {(session.user, session.server): server})
         look, session = looks[session.id], session_of(case.running, server, facts)
         pressure = Pressure(1.0, max(1, facts.waiting)) if case.decision.pressed else None
         decision = decide(

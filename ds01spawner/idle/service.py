@@ -22,10 +22,10 @@ from typing import Any
 from ..core.errors import DS01Error, Refusal
 from ..core.hub_client import HubServer
 from . import keepalive
-from .book import Facts
 from .case import Case, Parts, Settled, notice_to, session_of
 from .decide import decide
-from .engine import Running
+from .engine_reader import Running
+from .idle_store import Facts
 from .model import Decision, IdleRules, Memory, Pressure, Session
 from .observe import Look
 from .retirements import lost_servers, ours, rules_of
@@ -81,7 +81,7 @@ class IdleService:
         looked_at = [r for r in running if ours(r, servers, open_, parts.clock())]
         ids = [r.labels.session for r in looked_at]
         facts = await asyncio.to_thread(parts.book.facts, ids, parts.clock())
-        looks = await parts.eyes.look(looked_at, servers)
+        looks = await parts.observer.look(looked_at, servers)
         pressure = Pressure(await asyncio.to_thread(parts.share, running), facts.waiting)
         now = parts.clock()
         cases = [c for r in looked_at if (c := await self._case(r, servers, facts, looks, pressure, now))]
@@ -164,7 +164,7 @@ class IdleService:
 
     async def _keep(self, now: datetime, cases: list[Case], ids: list[str]) -> None:
         parts = self.parts
-        parts.eyes.keep_only(ids)
+        parts.observer.keep_only(ids)
         parts.notifier.keep_only(ids)
         decided = [c.public() for c in cases]
         if not self.settled.dry_run:

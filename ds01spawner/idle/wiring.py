@@ -21,9 +21,9 @@ from ..notify.mail import channel_for
 from ..policy.resolve import Person
 from ..site import Site
 from .arbiter import Arbiter
-from .book import Book
 from .case import Parts, Settled
-from .engine import EngineReader, Running
+from .engine_reader import EngineReader, Running
+from .idle_store import Book
 from .lab import LabClient
 from .model import IdleRules
 from .observe import Observer, Sensors
@@ -54,8 +54,12 @@ def build(settings: Settings, api_url: str, token: str, settled: Settled | None 
         folder=folder,
         port=settled.port,
     )
-    eyes = Observer(sensors, settled.window)
-    channels: list[Channel] = [BannerChannel(site.store), FileChannel(folder), LabChannel(eyes.show_in_lab)]
+    observer = Observer(sensors, settled.window)
+    channels: list[Channel] = [
+        BannerChannel(site.store),
+        FileChannel(folder),
+        LabChannel(observer.show_in_lab),
+    ]
     channels += [HookChannel(load_hook(h), h) for h in settled.hooks]
     channels += [channel_for(address) for address in settled.webhooks]
     parts = Parts(
@@ -67,7 +71,7 @@ def build(settings: Settings, api_url: str, token: str, settled: Settled | None 
             page_size=settled.page_size,
             ssl_options=settled.tls,
         ),
-        eyes=eyes,
+        observer=observer,
         running=engine.running,
         rules=lambda server, now: rules_for(site, server, now, settled.poll),
         book=Book(site.store),

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from ..core.ending import carried_out, merged
 from ..core.errors import DS01Error, EngineError
 from ..engines.base import NotThatSession
-from .model import UNRECORDED, Intent
+from .intent import UNRECORDED, Intent
 
 if TYPE_CHECKING:
     from ..site import Site

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from .model import SESSION, Intent, IntentError, dump, load, troubled
+from .intent import SESSION, Intent, IntentError, dump, load, troubled
 
 MAX_OPEN = 4096
 MAX_BYTES = 16 * 1024

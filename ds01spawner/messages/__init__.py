@@ -15,12 +15,21 @@ from .asking import (
     too_many_at_once,
     workspace_unusable,
 )
-from .base import (
-    EXAMPLES,
+from .course_rights import (
+    built_from_recipe,
+    course_data_missing,
+    course_not_theirs,
+    course_unknown,
+    no_course_file,
+    not_staff,
+    nothing_built,
+    roster_outside,
+    staff_outside,
 )
 from .devices import (
     nothing_free,
 )
+from .examples import EXAMPLES
 from .installations import hub_id_taken, no_installation, taken_meanwhile
 from .limits import (
     aggregate_memory,
@@ -58,6 +67,15 @@ from .machine import (
     too_many_tickets,
     turn_never_came,
 )
+from .new_projects import (
+    fetch_failed,
+    fetch_too_large,
+    fetch_too_long,
+    host_not_allowed,
+    no_git,
+    scheme_not_allowed,
+    template_unknown,
+)
 from .own_environments import (
     bad_environment,
     bad_group,
@@ -81,15 +99,6 @@ from .own_sessions import (
     not_kept_alive,
     session_unknown,
 )
-from .projects import (
-    fetch_failed,
-    fetch_too_large,
-    fetch_too_long,
-    host_not_allowed,
-    no_git,
-    scheme_not_allowed,
-    template_unknown,
-)
 from .retirement import (
     NOT_RETIRED,
     being_retired,
@@ -99,17 +108,6 @@ from .retirement import (
     retiring,
     session_unsure,
     user_not_deleted,
-)
-from .teaching import (
-    built_from_recipe,
-    course_data_missing,
-    course_not_theirs,
-    course_unknown,
-    no_course_file,
-    not_staff,
-    nothing_built,
-    roster_outside,
-    staff_outside,
 )
 from .waiting import (
     bad_reservation,

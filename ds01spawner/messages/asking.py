@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..core.errors import Refusal
-from .base import RETRY_LATER, RETRY_SOON, example, short
+from .examples import RETRY_LATER, RETRY_SOON, example, short
 
 
 @example(project="thesis", why="the file system is mounted read-only")

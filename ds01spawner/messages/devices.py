@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..core.errors import Refusal
-from .base import RETRY_SOON, example
+from .examples import RETRY_SOON, example
 
 CURED_BY_TIME = ("full", "unavailable")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 from ..core.errors import Refusal
-from .base import EXAMPLES
+from .examples import EXAMPLES
 
 _INTRO = """\
 # Refusals

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..core.errors import Refusal
-from .base import RETRY_SOON, example, short
+from .examples import RETRY_SOON, example, short
 
 
 @example(state_dir="/var/lib/ds01")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..core.errors import Refusal
-from .base import RETRY_LATER, example, rule_text, sessions_text, short, words
+from .examples import RETRY_LATER, example, rule_text, sessions_text, short, words
 
 
 @example(names=["thesis", "nlp"], limit=2, source="group students (policy.yaml:14)")

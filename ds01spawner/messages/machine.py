@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..core.errors import Refusal
-from .base import RETRY_LATER, RETRY_SOON, example, rule_text, short, words
+from .examples import RETRY_LATER, RETRY_SOON, example, rule_text, short, words
 
 
 @example(places=("/workspace",))

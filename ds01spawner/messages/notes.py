@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from .base import short
+from .examples import short
 
 
 def memory_kill(project: str, memory: str, times: int) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from ..core.errors import Refusal
-from .base import example, short
+from .examples import example, short
 
 BUILT_HERE = "it was not built here"
 NONE_OFFERED = "none is offered"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..core.errors import Refusal
-from .base import example
+from .examples import example
 
 
 @example(another=False)

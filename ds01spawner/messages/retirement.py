@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..core.errors import Refusal
-from .base import RETRY_SOON, example, sessions_text, short
+from .examples import RETRY_SOON, example, sessions_text, short
 
 BEING_RETIRED = "it is being retired"
 ENGINE_SILENT = "it is being retired; the container engine does not answer yet"

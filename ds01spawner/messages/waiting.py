@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..core.errors import Refusal
-from .base import RETRY_SOON, example
+from .examples import RETRY_SOON, example
 
 _STEPS = {
     "grant": "be granted",

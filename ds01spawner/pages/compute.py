@@ -7,13 +7,13 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ..core.errors import Refusal
-from ..placement.model import DeviceStatus
+from ..placement.devices import DeviceStatus
 from ..policy.options import LaunchOptions
 from . import text
 from .inputs import QueueHint
 
 if TYPE_CHECKING:
-    from .launch import LaunchInputs
+    from .launch_page import LaunchInputs
 
 QUEUEABLE = frozenset({"gpus-full", "gpus-unavailable"})
 """Refusal codes that time can cure: the queue is offered for them."""

@@ -10,7 +10,7 @@ from typing import Any
 from ..core.errors import Refused
 from ..policy.options import parse_options
 from . import keys
-from .launch import Again, query_of
+from .launch_page import Again, query_of
 from .steps import Step, steps
 from .unfinished import Unfinished
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from ..placement.model import WHOLE_GPU_SLICES, DeviceStatus
+from ..placement.devices import WHOLE_GPU_SLICES, DeviceStatus
 from . import text
 
 

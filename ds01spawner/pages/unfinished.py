@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from .. import messages
-from ..intents.model import UNRECORDED, Intent
+from ..intents.intent import UNRECORDED, Intent
 from ..messages import notes
 
 

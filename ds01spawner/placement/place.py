@@ -7,15 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from .. import messages
 from ..core.errors import Refusal
-from .model import (
-    WHOLE_GPU_SLICES,
-    Block,
-    Device,
-    GpuRequest,
-    Holding,
-    Inventory,
-    Placement,
-)
+from .devices import WHOLE_GPU_SLICES, Block, Device, GpuRequest, Holding, Inventory, Placement
 from .standing import Standing, standings, used_by_card
 from .strategies import DEFAULT_STRATEGY, Key, strategy_named
 

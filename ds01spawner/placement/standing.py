@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from .model import Block, Device, Holding, Inventory
+from .devices import Block, Device, Holding, Inventory
 
 ALL_DEVICES = "*"
 """Key of a block that stands against every device."""

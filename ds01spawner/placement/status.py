@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
-from .model import Availability, Block, Card, DeviceStatus, Holding, Inventory, State
+from .devices import Availability, Block, Card, DeviceStatus, Holding, Inventory, State
 from .standing import Standing, standings
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from .model import Device
+from .devices import Device
 
 Key = Callable[[Device, int, int], tuple[int, ...]]
 """``(device, compute slices in use on its card, position) -> key``; smallest key wins."""

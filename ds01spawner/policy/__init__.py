@@ -1,7 +1,7 @@
 """What the policy file says, and what a person gets from it. Pure: no Docker, no clock, no JupyterHub."""
 
-from .errors import PolicyError, Problem
 from .load import Override, Policy, PolicyWatcher, builtin_policy, load_policy, parse_policy
+from .problems import PolicyError, Problem
 from .resolve import Limits, Person, groups_of, resolve
 
 __all__ = [

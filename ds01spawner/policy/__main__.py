@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from .reference import PAGE_FILE, SCHEMA_FILE, reference_page, schema_text
+from .published import PAGE_FILE, SCHEMA_FILE, reference_page, schema_text
 
 if __name__ == "__main__":
     folder = Path(sys.argv[1] if len(sys.argv) > 1 else "docs/reference")

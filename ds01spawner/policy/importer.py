@@ -16,8 +16,8 @@ import yaml
 from ..core.yaml_reader import Loc as KeyPath
 from ..core.yaml_reader import dotted
 from .ds01_keys import EXEMPTIONS, NO_COUNTERPART, TOP, VALUES
-from .errors import PolicyError, Problem, read_yaml
 from .load import parse_policy
+from .problems import PolicyError, Problem, read_yaml
 from .units import format_size, parse_size
 
 Verdict = Literal["taken", "translated", "no counterpart", "wrong"]

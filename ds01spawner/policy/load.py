@@ -19,8 +19,8 @@ from pydantic import BaseModel, ValidationError
 
 from ..core.yaml_reader import Loc as KeyPath
 from ..core.yaml_reader import dotted
-from .errors import PolicyError, Problem, read_yaml
 from .model import SECTION_NAMES, Group, PolicyFile, Section, Sections
+from .problems import PolicyError, Problem, read_yaml
 
 MAX_FILE_BYTES = 4 * 2**20
 

@@ -15,9 +15,9 @@ from typing import Any
 from .. import messages
 from ..core.errors import Refusal
 from ..core.labels import SessionLabels
-from ..placement.model import WHOLE_GPU_SLICES, GpuRequest
+from ..placement.devices import WHOLE_GPU_SLICES, GpuRequest
 from ..placement.place import describe, sevenths
-from .environments import allows, kinds_of
+from .image_use import allows, kinds_of
 from .model import Aggregate, Idle
 from .options import LaunchOptions
 from .resolve import Limits, Person

@@ -9,7 +9,7 @@ from uuid import uuid4
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from ..core import freetext
-from ..placement.model import Inventory
+from ..placement.devices import Inventory
 from ..store import Store
 from .reservations import Reservation, bad, check, from_row, occurrences, to_row
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from math import sqrt
 
-from .model import Estimate
+from .ticket import Estimate
 
 FALLBACK_HOURS = 4.0
 """Taken for a session's usual length while there is no history."""

@@ -13,8 +13,8 @@ from typing import Any
 from ..engines.base import EngineState
 from ..policy.resolve import Person
 from ..site import Site
-from .book import Pass
 from .preempt import Preemptible, victims
+from .queue_pass import Pass
 
 KIND = "preempt"
 REASON = "somebody entitled to its device waited, and this session was started as preemptible"

@@ -15,8 +15,8 @@ from datetime import datetime, timedelta
 from math import log2
 from typing import Any, Protocol
 
-from .choosy import Choosy, weight
-from .model import Grant, Rules, Target, Ticket, Usage, Wait
+from .scarcity import ScarcityGuard, weight
+from .ticket import Grant, Rules, Target, Ticket, Usage, Wait
 
 Entitled = Callable[[Ticket, Sequence[Grant]], str]
 """Why a ticket may not start now by its owner's own limits (grants of this pass counted), or ``""``."""
@@ -94,9 +94,9 @@ def decide(
     closed = False
     line = line_up(tickets, usage, now, rules)
     limit = entitled or (lambda ticket, grants: "")
-    choosy = Choosy(line, pool, now, rules, lambda t: bool(limit(t, decision.grants)))
+    guard = ScarcityGuard(line, pool, now, rules, lambda t: bool(limit(t, decision.grants)))
     for ticket in line:
-        choosy.passed(ticket)
+        guard.passed(ticket)
         if why := limit(ticket, decision.grants):
             # Over one's own limits: keeps the place, stands in nobody's way.
             decision.limited[ticket.id] = why
@@ -104,7 +104,7 @@ def decide(
             continue
         key = pool.key(ticket)
         if not closed and (key not in decision.targets or _bounded(ticket, rules)):
-            devices = pool.find(ticket, _kept_from(ticket, withheld, now) | choosy.kept_from(ticket))
+            devices = pool.find(ticket, _kept_from(ticket, withheld, now) | guard.kept_from(ticket))
             if devices is not None:
                 pool.take(ticket, devices)
                 decision.grants.append(Grant(ticket, devices))

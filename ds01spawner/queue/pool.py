@@ -6,11 +6,11 @@ from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime
 
-from ..placement.model import Block, GpuRequest, Holding, Inventory
+from ..placement.devices import Block, GpuRequest, Holding, Inventory
 from ..placement.place import place
 from ..placement.standing import standings
 from ..placement.strategies import DEFAULT_STRATEGY
-from .model import Target, Ticket
+from .ticket import Target, Ticket
 
 _KEPT = Block("reserved", "kept for somebody who is before you in the queue")
 

@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from ..placement.model import Holding
-from .model import Ticket
+from ..placement.devices import Holding
+from .ticket import Ticket
 
 Place = Callable[[Ticket, Sequence[Holding]], tuple[str, ...] | None]
 """The devices a ticket would get if only these holdings stood, or None."""

@@ -20,7 +20,7 @@ from dateutil.rrule import rrulestr
 
 from .. import messages
 from ..core.errors import Refused
-from ..placement.model import Device, Holding, Inventory
+from ..placement.devices import Device, Holding, Inventory
 
 SUBJECT = re.compile(r"(user|group|course):[^\s:][^\s]{0,200}")
 LEAD = timedelta(minutes=30)

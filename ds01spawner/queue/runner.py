@@ -20,12 +20,12 @@ from ..engines.base import EngineSession
 from ..policy.resolve import Person
 from ..service.retiring import retire_session
 from ..site import Site
-from . import book, eviction, tickets
-from .model import LIVE, Rules
-from .outlook import Experience, expected_ends
+from . import eviction, queue_pass, ticket_rules
+from .forecast import Experience, expected_ends
 from .pace import Pace
 from .preempt import Preemptible
-from .tell import Teller
+from .ticket import LIVE, Rules
+from .ticket_notifier import TicketNotifier
 
 TICK_S = 2.0
 EXPERIENCE_S = 60.0
@@ -70,9 +70,9 @@ class Runner:
         rules: Rules | None = None,
         pace: Pace | None = None,
         on_change: Callable[[], None] = lambda: None,
-        teller: Teller | None = None,
+        announcer: TicketNotifier | None = None,
     ) -> None:
-        """``on_change`` is called when devices changed hands, so that pages read anew; ``teller`` tells
+        """``on_change`` is called when devices changed hands, so that pages read anew; ``announcer`` tells
         people what became of their places."""
         self.site, self.hub, self.clock, self.on_change = site, hub, clock, on_change
         self.rules, self.pace = rules or Rules(), pace or Pace()
@@ -83,7 +83,7 @@ class Runner:
         self._users: dict[str, str] = {}
         self._experience: tuple[float, Experience] | None = None
         self._warned = 0.0
-        self._teller = teller or Teller(site.store, clock)
+        self._announcer = announcer or TicketNotifier(site.store, clock)
         self._evicting: bool | None = None  # not known: an earlier process may have warned somebody
         self._guarding = True  # an earlier process may have guarded devices
         self._owners: set[str] = set()  # of preemptible sessions, as the last pass saw them
@@ -129,9 +129,9 @@ class Runner:
         done, due = await asyncio.to_thread(self._pass, now, people, frozenset(gone), reserved)
         self.waiting = done.waiting
         for row, text in done.expired:
-            self._teller.expired(row, text)
+            self._announcer.expired(row, text)
         for row, refusal in done.refused:
-            self._teller.refused(row, refusal.sentence)
+            self._announcer.refused(row, refusal.sentence)
         for session in due:
             self._retire(session)
         for row in done.granted:
@@ -151,22 +151,22 @@ class Runner:
 
     def _pass(
         self, now: datetime, people: Mapping[str, Person], gone: frozenset[str], reserved: bool
-    ) -> tuple[book.Pass, list[Preemptible]]:
+    ) -> tuple[queue_pass.Pass, list[Preemptible]]:
         store = self.site.store()
         ledger = self.site.engine.look()
         gpu = ledger.reading
-        reading = book.Reading(now, gpu.inventory, ledger, people, gone)
+        reading = queue_pass.Reading(now, gpu.inventory, ledger, people, gone)
         experience, kept = self._learned(now), dict[str, datetime]()
         if reserved:
-            lasts = book.lasts_until(ledger)
+            lasts = queue_pass.lasts_until(ledger)
             ends = expected_ends(gpu.inventory, ledger.holdings, lasts, experience, now)
-            kept = book.keep_reservations(store, reading, ends, book.near(self.site, now))
+            kept = queue_pass.keep_reservations(store, reading, ends, queue_pass.near(self.site, now))
             if time.monotonic() - self._warned > EXPERIENCE_S:
                 self._warned = time.monotonic()
-                book.warn_collisions(store, reading, WARN_HORIZON)
+                queue_pass.warn_collisions(store, reading, WARN_HORIZON)
         room = self.pace.free(len(self._starts))
         self._guarding = True
-        done = book.run_pass(self.site, reading, self.rules, experience, room, self._users.values())
+        done = queue_pass.run_pass(self.site, reading, self.rules, experience, room, self._users.values())
         self._guarding = bool(done.decision.guarded)
         evicting, due = eviction.make_room(self.site, ledger, done, kept, people, now)
         self._owners = eviction.owners(ledger)
@@ -207,7 +207,7 @@ class Runner:
 
     def _learned(self, now: datetime) -> Experience:
         if self._experience is None or time.monotonic() - self._experience[0] > EXPERIENCE_S:
-            self._experience = (time.monotonic(), book.read_experience(self.site.store(), now))
+            self._experience = (time.monotonic(), queue_pass.read_experience(self.site.store(), now))
         return self._experience[1]
 
     async def _people(self, names: set[str]) -> tuple[dict[str, Person], set[str]]:
@@ -245,18 +245,18 @@ class Runner:
         if now - since >= NEVER_ARRIVED:
             del self._unknown[row["id"]]
             reason = "the start did not come to an end; it is tried again"
-            await self._write(row, tickets.give_back(row["state"], now, reason, row["attempts"]))
+            await self._write(row, ticket_rules.give_back(row["state"], now, reason, row["attempts"]))
 
     async def _running(self, row: Mapping[str, Any]) -> None:
         """The session is there; its owner is told, unless they started it themselves."""
-        if await self._write(row, tickets.running(row["state"], self.clock())):
+        if await self._write(row, ticket_rules.running(row["state"], self.clock())):
             self.on_change()
             if row["state"] != "waiting":
-                self._teller.started(row)
+                self._announcer.started(row)
 
     async def _begin(self, row: dict[str, Any]) -> None:
         """Write that the start will be asked for, one ticket after the other, then ask side by side."""
-        if not await self._write(row, tickets.start(row["state"], self.clock(), row["attempts"])):
+        if not await self._write(row, ticket_rules.start(row["state"], self.clock(), row["attempts"])):
             return
         row = {**row, "state": "starting", "attempts": row["attempts"] + 1, "version": row["version"] + 1}
         task = asyncio.ensure_future(self._start(row))
@@ -317,12 +317,12 @@ class Runner:
             attempts = 0
             if error.status != 503:
                 self.pace.failed()
-        change = tickets.give_back("starting", self.clock(), str(error), attempts)
+        change = ticket_rules.give_back("starting", self.clock(), str(error), attempts)
         if attempts == 0:
             change.changes["attempts"] = row["attempts"] - 1
         if await self._write(row, change) and change.action == "failed":
-            await self._teller.failed(row, str(error))
+            await self._announcer.failed(row, str(error))
 
-    async def _write(self, row: Mapping[str, Any], change: tickets.Change) -> bool:
+    async def _write(self, row: Mapping[str, Any], change: ticket_rules.Change) -> bool:
         now = self.clock()
-        return await asyncio.to_thread(lambda: book.apply(self.site.store(), row, change, now))
+        return await asyncio.to_thread(lambda: queue_pass.apply(self.site.store(), row, change, now))

@@ -16,10 +16,10 @@ from math import exp, log
 from random import Random
 from typing import Any
 
-from ..placement.model import GpuRequest
+from ..placement.devices import GpuRequest
 from .estimate import Calibration, Lengths, estimate
-from .model import Rules, Target, Ticket, Usage
 from .order import decide
+from .ticket import Rules, Target, Ticket, Usage
 
 MEAN_HOURS = 4.0
 SEEDS = (1, 2, 3, 4, 5)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..core.parent import end_with_hub
+from ..core.orphan_watch import end_with_hub
 
 
 def main() -> None:

@@ -10,13 +10,13 @@ from .. import messages
 from ..core.errors import Refusal, Refused
 from ..engines.base import EngineSession
 from ..idle import keepalive
-from ..idle.book import Book
+from ..idle.idle_store import Book
 from ..idle.model import Session
 from ..idle.rules import from_policy
 from ..policy.resolve import Person
 from ..store import Store
 from .context import Context
-from .snapshot import Snapshot
+from .site_reading import Snapshot
 from .views import POLL_S
 
 

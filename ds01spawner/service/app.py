@@ -27,11 +27,11 @@ from ..core.onlyone import Holder, only_one
 from ..core.settings import Settings, load_settings
 from ..pages.keys import load_secret
 from ..site import Site
-from .base import ApiHandler
 from .context import Context, Urls, make_templates
+from .handler_base import ApiHandler
 from .openapi import document
 from .places import use_threads
-from .snapshot import Snapshots
+from .site_reading import Snapshots
 
 HUB_STATIC = Path(DATA_FILES_PATH) / "static"
 STATIC = Path(__file__).resolve().parent / "static"

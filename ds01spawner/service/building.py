@@ -1,4 +1,4 @@
-"""The service's one desk for environments: opened when the engine and the store answer, closed at the end.
+"""The service's one environment service: opened when the engine and the store answer, closed at the end.
 
 Gathers, in a thread, what the pages and REST show of one person's environments.
 """
@@ -19,7 +19,7 @@ from ..environments.builder.builds import BuildRunner
 from ..environments.builder.recipe import Recipe
 from ..environments.builder.sitebuild import build_site
 from ..environments.catalogue import Listed
-from ..environments.desk import Desk
+from ..environments.environment_service import EnvironmentService
 from ..environments.naming import parse_user_image
 from ..environments.offered import Shown
 from ..environments.probe import clear_leftovers
@@ -33,8 +33,8 @@ KEY = "environments.desk"
 log = logging.getLogger(__name__)
 
 
-async def desk(context: Context) -> Desk:
-    """The desk; `EngineError` or `StoreError` while one of them does not answer."""
+async def env_service(context: Context) -> EnvironmentService:
+    """The environment service; `EngineError` or `StoreError` while one of them does not answer."""
     found = context.extra.get(KEY)
     if found is None:
         lock = context.extra.setdefault(f"{KEY}.lock", asyncio.Lock())
@@ -42,11 +42,11 @@ async def desk(context: Context) -> Desk:
             found = context.extra.get(KEY)
             if found is None:
                 found = context.extra[KEY] = await asyncio.to_thread(_open, context)
-    desk: Desk = found
-    return desk
+    env_service: EnvironmentService = found
+    return env_service
 
 
-def _open(context: Context) -> Desk:
+def _open(context: Context) -> EnvironmentService:
     site = context.site
     images = site.environments.images
     site.engine.info()
@@ -65,14 +65,14 @@ def _open(context: Context) -> Desk:
     clear_leftovers(images)
     if stale:
         log.warning("Builds that a restart cut short are failed: %s", ", ".join(stale))
-    return Desk(site, runner, context.clock)
+    return EnvironmentService(site, runner, context.clock)
 
 
 async def open_early(context: Context) -> None:
-    """Open the desk as soon as that is possible, so that no build stays "building" after a restart."""
+    """Open the environment service once it can be, so that no build stays "building" after a restart."""
     while True:
         try:
-            await desk(context)
+            await env_service(context)
             return
         except (EngineError, StoreError) as error:
             log.warning("Environments cannot be built yet: %s", error)
@@ -113,7 +113,7 @@ async def listed(context: Context, person: Person, limits: Limits) -> list[Liste
 
 async def shelf(context: Context, person: Person, limits: Limits) -> Shelf:
     """See `Shelf`."""
-    the = await desk(context)
+    the = await env_service(context)
     snapshot = await context.snapshots.get()
     running: dict[str, list[str]] = {}
     for record in snapshot.ledger.sessions:
@@ -123,7 +123,11 @@ async def shelf(context: Context, person: Person, limits: Limits) -> Shelf:
 
 
 def _shelf(
-    context: Context, the: Desk, person: Person, limits: Limits, running: Mapping[str, list[str]]
+    context: Context,
+    the: EnvironmentService,
+    person: Person,
+    limits: Limits,
+    running: Mapping[str, list[str]],
 ) -> Shelf:
     site, now, url = context.site, context.clock(), context.urls.service
     projects = [p.name for p in site.workspaces.projects(person.name)]
@@ -174,13 +178,13 @@ async def submit(
     """Queue a build; returns its id."""
     limits = await context.limits(person)
     seen = await listed(context, person, limits)
-    the = await desk(context)
+    the = await env_service(context)
     return await asyncio.to_thread(the.build, person, limits, seen, project, recipe, tag, hold_versions)
 
 
 async def share(context: Context, person: Person, environment: str, group: str, on: bool) -> list[str]:
     """Share an own environment with a group, or end it; the groups it is shared with then."""
-    the, limits = await desk(context), await context.limits(person)
+    the, limits = await env_service(context), await context.limits(person)
 
     def work() -> list[str]:
         if on:
@@ -192,7 +196,7 @@ async def share(context: Context, person: Person, environment: str, group: str, 
 
 async def rebuild(context: Context, person: Person, environment: str, hold_versions: bool = False) -> str:
     """Build an own environment anew from its project's recipe; returns the build's id."""
-    the = await desk(context)
+    the = await env_service(context)
     projects = await asyncio.to_thread(context.site.workspaces.projects, person.name)
     parsed = parse_user_image(environment)
     project = project_of(environment, person.name, [p.name for p in projects])

@@ -26,7 +26,7 @@ from ..site import Site
 from ..store import Store
 from .decisions import Decisions
 from .places import Places
-from .snapshot import Snapshots
+from .site_reading import Snapshots
 
 T = TypeVar("T")
 

@@ -27,10 +27,10 @@ from ..engines.docker.lock import claim_lock
 from ..engines.docker.memory import MemoryWatch
 from ..engines.docker.retire import leftovers
 from ..environments.builder.builds import FINAL
-from ..environments.engine import REMOVES_S, asking
+from ..environments.image_store import REMOVES_S, asking
 from ..intents.carry import carry
-from ..intents.model import IntentError
-from ..intents.plan import Present, leftover
+from ..intents.intent import IntentError
+from ..intents.orphans import Present, leftover
 from ..messages import notes
 from ..policy.plan import SessionUse
 from ..policy.units import say_size

@@ -28,8 +28,8 @@ class Found:
 async def packages(context: Context, record: EngineSession) -> Found:
     """Ask a running session for its packages. Not knowing is no reason against retiring it."""
     try:
-        desk = await building.desk(context)
-        work = asyncio.to_thread(desk.new_packages, record.container, record.labels.image)
+        env_service = await building.env_service(context)
+        work = asyncio.to_thread(env_service.new_packages, record.container, record.labels.image)
         return Found(await within(work, PATIENCE_S))
     except asyncio.TimeoutError:  # not the built-in before Python 3.11
         return Found(None, "the session did not answer in time")
@@ -42,16 +42,16 @@ async def keep(context: Context, person: Person, record: EngineSession) -> Packa
     found = await packages(context, record)
     if found.diff is None:
         raise Refused(messages.packages_unknown(found.problem))
-    desk, labels = await building.desk(context), record.labels
+    env_service, labels = await building.env_service(context), record.labels
     limits = await context.limits(person)
     await asyncio.to_thread(
-        desk.keep_packages, person, limits, labels.project, labels.environment, found.diff
+        env_service.keep_packages, person, limits, labels.project, labels.environment, found.diff
     )
     return found.diff
 
 
 async def save(context: Context, person: Person, record: EngineSession) -> str:
     """Save a session as an image of its project, where the policy lets the person; returns its name."""
-    desk, labels = await building.desk(context), record.labels
+    env_service, labels = await building.env_service(context), record.labels
     limits = await context.limits(person)
-    return await asyncio.to_thread(desk.save, person, limits, labels.project, record.container)
+    return await asyncio.to_thread(env_service.save, person, limits, labels.project, record.container)

@@ -11,7 +11,7 @@ from typing import Any
 from ..core.errors import DS01Error, StoreError
 from ..engines.base import EngineSession
 from ..idle.model import Decision
-from ..intents.model import Intent
+from ..intents.intent import Intent
 from ..notify.channels import banner
 from ..pages import text
 from ..pages.cards import SessionCard
@@ -20,7 +20,7 @@ from ..policy.resolve import Person
 from ..store import Store
 from . import views
 from .context import Context
-from .snapshot import CHANGED_S, Snapshot
+from .site_reading import CHANGED_S, Snapshot
 
 log = logging.getLogger(__name__)
 

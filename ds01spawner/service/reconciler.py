@@ -13,8 +13,8 @@ from typing import Any, Protocol
 from ..core.errors import DS01Error, StoreError
 from ..core.hub_client import HubUser
 from ..intents.carry import carry_open
-from ..intents.model import Intent, IntentError
-from ..intents.plan import Missed, Plan, Present, Rules, Server, plan
+from ..intents.intent import Intent, IntentError
+from ..intents.orphans import Missed, Plan, Present, Rules, Server, plan
 from ..messages import notes
 from ..policy.resolve import Person
 from ..site import Site

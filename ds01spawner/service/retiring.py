@@ -14,7 +14,7 @@ from ..core.errors import DS01Error
 from ..core.hub_client import HubError, Stopped
 from ..engines.base import EngineSession
 from ..intents.carry import carry
-from ..intents.model import IntentError, Kind, intend
+from ..intents.intent import IntentError, Kind, intend
 from ..policy.resolve import Person
 from ..site import Site
 from .context import Context

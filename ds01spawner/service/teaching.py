@@ -16,7 +16,7 @@ from ..core.settings import Settings
 from ..courses import course_files
 from ..courses import publication as courses
 from ..courses.spec import Change, Course, parse_course
-from ..environments.engine import ImageMissing
+from ..environments.image_store import ImageMissing
 from ..environments.naming import course_repository
 from ..environments.pulling import Pulled
 from ..environments.resolver import NotReadable
@@ -71,10 +71,10 @@ async def apply(
 ) -> tuple[Course, list[Change]]:
     """Apply a course's file: the given text, else that of the project. Starter files are the project's."""
     settings, now = context.settings, context.clock()
-    desk = await building.desk(context)
+    env_service = await building.env_service(context)
 
     def work(store: Store) -> tuple[Course, list[Change]]:
-        files = desk.found(teacher.person, project) if is_project_name(project) else None
+        files = env_service.found(teacher.person, project) if is_project_name(project) else None
         given = source if source.strip() else (files.read_text(COURSE_FILE) if files else None)
         if not given:
             raise Refused(messages.no_course_file(COURSE_FILE, project))
@@ -141,10 +141,10 @@ async def build(context: Context, teacher: Teacher, course: str) -> str:
     await context.store(lambda s: own_course(s, teacher, course))
     limits = await context.limits(teacher.person)
     listed = await building.listed(context, teacher.person, limits)
-    desk = await building.desk(context)
+    env_service = await building.env_service(context)
     admin = teacher.person.admin
     return await asyncio.to_thread(
-        desk.build_course, teacher.person, limits, listed, course, admin, teacher.scopes
+        env_service.build_course, teacher.person, limits, listed, course, admin, teacher.scopes
     )
 
 

@@ -14,7 +14,7 @@ from ..environments.offered import Environments
 from ..idle import keepalive
 from ..idle.model import Decision
 from ..idle.rules import from_policy
-from ..intents.model import Intent
+from ..intents.intent import Intent
 from ..pages import text
 from ..pages.cards import Clock, SessionCard, session_card
 from ..pages.inputs import KeepAlive, Runs, Series, SessionInfo
@@ -25,7 +25,7 @@ from ..store import Store
 from ..workspace.spaces import Spaces
 from ..workspace.usage import Measured
 from .context import Context, Urls
-from .snapshot import Snapshot
+from .site_reading import Snapshot
 
 KEEP_STEP = timedelta(hours=1)
 POLL_S = 60.0

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from ..engines.base import EngineSession
-from ..placement.model import Block, Inventory
+from ..placement.devices import Block, Inventory
 from ..site import Site
 
 KEPT = "Your files are safe. Save your work, retire this session and start another one."

@@ -13,7 +13,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, or_, select
 
-from ..placement.model import Block, State
+from ..placement.devices import Block, State
 from . import models as t
 from .db import Facts, Part, rows
 from .events import append_event

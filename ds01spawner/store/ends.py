@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, and_, not_, select
 
 from ..core.ending import NOTE_COUNTS, TAIL_KEPT, Clock, Ended, decided, merged, rank, without_records
-from ..messages import ends as words
+from ..messages import end_clauses as words
 from . import models as t
 from .db import MADE, REPLACED, Part, row, rows
 from .events import append_event

@@ -24,7 +24,7 @@ from tornado.web import RequestHandler
 
 from ds01spawner.environments.naming import user_image
 from ds01spawner.service.app import modules
-from ds01spawner.service.base import PageHandler
+from ds01spawner.service.handler_base import PageHandler
 
 pytestmark = pytest.mark.timeout(900)
 SCREENS: dict[str, tuple[tuple[int, Literal["light", "dark"], bool], ...]] = {

@@ -22,9 +22,9 @@ from ds01spawner.core.errors import Refusal
 from ds01spawner.core.hub_client import HubServer
 from ds01spawner.core.labels import SessionLabels
 from ds01spawner.gpu.reading import GpuReading
-from ds01spawner.idle.book import Facts
 from ds01spawner.idle.case import Parts, Settled
-from ds01spawner.idle.engine import EngineReader
+from ds01spawner.idle.engine_reader import EngineReader
+from ds01spawner.idle.idle_store import Facts
 from ds01spawner.idle.lab import LabClient
 from ds01spawner.idle.model import IdleRules
 from ds01spawner.idle.observe import Observer, Sensors
@@ -33,7 +33,7 @@ from ds01spawner.idle.service import IdleService
 from ds01spawner.idle.state import IdleFiles
 from ds01spawner.idle.workspace import ProjectFolder
 from ds01spawner.notify.channels import FileChannel, Notifier
-from ds01spawner.placement.model import Inventory
+from ds01spawner.placement.devices import Inventory
 
 TOKEN = "a-token-for-tests"
 UID = 12345
@@ -273,7 +273,7 @@ def make_service(
     sensors = Sensors(host or HostSampler(), engine, LabClient(TOKEN), gpu, folder, PORT)
     parts = Parts(
         hub=hub,
-        eyes=Observer(sensors, window),
+        observer=Observer(sensors, window),
         running=engine.running,
         rules=lambda server, now: rules,
         book=NoBook(),

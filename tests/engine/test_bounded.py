@@ -96,7 +96,7 @@ READS = """
     import resource, sys, docker
     from ds01spawner.engines.docker import bounded, account
     from ds01spawner.environments import snapshot, probe
-    from ds01spawner.environments.engine import Images
+    from ds01spawner.environments.image_store import Images
     from ds01spawner.core.errors import EngineError
     import docker.errors
     box = sys.argv[1]

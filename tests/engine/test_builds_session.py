@@ -19,7 +19,7 @@ from ds01spawner.environments.builder.builds import BuildRequest, BuildRunner, S
 from ds01spawner.environments.builder.recipe import parse_recipe
 from ds01spawner.environments.builder.sitebuild import hub_version
 from ds01spawner.environments.catalogue import discover
-from ds01spawner.environments.engine import ImageMissing, Images
+from ds01spawner.environments.image_store import ImageMissing, Images
 from ds01spawner.environments.inventory import lock_of, packages
 from ds01spawner.environments.preflight import Host
 from ds01spawner.environments.probe import probe

@@ -9,11 +9,11 @@ from datetime import datetime, timedelta, timezone
 import pytest
 
 from ds01spawner.core.ending import Clock
-from ds01spawner.endings import Endings
 from ds01spawner.engines.docker import endings as engine_endings
 from ds01spawner.engines.docker.retire import end
 from ds01spawner.service import ends as service_ends
 from ds01spawner.service.housekeeping import tidy
+from ds01spawner.store.ending_log import Endings
 
 SERVE = "httpd -p 8888; "
 GPU = {"gpu": "1g.10gb"}

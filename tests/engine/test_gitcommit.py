@@ -11,7 +11,7 @@ from ds01spawner.environments.builder.gitcommit import Committed, commit_file
 from ds01spawner.environments.builder.projectfiles import ProjectFiles
 from ds01spawner.environments.builder.recipe import parse_recipe
 from ds01spawner.environments.catalogue import Environment, Listed
-from ds01spawner.environments.desk import Desk
+from ds01spawner.environments.environment_service import EnvironmentService
 from ds01spawner.environments.snapshot import PackageDiff
 from ds01spawner.policy.load import parse_policy
 from ds01spawner.policy.resolve import Person, resolve
@@ -231,17 +231,17 @@ def test_the_desk_keeps_a_recipe_in_git_and_the_builds_log_says_so(repository, t
         prepare=lambda user, project, admit: workspace,
         find=lambda user, project: workspace,
     )
-    desk = Desk(SimpleNamespace(workspaces=workspaces), runner, lambda: NOW)
+    env_service = EnvironmentService(SimpleNamespace(workspaces=workspaces), runner, lambda: NOW)
     limits = resolve(parse_policy("version: 1", tmp_path), ADA, NOW)
-    desk.build(ADA, limits, [LAB], "p", parse_recipe({"pip": ["six"]}))
+    env_service.build(ADA, limits, [LAB], "p", parse_recipe({"pip": ["six"]}))
     head = repository.git("rev-parse", "HEAD")
     assert asked[0].notes == (f"recipe.yaml: committed to the project's git repository as {head[:10]}",)
-    desk.build(ADA, limits, [LAB], "p", parse_recipe({"pip": ["six"]}))
+    env_service.build(ADA, limits, [LAB], "p", parse_recipe({"pip": ["six"]}))
     assert asked[1].notes == ()
-    desk.keep_packages(ADA, limits, "p", "lab", PackageDiff(added=("attrs==24.1.0",)))
+    env_service.keep_packages(ADA, limits, "p", "lab", PackageDiff(added=("attrs==24.1.0",)))
     assert "attrs==24.1.0" in repository.git("show", "HEAD:recipe.yaml")
     repository.write(".git/MERGE_HEAD", "x")
-    desk.build(ADA, limits, [LAB], "p", parse_recipe({"pip": ["pluggy"]}))
+    env_service.build(ADA, limits, [LAB], "p", parse_recipe({"pip": ["pluggy"]}))
     assert "not committed to the project's git repository: git is in the middle" in asked[2].notes[0]
     assert "pluggy" in (repository.folder / "recipe.yaml").read_text()
     runner.store.close()

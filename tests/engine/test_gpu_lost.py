@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from ds01spawner.engines.docker import reach
-from ds01spawner.engines.docker.inforce import cgroup_of
+from ds01spawner.engines.docker.limit_check import cgroup_of
 
 ROOT = Path(__file__).resolve().parents[2]
 V1 = Path("/sys/fs/cgroup/devices").is_dir()

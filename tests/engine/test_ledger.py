@@ -27,7 +27,7 @@ from ds01spawner.engines.docker import ledger as ledgers
 from ds01spawner.engines.docker.ledger import Ledger
 from ds01spawner.engines.docker.lock import claim_lock
 from ds01spawner.gpu.reading import GpuReading
-from ds01spawner.placement.model import Device, GpuRequest, Holding, Inventory
+from ds01spawner.placement.devices import Device, GpuRequest, Holding, Inventory
 
 ATTEMPTS = 200
 LOCK_SECONDS = 120

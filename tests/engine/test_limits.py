@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ds01spawner.engines.docker import cgroups, inforce
+from ds01spawner.engines.docker import cgroups, limit_check
 from ds01spawner.hub.http_errors import SessionRefused
 
 CEILING = """
@@ -51,7 +51,7 @@ def version(engine):
 
 def found_limits(engine, one):
     container = engine.api.inspect_container(one.object_id)
-    return inforce.read(container["State"]["Pid"], container["Id"], version(engine))
+    return limit_check.read(container["State"]["Pid"], container["Id"], version(engine))
 
 
 def count_of(engine, folder):
@@ -108,7 +108,7 @@ async def test_forks_stop_at_the_limit_and_the_session_goes_on(ceiling, engine):
     _, said = in_session(engine, one, "i=0; while [ $i -lt 5000 ]; do sleep 60 & i=$((i+1)); done 2>&1")
     assert "can't fork" in said
     pid = engine.api.inspect_container(one.object_id)["State"]["Pid"]
-    assert 55 <= count_of(engine, inforce.cgroup_of(pid, "pids", version(engine))) <= 64
+    assert 55 <= count_of(engine, limit_check.cgroup_of(pid, "pids", version(engine))) <= 64
     assert await one.poll() is None
 
 

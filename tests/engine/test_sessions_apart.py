@@ -10,7 +10,7 @@ import pytest
 from ds01spawner import messages
 from ds01spawner.core.labels import CREATED_AT, HUB, PROBE
 from ds01spawner.core.settings import Settings
-from ds01spawner.doctor.network import isolation_findings
+from ds01spawner.doctor.network_checks import isolation_findings
 from ds01spawner.engines.docker import isolation_record
 from ds01spawner.engines.docker.isolation import probe, sweep, utc_now
 from ds01spawner.engines.docker.listening import Listening, listening

@@ -15,10 +15,10 @@ from support.ours import installation_of
 from support.slow import slow_file
 
 from ds01spawner.gpu.reading import Activity, GpuReading
-from ds01spawner.idle.engine import EngineReader
+from ds01spawner.idle.engine_reader import EngineReader
 from ds01spawner.idle.procs import HostSampler
 from ds01spawner.idle.rules import from_policy
-from ds01spawner.placement.model import Device, Inventory
+from ds01spawner.placement.devices import Device, Inventory
 from ds01spawner.policy.model import Idle
 
 PLAIN = replace(from_policy(Idle(), "the built-in policy", poll=100), start_grace=0)

@@ -17,7 +17,7 @@ from ds01spawner.environments.builder import stepwise
 from ds01spawner.environments.builder.dockerscan import read
 from ds01spawner.environments.builder.projectfiles import ProjectFiles
 from ds01spawner.environments.builder.stepwise import IGNORED, StepFailed, StepwiseBuild, Stopped
-from ds01spawner.environments.engine import Images
+from ds01spawner.environments.image_store import Images
 
 BUSYBOX = "ds01/test-busybox:latest"
 pytestmark = pytest.mark.timeout(600)

@@ -16,7 +16,7 @@ from ds01spawner.core.labels import SessionLabels
 from ds01spawner.engines.docker.attach import Attach, attach_kwargs, choose_attach, gpu_env
 from ds01spawner.engines.docker.create import ContainerSpec, finalise
 from ds01spawner.gpu.nvml import read_nvml
-from ds01spawner.placement.model import Inventory
+from ds01spawner.placement.devices import Inventory
 from fakes.engine import SecondEngine
 from fakes.nvidia import Node, Nodes, nodes_of, write_cdi
 from fakes.nvml import A100, Machine

@@ -11,7 +11,7 @@ from support.ours import signed
 
 from ds01spawner.core.installation import load
 from ds01spawner.core.labels import SessionLabels
-from ds01spawner.intents.plan import UNKNOWN_S
+from ds01spawner.intents.orphans import UNKNOWN_S
 
 pytestmark = pytest.mark.timeout(900)
 

@@ -11,7 +11,7 @@ from ds01spawner.engines.base import EngineState
 from ds01spawner.engines.claiming import pick
 from ds01spawner.engines.docker.claim import claim as claim_under_lock
 from ds01spawner.gpu.reading import GpuReading
-from ds01spawner.placement.model import Block, GpuRequest, Placement
+from ds01spawner.placement.devices import Block, GpuRequest, Placement
 
 
 def claim(

@@ -32,17 +32,17 @@ from ds01spawner.engines.base import EngineSession, EngineState
 from ds01spawner.engines.docker.engine import Docker
 from ds01spawner.environments.builder.builds import BuildRunner
 from ds01spawner.environments.builder.builds import Site as BuildSite
-from ds01spawner.environments.desk import Desk
-from ds01spawner.environments.engine import EngineFacts, ImageMissing
+from ds01spawner.environments.environment_service import EnvironmentService
 from ds01spawner.environments.facts import SINGLEUSER_LABEL, ImageFacts
+from ds01spawner.environments.image_store import EngineFacts, ImageMissing
 from ds01spawner.environments.offered import Environments
 from ds01spawner.environments.preflight import Host
-from ds01spawner.placement.model import Holding
+from ds01spawner.placement.devices import Holding
 from ds01spawner.policy.resolve import Person
 from ds01spawner.service.app import make_app
-from ds01spawner.service.base import PersonHandler
 from ds01spawner.service.context import Context, Urls, make_templates
-from ds01spawner.service.snapshot import Snapshots
+from ds01spawner.service.handler_base import PersonHandler
+from ds01spawner.service.site_reading import Snapshots
 from ds01spawner.site import Site
 from support.played_engine import PlayedEngine
 
@@ -200,10 +200,10 @@ class World:
         return [d.uuid for d in self.site.engine.inventory().inventory.devices]
 
     @property
-    def desk(self) -> Desk:
-        """The desk for environments; its builds stay queued."""
-        desk: Desk = self.context.extra["environments.desk"]
-        return desk
+    def env_service(self) -> EnvironmentService:
+        """The environment service for environments; its builds stay queued."""
+        env_service: EnvironmentService = self.context.extra["environments.desk"]
+        return env_service
 
 
 def make_world(folder: Path, monkeypatch: pytest.MonkeyPatch, policy: str = POLICY, **settings: Any) -> World:
@@ -240,7 +240,7 @@ def make_world(folder: Path, monkeypatch: pytest.MonkeyPatch, policy: str = POLI
         workers=0,
         clock=lambda: NOW,  # type: ignore[arg-type]
     )
-    context.extra["environments.desk"] = Desk(site, runner, lambda: NOW)
+    context.extra["environments.desk"] = EnvironmentService(site, runner, lambda: NOW)
     auth = _played_auth(hub, monkeypatch)
     return World(context, site, ledger, hub, images, auth, runner)
 

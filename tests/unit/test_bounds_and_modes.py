@@ -15,14 +15,14 @@ from ds01spawner import configure
 from ds01spawner.core.installation import Installation
 from ds01spawner.core.labels import SessionLabels
 from ds01spawner.core.settings import Settings
-from ds01spawner.doctor.bounds import layer_findings, log_findings, quota_findings
-from ds01spawner.doctor.exposure import (
+from ds01spawner.doctor.bound_checks import layer_findings, log_findings, quota_findings
+from ds01spawner.doctor.exposure_checks import (
     engine_findings,
     origin_findings,
     source_findings,
     workspace_findings,
 )
-from ds01spawner.doctor.modes import check_modes
+from ds01spawner.doctor.mode_checks import check_modes
 from ds01spawner.engines.base import EngineSession
 from ds01spawner.engines.docker.create import ContainerSpec, finalise, log_bound
 from ds01spawner.engines.docker.layers import LayerUse, bounds_layers

@@ -15,8 +15,8 @@ from support.ours import INSTALLATION, OTHER, signed
 from ds01spawner.core.labels import SessionLabels
 from ds01spawner.engines.docker import pids
 from ds01spawner.engines.docker.claims import holdings_of, process_holdings
-from ds01spawner.engines.docker.evidence import evidence_of
-from ds01spawner.placement.model import Card, Device, Holding, Inventory
+from ds01spawner.engines.docker.device_access import evidence_of
+from ds01spawner.placement.devices import Card, Device, Holding, Inventory
 
 # Card 0 whole, card 1 with two slices, card 2 whole.
 THREE = machine((), ("3g.40gb", "4g.40gb"), ())

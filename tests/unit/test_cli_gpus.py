@@ -21,7 +21,7 @@ from ds01spawner.core.errors import EngineError
 from ds01spawner.engines.base import Attach
 from ds01spawner.engines.docker.ledger import Ledger
 from ds01spawner.gpu.reading import GpuReading
-from ds01spawner.placement.model import Block, Inventory
+from ds01spawner.placement.devices import Block, Inventory
 
 KEYS = ["uuid", "parent", "name", "profile", "memory_mib", "equivalents", "state", "holder", "reason"]
 

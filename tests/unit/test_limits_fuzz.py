@@ -17,7 +17,7 @@ from ds01spawner.engines import claiming
 from ds01spawner.engines.docker import launch
 from ds01spawner.engines.docker.attach import Attach
 from ds01spawner.engines.docker.create import VOID, finalise
-from ds01spawner.placement.model import Placement
+from ds01spawner.placement.devices import Placement
 from ds01spawner.policy.load import parse_policy
 from ds01spawner.policy.options import from_form, parse_options
 from ds01spawner.policy.plan import LaunchPlan, SessionUse, Usage, plan

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from ds01spawner.core.errors import EngineError
 from ds01spawner.core.labels import SessionLabels
-from ds01spawner.engines.docker import cgroups, inforce
+from ds01spawner.engines.docker import cgroups, limit_check
 from ds01spawner.engines.docker.capabilities import capabilities
 from ds01spawner.engines.docker.cgroups import Ceiling, Parents
 from ds01spawner.engines.docker.create import Resources
@@ -174,11 +174,11 @@ def host(tmp_path, container="c1", memory="1073741824", limits=""):
 
 def test_limits_in_force_are_read_on_cgroup_v2(tmp_path):
     root, proc = host(tmp_path, limits="Max open files            512         1024        files\n")
-    found = inforce.read(7, "c1", 2, root, proc)
+    found = limit_check.read(7, "c1", 2, root, proc)
     assert (found.memory, found.memory_and_swap, found.cpus, found.pids) == (GIB, GIB, 1.5, 512)
     assert (found.hard, found.parent, found.shm) == ({"nofile": 1024}, "/ds01/hub/alice", None)
     wanted = Resources(1.5, GIB, 0, 2**20, 512, {"nofile": (512, 1024)}, "/ds01/hub/alice")
-    assert inforce.shortfalls(wanted, found) == []
+    assert limit_check.shortfalls(wanted, found) == []
 
 
 @pytest.mark.parametrize(
@@ -195,22 +195,22 @@ def test_limits_in_force_are_read_on_cgroup_v2(tmp_path):
 )  # fmt: skip
 def test_what_is_not_in_force_is_named(tmp_path, wanted, said):
     root, proc = host(tmp_path, limits="Max open files            512         unlimited        files\n")
-    assert inforce.shortfalls(wanted, inforce.read(7, "c1", 2, root, proc)) == said
+    assert limit_check.shortfalls(wanted, limit_check.read(7, "c1", 2, root, proc)) == said
 
 
 def test_an_unlimited_memory_is_named(tmp_path):
     root, proc = host(tmp_path, memory="max")
-    found = inforce.read(7, "c1", 2, root, proc)
+    found = limit_check.read(7, "c1", 2, root, proc)
     assert found.memory == inf
-    assert inforce.shortfalls(Resources(memory=GIB), found, swap=False) == [
+    assert limit_check.shortfalls(Resources(memory=GIB), found, swap=False) == [
         "memory is unlimited instead of 1 GiB"
     ]
 
 
 def test_a_process_of_that_number_on_another_machine_is_not_judged(tmp_path):
     root, proc = host(tmp_path, container="another")
-    assert not inforce.read(7, "c1", 2, root, proc).readable
-    assert not inforce.read(8, "c1", 2, root, proc).readable
+    assert not limit_check.read(7, "c1", 2, root, proc).readable
+    assert not limit_check.read(8, "c1", 2, root, proc).readable
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 
 from ds01spawner.admission.maintenance import Maintenance, ahead, closed, longest_lead
 from ds01spawner.core.errors import StoreError
-from ds01spawner.placement.model import Block, Card, Device, GpuRequest, Inventory
+from ds01spawner.placement.devices import Block, Card, Device, GpuRequest, Inventory
 from ds01spawner.placement.place import place
 from ds01spawner.policy.load import parse_policy
 from ds01spawner.store import Store

@@ -6,7 +6,7 @@ import pytest
 
 from ds01spawner.core.labels import SessionLabels
 from ds01spawner.engines.base import EngineSession
-from ds01spawner.placement.model import Block, Card, Device, Inventory
+from ds01spawner.placement.devices import Block, Card, Device, Inventory
 from ds01spawner.service.watch import device_notices
 
 SLICE = Device("MIG-1", "A100 MIG 1g.10gb", "1g.10gb", 9856, 1, parent="GPU-1")

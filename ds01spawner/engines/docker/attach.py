@@ -12,7 +12,7 @@ from collections.abc import Set as AbstractSet
 from typing import Any, Literal
 
 from ...core.errors import EngineError
-from ...placement.model import Block, Inventory
+from ...placement.devices import Block, Inventory
 from ..base import Attach
 from .cdi import cdi_names
 

@@ -12,7 +12,7 @@ from typing import Protocol, TypeVar
 
 from ... import messages
 from ...core.errors import DS01Error, Refused
-from ...placement.model import Device
+from ...placement.devices import Device
 from ..base import EngineState
 from .lock import claim_lock
 

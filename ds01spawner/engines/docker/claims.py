@@ -21,8 +21,8 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from ...core.installation import Installation, Standing
-from ...placement.model import Card, Device, Holding, Inventory
-from .evidence import ALL, Evidence, Token, evidence_of
+from ...placement.devices import Card, Device, Holding, Inventory
+from .device_access import ALL, Evidence, Token, evidence_of
 
 AT_REST = frozenset({"created", "exited", "dead"})
 """States in which a container runs nothing; any other, or an unknown one, counts as alive."""

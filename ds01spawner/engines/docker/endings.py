@@ -19,7 +19,7 @@ import requests
 from ...core.ending import Clock, Ended
 from ...core.installation import Installation, session_of
 from ...core.labels import SESSION, SessionLabels
-from ...messages import crashed, ends, out_of_memory
+from ...messages import crashed, end_clauses, out_of_memory
 from ...policy.plan import SessionUse
 from ...policy.units import say_size
 
@@ -89,7 +89,7 @@ def of_session(labels: SessionLabels, found: Evidence, tail: str = "") -> Ended 
 
 def lost(session: str, last_seen: datetime) -> Ended:
     """The end of a session of which the engine has no record any more."""
-    return Ended(session, last_seen, "lost", ends.LOST, clock=Clock.last_seen)
+    return Ended(session, last_seen, "lost", end_clauses.LOST, clock=Clock.last_seen)
 
 
 def _cause(found: Evidence, memory: str, source: str) -> tuple[str, str]:
@@ -98,21 +98,23 @@ def _cause(found: Evidence, memory: str, source: str) -> tuple[str, str]:
         return "oom", out_of_memory(memory, source).sentence
     if found.signals:
         removal = found.removed and not found.buried and set(found.signals) == {SIGKILL}
-        return ("removed", ends.REMOVED) if removal else ("killed", ends.killed(found.signals[-1]))
+        return (
+            ("removed", end_clauses.REMOVED) if removal else ("killed", end_clauses.killed(found.signals[-1]))
+        )
     if _ended_with_engine(found):
-        return "engine", ends.ENGINE_STOPPED
+        return "engine", end_clauses.ENGINE_STOPPED
     if found.error:
         return "crashed", crashed(found.error.splitlines()[0][:300]).sentence
     if found.exit_code == 0:
-        return "shutdown", ends.SHUT_DOWN
+        return "shutdown", end_clauses.SHUT_DOWN
     if found.exit_code is None:
-        return "unknown", ends.UNRECORDED
+        return "unknown", end_clauses.UNRECORDED
     return "crashed", crashed(said(found.exit_code)).sentence
 
 
 def said(exit_code: int | None) -> str:
     """How a main process ended, as a clause."""
-    name = ends.signal_name(exit_code - 128) if exit_code is not None and exit_code > 128 else ""
+    name = end_clauses.signal_name(exit_code - 128) if exit_code is not None and exit_code > 128 else ""
     signal = f" (signal {name})" if name.startswith("SIG") else ""
     return f"its main process ended with exit code {exit_code}{signal}"
 

@@ -18,7 +18,7 @@ import requests
 from ...core.installation import Installation, InstallationFile, session_in
 from ...core.labels import SessionLabels
 from ...gpu import GpuReading, read_gpu
-from ...placement.model import Inventory
+from ...placement.devices import Inventory
 from ..base import (
     Attach,
     Capabilities,

@@ -12,7 +12,7 @@ from ...core.errors import EngineError
 from ...core.settings import Settings
 from ...gpu import read_gpu
 from ...gpu.xid import read_xids
-from ...placement.model import Inventory
+from ...placement.devices import Inventory
 from ..base import Finding
 from .attach import REFRESH, Mode, cdi_problems, choose_attach, stale_names
 from .cdi import cdi_names

@@ -18,7 +18,7 @@ from ... import messages
 from ...core.errors import EngineError, Refused
 from ...core.installation import Installation
 from ..base import Attach, Claim, Claimed, ClaimRequest, EngineState, ImageGone
-from . import inforce
+from . import limit_check
 from .account import install_account
 from .attach import attach_kwargs, gpu_env
 from .claim import claim as claim_under_lock
@@ -195,11 +195,11 @@ def verify(engine: Docker, claimed: DockerClaimed) -> None:
         return
     compare(engine, container, pid, claimed.sources)
     info = engine.info()
-    found = inforce.read(pid, container, 2 if str(info.get("CgroupVersion")) == "2" else 1)
+    found = limit_check.read(pid, container, 2 if str(info.get("CgroupVersion")) == "2" else 1)
     if not found.readable:
         engine.say_once("limits are not verified: the cgroups of containers cannot be read from here")
         return
-    missing = inforce.shortfalls(spec.resources, found, swap=bool(info.get("SwapLimit", True)))
+    missing = limit_check.shortfalls(spec.resources, found, swap=bool(info.get("SwapLimit", True)))
     if missing:
         log.error("Limits of %s are not in force: %s", spec.labels.address, "; ".join(missing))
         raise Refused(messages.limits_not_in_force(missing))

@@ -23,11 +23,11 @@ from docker.errors import DockerException, NotFound
 
 from ...core.errors import EngineError
 from ...core.installation import Installation, Standing
-from ...placement.model import Holding, Inventory
+from ...placement.devices import Holding, Inventory
 from ..base import EngineSession, EngineState, Finding
 from . import pids, unlisted
 from .claims import ContainerState, Process, Resolver, container_holdings, is_exempt, process_holdings
-from .evidence import Evidence, evidence_of, unknown_evidence
+from .device_access import Evidence, evidence_of, unknown_evidence
 
 INSPECT_THREADS = 16
 """Containers looked at side by side: more than builds and saves can lock at a time, so that one that is not

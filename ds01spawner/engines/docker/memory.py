@@ -18,7 +18,7 @@ import requests
 from ...core.errors import EngineError
 from ..base import EngineSession
 from .cgroups import ROOT
-from .inforce import PROC, cgroup_of
+from .limit_check import PROC, cgroup_of
 
 FAILURES = (docker.errors.DockerException, requests.RequestException, OSError, ValueError)
 

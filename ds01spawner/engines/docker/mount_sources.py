@@ -26,7 +26,7 @@ from urllib.parse import urlsplit
 from ... import messages
 from ...core.errors import Refused
 from ...core.installation import Installation
-from .inforce import PROC, cgroup_of
+from .limit_check import PROC, cgroup_of
 
 if TYPE_CHECKING:
     from .engine import Docker

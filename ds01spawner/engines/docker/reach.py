@@ -21,7 +21,7 @@ import docker
 import requests
 
 from .cgroups import ROOT
-from .inforce import PROC, cgroup_of
+from .limit_check import PROC, cgroup_of
 
 WITHIN_S = 10
 _PROGRAM = Path(__file__).with_name("reach_program.py")

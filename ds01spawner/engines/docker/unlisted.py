@@ -17,7 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..base import Finding
-from .evidence import Evidence
+from .device_access import Evidence
 
 INSTALLATION_ENV, UUIDS_ENV = "DS01_INSTALLATION", "DS01_GPU_UUIDS"
 """What every session is started with, see `create` and `attach`."""

@@ -20,7 +20,7 @@ from ...engines.docker import buildnet
 from ...engines.docker.isolation_record import site_image
 from ...engines.docker.network import HubNetwork, addresses_of, find_network
 from ...workspace.safefs import write_json
-from ..engine import Images, asking
+from ..image_store import Images, asking
 
 FILE = "build-network.json"
 MAX_FILE = 64 * 1024

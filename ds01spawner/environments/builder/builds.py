@@ -22,7 +22,7 @@ from ...engines.docker.runstep import clear_leftovers
 from ...store.catalogue import ACTIVE
 from ...store.store import Store
 from ..catalogue import Environment
-from ..engine import Images, asking
+from ..image_store import Images, asking
 from ..naming import HALF_BUILT_NAMESPACE
 from ..preflight import Host
 from ..registries import Registries

@@ -19,7 +19,7 @@ from ...core.errors import DS01Error, Refused
 from ...core.installation import load as load_installation
 from ...core.settings import Settings
 from ..catalogue import Environment, Listed
-from ..engine import Images
+from ..image_store import Images
 from ..preflight import Host
 from ..registries import PUBLIC, Registries
 from ..resolver import NotReadable

@@ -13,8 +13,8 @@ from ...core.errors import StoreError
 from ...engines.base import EngineSession
 from ...pages import text
 from .. import actions, mine, retiring, views
-from ..base import PageHandler
-from ..snapshot import Snapshot
+from ..handler_base import PageHandler
+from ..site_reading import Snapshot
 
 NAV_ADMIN = (("admin", "Admin"),)
 EVENTS_SHOWN = 50

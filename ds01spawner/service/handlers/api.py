@@ -13,7 +13,7 @@ from ...core import freetext
 from ...placement import availability
 from ...store.events import as_json
 from .. import actions, mine, retiring, views
-from ..base import ApiHandler
+from ..handler_base import ApiHandler
 from ..openapi import operation
 
 MAX_EVENTS = 1000

@@ -11,9 +11,9 @@ from ...core.yaml_reader import FileProblems
 from ...environments.builder.projectfiles import ProjectFileError
 from ...environments.naming import course_repository
 from .. import teaching
-from ..base import ApiHandler, PageHandler, PersonHandler
 from ..context import Context
 from ..environment_views import STATES
+from ..handler_base import ApiHandler, PageHandler, PersonHandler
 from ..openapi import operation
 from ..teaching import Teacher
 

@@ -9,12 +9,12 @@ from tornado import web
 
 from ...core.errors import DS01Error
 from ...environments.builder.recipe import parse_recipe
-from ...environments.desk import Desk, as_card
+from ...environments.environment_service import EnvironmentService, as_card
 from ...policy.resolve import Person
 from .. import actions, building, keeping
-from ..base import ApiHandler
+from ..handler_base import ApiHandler
 from ..openapi import operation
-from .environments import BUILD
+from .environment_pages import BUILD
 
 OWN = r"(ds01-[a-z0-9._-]{1,80}/[a-z0-9._-]{1,80}:[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})"
 RECIPE = {"project": {"type": "string"}, "recipe": {"type": "object"}, "tag": {"type": "string"},
@@ -63,15 +63,15 @@ class EnvironmentApi(ApiHandler):
 
     async def get(self, environment: str) -> None:
         """In full."""
-        desk = await building.desk(self.ctx)
-        row = await asyncio.to_thread(desk.get, self.person, environment)
-        groups = await asyncio.to_thread(desk.shared_with, environment)
+        env_service = await building.env_service(self.ctx)
+        row = await asyncio.to_thread(env_service.get, self.person, environment)
+        groups = await asyncio.to_thread(env_service.shared_with, environment)
         self.json({"id": row["id"], "state": row["state"], **row["data"], "shared_with": groups})
 
     async def delete(self, environment: str) -> None:
         """Delete."""
-        desk = await building.desk(self.ctx)
-        groups = await asyncio.to_thread(desk.delete, self.person, environment)
+        env_service = await building.env_service(self.ctx)
+        groups = await asyncio.to_thread(env_service.delete, self.person, environment)
         self.json({"ok": True, "id": environment, "was_shared_with": groups})
 
 
@@ -95,21 +95,21 @@ class EnvironmentActApi(ApiHandler):
     async def post(self, environment: str, act: str) -> None:
         """Do it."""
         body, person = self.body(), self.person
-        desk = await building.desk(self.ctx)
+        env_service = await building.env_service(self.ctx)
         if act == "rebuild":
             held = bool(body.get("hold_versions"))
             self.json({"ok": True, "build": await building.rebuild(self.ctx, person, environment, held)}, 202)
             return
         answer: dict[str, Any]
         if act == "rollback":
-            image = await asyncio.to_thread(desk.rollback, person, environment, _text(body, "to"))
+            image = await asyncio.to_thread(env_service.rollback, person, environment, _text(body, "to"))
             answer = {"ok": True, "id": environment, "image_id": image}
         elif act in ("share", "unshare"):
             groups = await building.share(self.ctx, person, environment, _text(body, "group"), act == "share")
             answer = {"ok": True, "id": environment, "shared_with": groups}
         else:
             limits, tag = await self.limits(), _text(body, "tag")
-            reference = await asyncio.to_thread(desk.tag, person, limits, environment, tag)
+            reference = await asyncio.to_thread(env_service.tag, person, limits, environment, tag)
             answer = {"ok": True, "id": reference}
         self.json(answer)
 
@@ -128,9 +128,9 @@ class BuildsApi(ApiHandler):
 
     async def get(self) -> None:
         """Own ones."""
-        desk = await building.desk(self.ctx)
+        env_service = await building.env_service(self.ctx)
         wanted = self.get_query_argument("environment", "") or None
-        rows = await asyncio.to_thread(desk.builds, self.person, wanted)
+        rows = await asyncio.to_thread(env_service.builds, self.person, wanted)
         self.json({"builds": [_build_json(r) for r in rows]})
 
     async def post(self) -> None:
@@ -140,8 +140,8 @@ class BuildsApi(ApiHandler):
             raise web.HTTPError(400, f"{min(unknown)} is not known; known are {', '.join(RECIPE)}")
         project, raw = _text(body, "project"), body.get("recipe")
         if raw is None:
-            desk = await building.desk(self.ctx)
-            recipe = await asyncio.to_thread(desk.recipe, self.person, project)
+            env_service = await building.env_service(self.ctx)
+            recipe = await asyncio.to_thread(env_service.recipe, self.person, project)
             if recipe is None:
                 raise web.HTTPError(404, "the project has no recipe.yaml and no Dockerfile")
         else:
@@ -162,15 +162,15 @@ class BuildApi(ApiHandler):
 
     async def get(self, build: str) -> None:
         """State and log."""
-        desk = await building.desk(self.ctx)
+        env_service = await building.env_service(self.ctx)
         after = self.number("after", 0, 0, 10**9)
-        found = await asyncio.to_thread(desk.log, self.person, build, after)
+        found = await asyncio.to_thread(env_service.log, self.person, build, after)
         self.json({**found, "lines": [{"seq": x["seq"], "text": x["text"]} for x in found["lines"]]})
 
     async def delete(self, build: str) -> None:
         """Cancel."""
-        desk = await building.desk(self.ctx)
-        self.json({"ok": await asyncio.to_thread(desk.cancel, self.person, build), "build": build})
+        env_service = await building.env_service(self.ctx)
+        self.json({"ok": await asyncio.to_thread(env_service.cancel, self.person, build), "build": build})
 
 
 class ProjectsApi(ApiHandler):
@@ -182,8 +182,8 @@ class ProjectsApi(ApiHandler):
 
     async def get(self) -> None:
         """A recipe that cannot be used is told as its problem."""
-        desk = await building.desk(self.ctx)
-        self.json({"projects": await asyncio.to_thread(_projects, desk, self.person)})
+        env_service = await building.env_service(self.ctx)
+        self.json({"projects": await asyncio.to_thread(_projects, env_service, self.person)})
 
 
 class PackagesApi(ApiHandler):
@@ -215,12 +215,12 @@ class PackagesApi(ApiHandler):
         self.json({"ok": True, **diff.as_dict()})
 
 
-def _projects(desk: Desk, person: Person) -> list[dict[str, Any]]:
+def _projects(env_service: EnvironmentService, person: Person) -> list[dict[str, Any]]:
     found = []
-    for project in desk.site.workspaces.projects(person.name):
+    for project in env_service.site.workspaces.projects(person.name):
         row: dict[str, Any] = {"project": project.name, "recipe": None, "problem": None}
         try:
-            if recipe := desk.recipe(person, project.name):
+            if recipe := env_service.recipe(person, project.name):
                 row["recipe"] = recipe.model_dump(mode="json", exclude_defaults=True)
         except DS01Error as error:
             row["problem"] = str(error)

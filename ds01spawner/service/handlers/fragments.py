@@ -7,7 +7,7 @@ from typing import Any
 from ...core.errors import StoreError
 from ...pages.compute import live_counts
 from .. import mine, views
-from ..base import FragmentHandler
+from ..handler_base import FragmentHandler
 
 
 class AvailabilityFragment(FragmentHandler):

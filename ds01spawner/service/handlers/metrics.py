@@ -14,8 +14,8 @@ from ...core import lag
 from ...core.errors import StoreError
 from ...idle.state import IdleFiles
 from ...policy.load import PolicyWatcher
-from ..base import ApiHandler
-from ..snapshot import Snapshot
+from ..handler_base import ApiHandler
+from ..site_reading import Snapshot
 
 
 class Metrics(ApiHandler):

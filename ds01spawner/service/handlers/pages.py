@@ -14,12 +14,12 @@ from ...core.names import folder_name
 from ...hub import form
 from ...pages import text
 from ...pages.inputs import Quota
-from ...pages.launch import QuotaLine, quota_line
+from ...pages.launch_page import QuotaLine, quota_line
 from ...policy.options import from_form, parse_options
 from ...policy.resolve import Limits
 from ...workspace.spaces import SpaceBook, Spaces
 from .. import mine, views
-from ..base import PageHandler
+from ..handler_base import PageHandler
 
 NAV = (("", "Overview"), ("gpus", "GPUs"), ("usage", "My usage"))
 PERIODS = (7, 30, 90)

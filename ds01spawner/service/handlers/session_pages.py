@@ -11,7 +11,7 @@ from ...core.errors import Refused, StoreError
 from ...notify.channels import banner
 from ...pages import text
 from .. import actions, keeping, retiring, views
-from ..base import PageHandler
+from ..handler_base import PageHandler
 
 DEFAULT_KEEP_S = 3600
 WAIT_S = 30.0

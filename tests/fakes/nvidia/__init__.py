@@ -12,7 +12,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from ds01spawner.placement.model import Inventory
+from ds01spawner.placement.devices import Inventory
 
 HERE = Path(__file__).parent
 HOOK = "nvidia-container-runtime-hook"

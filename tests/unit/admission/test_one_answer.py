@@ -14,10 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ds01spawner import messages
+from ds01spawner.admission.accounts import claim_keys, course_of
 from ds01spawner.admission.check import Admission, check, entitle
 from ds01spawner.admission.maintenance import closed
 from ds01spawner.admission.situation import Situation, read
-from ds01spawner.cli.limits import answer_of
+from ds01spawner.cli.limit_commands import answer_of
 from ds01spawner.core.errors import Refusal, Refused
 from ds01spawner.core.labels import SessionLabels
 from ds01spawner.engines import claiming
@@ -25,13 +26,12 @@ from ds01spawner.engines.base import Capacity, EngineState
 from ds01spawner.engines.docker.claim import claim
 from ds01spawner.gpu import GpuReading
 from ds01spawner.hub.form import Standing
-from ds01spawner.placement.model import Block, Card, Device, Holding, Inventory
+from ds01spawner.placement.devices import Block, Card, Device, Holding, Inventory
 from ds01spawner.policy.load import parse_policy
 from ds01spawner.policy.options import LaunchOptions
 from ds01spawner.policy.plan import SessionUse, Usage
 from ds01spawner.policy.resolve import Person, resolve
-from ds01spawner.queue import book
-from ds01spawner.queue.course import claim_keys, course_of
+from ds01spawner.queue import queue_pass
 from ds01spawner.queue.pool import PlacementPool
 from ds01spawner.workspace import staging
 
@@ -189,8 +189,8 @@ def of_the_queue(world, options):
         "state": "waiting", "profile": options.gpu, "count": options.gpu_count,
         "preemptible": options.preemptible, "options": options.stored(),
     }  # fmt: skip
-    reading = book.Reading(NOW, world.inventory, world.snapshot, {"alice": ALICE})
-    prepared = book._prepare(world, reading, row, [COURSE])
+    reading = queue_pass.Reading(NOW, world.inventory, world.snapshot, {"alice": ALICE})
+    prepared = queue_pass._prepare(world, reading, row, [COURSE])
     if prepared.refusal is not None:
         return prepared.refusal
     pool = PlacementPool(world.inventory, world.snapshot.holdings, world.blocks(), {})

@@ -6,7 +6,7 @@ import pytest
 
 from ds01spawner.core.errors import DS01Error, EngineError
 from ds01spawner.core.settings import Settings
-from ds01spawner.doctor.builds import check_builds, judge
+from ds01spawner.doctor.build_checks import check_builds, judge
 from ds01spawner.engines.docker import buildnet
 from ds01spawner.environments.builder import buildnetwork
 from ds01spawner.environments.builder.buildnetwork import BuildsNetwork, Record, load, ports_of, save

@@ -15,7 +15,7 @@ from tornado.testing import bind_unused_port
 from tornado.web import Application, RequestHandler
 
 from ds01spawner.core.errors import EngineError
-from ds01spawner.environments import engine
+from ds01spawner.environments import image_store
 
 QUICK_S = 0.2
 
@@ -46,7 +46,7 @@ async def images():
     host = f"tcp://127.0.0.1:{port}"
     Engine.takes_s, Engine.removed = 0.0, []
     ours = replace(INSTALLATION, adopted=frozenset({f"sha256:{'0' * 64}"}))
-    made = engine.Images(host, docker.APIClient(host, version="1.41", timeout=QUICK_S), lambda: ours)
+    made = image_store.Images(host, docker.APIClient(host, version="1.41", timeout=QUICK_S), lambda: ours)
     yield made
     made.close()
     server.stop()
@@ -66,7 +66,7 @@ async def test_what_the_engine_takes_for_the_beginning_of_an_id_is_not_removed(i
 
 
 async def test_an_engine_that_never_answers_is_given_up_and_lists_are_read_anew(images, monkeypatch):
-    monkeypatch.setattr(engine, "REMOVES_S", QUICK_S)
+    monkeypatch.setattr(image_store, "REMOVES_S", QUICK_S)
     Engine.takes_s, told = 3 * QUICK_S, []
     images.on_change = lambda: told.append(True)
     with pytest.raises(EngineError, match="did not answer"):

@@ -6,8 +6,8 @@ import pytest
 
 from ds01spawner.core.errors import StoreError
 from ds01spawner.environments.catalogue import Environment
-from ds01spawner.environments.engine import ImageMissing
 from ds01spawner.environments.facts import ImageFacts
+from ds01spawner.environments.image_store import ImageMissing
 from ds01spawner.environments.reference import carries, parse
 from ds01spawner.environments.registries import Registries
 from ds01spawner.environments.resolver import NotReadable, Resolver

@@ -11,9 +11,9 @@ from ds01spawner.core.errors import Refused, StoreError
 from ds01spawner.core.settings import Settings
 from ds01spawner.environments import sharing
 from ds01spawner.environments.catalogue import Share, discover
-from ds01spawner.environments.desk import Desk
-from ds01spawner.environments.engine import ImageMissing
+from ds01spawner.environments.environment_service import EnvironmentService
 from ds01spawner.environments.facts import ImageFacts
+from ds01spawner.environments.image_store import ImageMissing
 from ds01spawner.environments.offered import Environments
 from ds01spawner.environments.resolver import Resolver
 from ds01spawner.environments.rights import Reader
@@ -56,12 +56,12 @@ def store(tmp_path):
 
 
 @pytest.fixture
-def desk(store):
+def env_service(store):
     document = {"reference": MINE, "current": "sha256:1", "previous": []}
     store.environments.put(MINE, "alice", "mine", "ready", document, NOW)
     images = FakeImages()
     runner = SimpleNamespace(store=store, images=images, resolver=Resolver(images, lambda: store))
-    return Desk(SimpleNamespace(), runner, lambda: NOW)
+    return EnvironmentService(SimpleNamespace(), runner, lambda: NOW)
 
 
 def limits(person, **images):
@@ -103,52 +103,53 @@ def test_only_the_store_says_that_an_image_is_shared():
     assert own == {MINE: ("mine", frozenset({"nlp"})), "ds01-alice/secret:latest": ("mine", frozenset())}
 
 
-def test_share_and_unshare(desk):
-    assert desk.share(ALICE, limits(ALICE), MINE, "nlp") == ["nlp"]
-    assert desk.share(ALICE, limits(ALICE), MINE, "nlp") == ["nlp"], "twice is as good as once"
-    assert desk.share(ALICE, limits(ALICE), MINE, "cv") == ["cv", "nlp"]
-    assert desk.unshare(ALICE, MINE, "nlp") == ["cv"]
-    assert desk.unshare(ALICE, MINE, "nlp") == ["cv"]
+def test_share_and_unshare(env_service):
+    assert env_service.share(ALICE, limits(ALICE), MINE, "nlp") == ["nlp"]
+    assert env_service.share(ALICE, limits(ALICE), MINE, "nlp") == ["nlp"], "twice is as good as once"
+    assert env_service.share(ALICE, limits(ALICE), MINE, "cv") == ["cv", "nlp"]
+    assert env_service.unshare(ALICE, MINE, "nlp") == ["cv"]
+    assert env_service.unshare(ALICE, MINE, "nlp") == ["cv"]
     events = [
-        (e["action"], e["data"]["group"], e["user"]) for e in desk.store.events.find(topic="environment")
+        (e["action"], e["data"]["group"], e["user"])
+        for e in env_service.store.events.find(topic="environment")
     ]
     assert events == [("shared", "nlp", "alice"), ("shared", "cv", "alice"), ("unshared", "nlp", "alice")]
 
 
-def test_one_who_left_the_group_can_still_stop_sharing(desk):
-    desk.share(ALICE, limits(ALICE), MINE, "nlp")
-    assert desk.unshare(Person("alice"), MINE, "nlp") == []
+def test_one_who_left_the_group_can_still_stop_sharing(env_service):
+    env_service.share(ALICE, limits(ALICE), MINE, "nlp")
+    assert env_service.unshare(Person("alice"), MINE, "nlp") == []
 
 
-def test_others_environments_are_not_shared(desk):
+def test_others_environments_are_not_shared(env_service):
     for person in (BOB, EVE, ADMIN):
         with pytest.raises(Refused, match="of yours"):
-            desk.share(person, limits(person), MINE, "nlp")
+            env_service.share(person, limits(person), MINE, "nlp")
         with pytest.raises(Refused, match="of yours"):
-            desk.unshare(person, MINE, "nlp")
-    assert desk.store.shares.find() == []
+            env_service.unshare(person, MINE, "nlp")
+    assert env_service.store.shares.find() == []
 
 
-def test_deleting_says_with_whom_it_was_shared_and_ends_it(desk):
-    desk.share(ALICE, limits(ALICE), MINE, "nlp")
-    desk.images.used = {"sha256:1": ("bobs-session",)}
+def test_deleting_says_with_whom_it_was_shared_and_ends_it(env_service):
+    env_service.share(ALICE, limits(ALICE), MINE, "nlp")
+    env_service.images.used = {"sha256:1": ("bobs-session",)}
     with pytest.raises(Refused, match="in use is kept"):
-        desk.delete(ALICE, MINE)
-    assert desk.shared_with(MINE) == ["nlp"]
-    desk.images.used = {}
-    assert desk.delete(ALICE, MINE) == ["nlp"]
-    assert desk.store.shares.find() == []
-    assert MINE not in desk.images.tags
+        env_service.delete(ALICE, MINE)
+    assert env_service.shared_with(MINE) == ["nlp"]
+    env_service.images.used = {}
+    assert env_service.delete(ALICE, MINE) == ["nlp"]
+    assert env_service.store.shares.find() == []
+    assert MINE not in env_service.images.tags
 
 
-def test_a_further_tag_is_shared_and_deleted_like_an_environment(desk):
-    assert desk.share(ALICE, limits(ALICE), TAGGED, "nlp") == ["nlp"]
-    assert desk.delete(ALICE, TAGGED) == ["nlp"]
-    assert list(desk.images.tags) == [MINE]
+def test_a_further_tag_is_shared_and_deleted_like_an_environment(env_service):
+    assert env_service.share(ALICE, limits(ALICE), TAGGED, "nlp") == ["nlp"]
+    assert env_service.delete(ALICE, TAGGED) == ["nlp"]
+    assert list(env_service.images.tags) == [MINE]
     with pytest.raises(Refused, match="of yours"):
-        desk.share(ALICE, limits(ALICE), "ds01-alice/never:built", "nlp")
+        env_service.share(ALICE, limits(ALICE), "ds01-alice/never:built", "nlp")
     with pytest.raises(Refused, match="of yours"):
-        desk.delete(BOB, MINE)
+        env_service.delete(BOB, MINE)
 
 
 def seen(store, person, down=False):
@@ -197,20 +198,20 @@ def test_the_policy_may_leave_shared_environments_out(store):
 
 
 @pytest.mark.parametrize("recorded", [False, True])
-def test_an_own_name_that_leads_to_anothers_image_passes_nothing_on(desk, recorded):
+def test_an_own_name_that_leads_to_anothers_image_passes_nothing_on(env_service, recorded):
     """However it came about: neither a further tag nor a share makes it the person's own."""
     theirs = "ds01-alice/p:theirs"
-    desk.images.tags[theirs] = "sha256:b"
+    env_service.images.tags[theirs] = "sha256:b"
     bobs = {"reference": "ds01-bob/p:latest", "current": "sha256:b", "previous": []}
-    desk.store.environments.put("ds01-bob/p:latest", "bob", "mine", "ready", bobs, NOW)
+    env_service.store.environments.put("ds01-bob/p:latest", "bob", "mine", "ready", bobs, NOW)
     if recorded:  # an own record of an older image under that name
         old = {"reference": theirs, "current": "sha256:old", "previous": []}
-        desk.store.environments.put(theirs, "alice", "mine", "ready", old, NOW)
+        env_service.store.environments.put(theirs, "alice", "mine", "ready", old, NOW)
     for act in (
-        lambda: desk.tag(ALICE, limits(ALICE), theirs, "kept"),
-        lambda: desk.share(ALICE, limits(ALICE), theirs, "nlp"),
+        lambda: env_service.tag(ALICE, limits(ALICE), theirs, "kept"),
+        lambda: env_service.share(ALICE, limits(ALICE), theirs, "nlp"),
     ):
         with pytest.raises(Refused, match="belongs to others"):
             act()
-    assert desk.store.shares.find() == []
-    assert not desk.runner.resolver.readable(desk.images.inspect(theirs), Reader("alice"))
+    assert env_service.store.shares.find() == []
+    assert not env_service.runner.resolver.readable(env_service.images.inspect(theirs), Reader("alice"))

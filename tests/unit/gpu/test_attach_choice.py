@@ -18,7 +18,7 @@ from ds01spawner.engines.docker.attach import (
 )
 from ds01spawner.engines.docker.cdi import cdi_names, names_in
 from ds01spawner.engines.docker.findings import check_gpus, gpu_findings
-from ds01spawner.placement.model import Block, Card, Device, Inventory
+from ds01spawner.placement.devices import Block, Card, Device, Inventory
 
 WHOLE = Device("GPU-0", "A100", "full", 81920)
 SLICE = Device("MIG-a", "A100 MIG 1g.10gb", "1g.10gb", 9728, 1, "GPU-1", 101)

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ds01spawner.gpu import memory
+from ds01spawner.gpu import health_file
 from ds01spawner.gpu.health import HealthState, assess
 from ds01spawner.gpu.reading import CardHealth, GpuReading, XidEvent, failed, from_raw
-from ds01spawner.placement.model import Inventory
+from ds01spawner.placement.devices import Inventory
 
 START = datetime(2030, 1, 1, tzinfo=timezone.utc)
 MINUTE = timedelta(minutes=1)
@@ -203,8 +203,8 @@ def test_memory_survives_a_restart(tmp_path: Path) -> None:
     state, _ = assess(HealthState(), reading(card(0, "MIG-a"), card(1, health={"remap_failed": True})), START)
     state, _ = assess(state, reading(card(0, "MIG-b"), nameless(1)), START + MINUTE)
     path = tmp_path / "health.json"
-    assert memory.save(path, state)
-    assert memory.load(path) == state
+    assert health_file.save(path, state)
+    assert health_file.load(path) == state
     assert [p.name for p in tmp_path.iterdir()] == ["health.json"]
 
 
@@ -214,11 +214,11 @@ def test_memory_survives_a_restart(tmp_path: Path) -> None:
 def test_a_broken_memory_is_an_empty_one(tmp_path: Path, text: str) -> None:
     path = tmp_path / "health.json"
     path.write_text(text)
-    assert memory.load(path) == HealthState()
+    assert health_file.load(path) == HealthState()
 
 
 def test_a_memory_that_cannot_be_written(tmp_path: Path) -> None:
-    assert memory.save(tmp_path / "no" / "such" / "folder", HealthState()) is False
+    assert health_file.save(tmp_path / "no" / "such" / "folder", HealthState()) is False
 
 
 @given(

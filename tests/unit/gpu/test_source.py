@@ -15,7 +15,7 @@ from ds01spawner.core.settings import Settings
 from ds01spawner.gpu import Activity, GpuReader, GpuReading, read_gpu, read_inventory
 from ds01spawner.gpu import xid as kernel_log
 from ds01spawner.gpu.reading import XidEvent
-from ds01spawner.placement.model import Inventory
+from ds01spawner.placement.devices import Inventory
 
 NOW = datetime(2030, 1, 1, tzinfo=timezone.utc)
 

@@ -10,16 +10,16 @@ from idle_rows import QUIET, STUDENT, TEN
 from ds01spawner.core.errors import DS01Error
 from ds01spawner.core.hub_client import HubError, HubServer
 from ds01spawner.core.labels import SessionLabels
-from ds01spawner.idle.book import Book
 from ds01spawner.idle.case import Parts, Settled
-from ds01spawner.idle.engine import Running
+from ds01spawner.idle.engine_reader import Running
+from ds01spawner.idle.idle_store import Book
 from ds01spawner.idle.observe import Look
 from ds01spawner.idle.retirements import KINDS
 from ds01spawner.idle.service import IdleService
 from ds01spawner.idle.state import IdleFiles
 from ds01spawner.idle.workspace import ProjectFolder
 from ds01spawner.intents.files import Intents
-from ds01spawner.intents.model import intend
+from ds01spawner.intents.intent import intend
 from ds01spawner.notify.channels import BannerChannel, FileChannel, Notifier
 from ds01spawner.store import SessionRecord, Store
 
@@ -99,7 +99,7 @@ class PlayedRetirements:
         self.site.steps.append("go on")
 
 
-class Eyes:
+class Sensors:
     """Says for each user what ``site.signals`` says; ``recheck`` overrides it for looks at one session."""
 
     def __init__(self, site) -> None:
@@ -156,7 +156,7 @@ class Site:
         channels = [BannerChannel(self._store), FileChannel(lambda u, p: ProjectFolder(self.root, u, p))]
         parts = Parts(
             hub=self.hub,
-            eyes=Eyes(self),
+            observer=Sensors(self),
             running=self.running,
             rules=lambda server, now: self.rules,
             book=LoggedBook(self._store, self),

@@ -12,11 +12,11 @@ from idle_rows import TEN, at, failed, known, unsupported
 from ds01spawner.core.hub_client import HubServer
 from ds01spawner.core.labels import SessionLabels
 from ds01spawner.gpu.reading import Activity, GpuReading
-from ds01spawner.idle.engine import Running
+from ds01spawner.idle.engine_reader import Running
 from ds01spawner.idle.model import Kernels, Reading
 from ds01spawner.idle.observe import Observer, Sensors
 from ds01spawner.idle.sample import Sample
-from ds01spawner.placement.model import Device, Inventory
+from ds01spawner.placement.devices import Device, Inventory
 
 READING = GpuReading(
     Inventory(mode="nvml", devices=(Device("GPU-1", "H100", "full", 1000),)),

@@ -11,9 +11,9 @@ from idle_site import STUDENT, Site
 
 from ds01spawner.core.hub_client import HubServer
 from ds01spawner.core.labels import SessionLabels
-from ds01spawner.idle.engine import Running
+from ds01spawner.idle.engine_reader import Running
 from ds01spawner.idle.retirements import lost_servers, ours, rules_of
-from ds01spawner.intents.model import intend
+from ds01spawner.intents.intent import intend
 
 ALICE = SessionLabels("alice", "", "p", "hub", "s-alice", limits='{"idle":7200.0}')
 HERE = Running("c-s-alice", ALICE)

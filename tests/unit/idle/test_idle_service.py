@@ -177,14 +177,14 @@ async def test_a_session_started_anew_meanwhile_is_not_stopped_in_place_of_the_o
 async def test_a_keep_alive_asked_right_before_the_stop_counts(site):
     site.rules = replace(STUDENT, keep_alive=KeepAliveCaps(3600, 3600, 3600, 3600))
     await site.passes(30)
-    look = site.service.parts.eyes.look
+    look = site.service.parts.observer.look
 
     async def then_clicks(running, servers):
         if len(site.log) == 0:
             site.store.extensions.grant("s-alice", "alice", site.clock.now, 3600, by="alice", source="button")
         return await look(running, servers)
 
-    site.service.parts.eyes.look = then_clicks
+    site.service.parts.observer.look = then_clicks
     assert await site.passes(1) == {"alice": "retire"}
     assert site.log == []
     assert await site.passes(1) == {"alice": "idle"}

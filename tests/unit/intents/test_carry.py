@@ -17,7 +17,7 @@ from ds01spawner.core.labels import SessionLabels
 from ds01spawner.engines.base import EngineSession
 from ds01spawner.engines.docker import launch, retire
 from ds01spawner.intents.carry import Carrier, carry, carry_open
-from ds01spawner.intents.model import intend
+from ds01spawner.intents.intent import intend
 
 NOW = datetime(2026, 11, 28, 10, tzinfo=timezone.utc)
 LATER = NOW + timedelta(minutes=2)

@@ -14,7 +14,7 @@ import pytest
 from ds01spawner.core.labels import SessionLabels
 from ds01spawner.intents import files
 from ds01spawner.intents.files import Intents
-from ds01spawner.intents.model import Intent, IntentError, dump, intend, load
+from ds01spawner.intents.intent import Intent, IntentError, dump, intend, load
 
 NOW = datetime(2026, 11, 28, 10, tzinfo=timezone.utc)
 LABELS = SessionLabels("alice", "two", "thesis", "hub", "s1")

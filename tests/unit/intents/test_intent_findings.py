@@ -8,8 +8,8 @@ from datetime import datetime, timedelta, timezone
 from ds01spawner.core.labels import SessionLabels
 from ds01spawner.core.settings import Settings
 from ds01spawner.doctor import diagnose
-from ds01spawner.doctor.retirements import findings
-from ds01spawner.intents.model import intend
+from ds01spawner.doctor.retirement_checks import findings
+from ds01spawner.intents.intent import intend
 
 NOW = datetime(2026, 11, 28, 10, tzinfo=timezone.utc)
 ALICE = SessionLabels("alice", "two", "thesis", "hub", "s1")

@@ -8,8 +8,8 @@ from datetime import datetime, timedelta, timezone
 import pytest
 
 from ds01spawner.core.labels import SessionLabels
-from ds01spawner.intents.model import intend
-from ds01spawner.intents.plan import LOOKS, Missed, Present, Rules, Server, plan
+from ds01spawner.intents.intent import intend
+from ds01spawner.intents.orphans import LOOKS, Missed, Present, Rules, Server, plan
 
 NOW = datetime(2026, 11, 28, 10, tzinfo=timezone.utc)
 MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)

@@ -11,7 +11,7 @@ from ds01spawner.core.errors import EngineError
 from ds01spawner.core.hub_client import HubError, read_user
 from ds01spawner.core.labels import SessionLabels
 from ds01spawner.engines.base import EngineSession, EngineState
-from ds01spawner.intents.model import intend
+from ds01spawner.intents.intent import intend
 from ds01spawner.service.reconciler import Reconciler
 
 NOW = datetime(2026, 11, 28, 10, tzinfo=timezone.utc)

@@ -14,7 +14,7 @@ from page_samples import HOSTILE, NOW, hostile
 
 from ds01spawner.pages.cards import session_card
 from ds01spawner.pages.inputs import KeepAlive, Runs, Series, SessionInfo
-from ds01spawner.pages.launch import launch_view, quota_line
+from ds01spawner.pages.launch_page import launch_view, quota_line
 from ds01spawner.pages.render import render
 from ds01spawner.pages.strip import build_strip
 

@@ -11,7 +11,7 @@ from page_samples import DEVICES, NOW, refuse, sample
 
 from ds01spawner.core.errors import Refusal
 from ds01spawner.pages.inputs import Quota, Rules
-from ds01spawner.pages.launch import launch_view, quota_line, rule_sentences
+from ds01spawner.pages.launch_page import launch_view, quota_line, rule_sentences
 from ds01spawner.pages.render import render
 from ds01spawner.policy.options import LaunchOptions, from_form, parse_options
 

@@ -6,8 +6,8 @@ import pytest
 from bs4 import BeautifulSoup
 from page_samples import HOSTILE, NOW, sample
 
-from ds01spawner.pages.launch import launch_view
-from ds01spawner.pages.projects import Offers
+from ds01spawner.pages.launch_page import launch_view
+from ds01spawner.pages.project_choice import Offers
 from ds01spawner.pages.render import render
 from ds01spawner.policy.options import LaunchOptions, from_form, parse_options
 

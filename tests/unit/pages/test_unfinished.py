@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta, timezone
 
 from ds01spawner.core.labels import SessionLabels
-from ds01spawner.intents.model import intend, troubled
+from ds01spawner.intents.intent import intend, troubled
 from ds01spawner.pages.unfinished import unfinished
 
 NOW = datetime(2026, 11, 28, 10, tzinfo=timezone.utc)

@@ -25,7 +25,7 @@ from ds01spawner.core.errors import EngineError, LockError, Refused
 from ds01spawner.engines.docker import pids
 from ds01spawner.engines.docker.ledger import Ledger
 from ds01spawner.placement import status
-from ds01spawner.placement.model import Block, GpuRequest
+from ds01spawner.placement.devices import Block, GpuRequest
 
 PROFILES = ("auto", "full", "1g.10gb", "2g.20gb", "3g.40gb", "4g.40gb")
 KEYS = frozenset({"user:ann"})

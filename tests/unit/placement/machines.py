@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ds01spawner.placement.model import Card, Device, Holding, Inventory
+from ds01spawner.placement.devices import Card, Device, Holding, Inventory
 
 A100 = "NVIDIA A100-SXM4-80GB"
 SEVENTHS = {"1g.10gb": 1, "2g.20gb": 2, "3g.40gb": 3, "4g.40gb": 4}

@@ -16,7 +16,7 @@ from support.ours import INSTALLATION
 
 from ds01spawner.core.errors import Refused
 from ds01spawner.engines.docker import claim as claim_module
-from ds01spawner.engines.docker import claims, evidence, ledger
+from ds01spawner.engines.docker import claims, device_access, ledger
 from ds01spawner.engines.docker.ledger import Ledger
 from ds01spawner.engines.docker.lock import claim_lock
 from ds01spawner.placement import place, standing
@@ -226,7 +226,7 @@ def test_the_parts_that_the_mutants_replace_exist():
     assert callable(claims.Resolver._unknown)
     assert callable(claim_module.claim_lock)
     assert "standings" in place.__globals__
-    assert callable(evidence.evidence_of)
+    assert callable(device_access.evidence_of)
     assert callable(ledger.container_holdings)
     assert issubclass(Killed, BaseException)
     assert not issubclass(Killed, Exception)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from machines import FOUR_CARDS, held, machine
 
 from ds01spawner.placement import STRATEGIES, place, refusal
-from ds01spawner.placement.model import Block, Card, Device, GpuRequest, Holding, Inventory
+from ds01spawner.placement.devices import Block, Card, Device, GpuRequest, Holding, Inventory
 
 SMALL = tuple(f"MIG-1-{n}" for n in range(7))
 

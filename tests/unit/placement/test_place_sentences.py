@@ -6,7 +6,7 @@ import pytest
 from machines import FOUR_CARDS, held, machine
 
 from ds01spawner.placement import place, refusal
-from ds01spawner.placement.model import Block, Card, GpuRequest, Inventory, Placement
+from ds01spawner.placement.devices import Block, Card, GpuRequest, Inventory, Placement
 from ds01spawner.placement.place import describe
 from ds01spawner.placement.standing import standings, used_by_card
 

@@ -11,8 +11,8 @@ from machines import FOUR_CARDS
 
 from ds01spawner.cli.simulate import compare
 from ds01spawner.placement import STRATEGIES, place
-from ds01spawner.placement.model import GpuRequest, Holding
-from ds01spawner.placement.simulator import (
+from ds01spawner.placement.devices import GpuRequest, Holding
+from ds01spawner.placement.load_simulator import (
     GIB,
     MIX,
     Arrival,

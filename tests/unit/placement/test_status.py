@@ -8,7 +8,7 @@ import pytest
 from machines import FOUR_CARDS, held, machine
 
 from ds01spawner.placement import availability, merge_blocks, status
-from ds01spawner.placement.model import Block, Card, Holding, Inventory
+from ds01spawner.placement.devices import Block, Card, Holding, Inventory
 
 ONE = machine(("3g.40gb", "4g.40gb"))
 

@@ -7,7 +7,7 @@ import shutil
 import pytest
 
 from ds01spawner.engines.docker import unlisted
-from ds01spawner.engines.docker.evidence import Evidence
+from ds01spawner.engines.docker.device_access import Evidence
 
 ONE, TWO = "1" * 64, "2" * 64
 PLACES = (

@@ -16,7 +16,7 @@ from support.ours import signed
 
 from ds01spawner.core.labels import SessionLabels
 from ds01spawner.gpu.reading import GpuProcess, GpuReading
-from ds01spawner.placement.model import Block, Card, Device, Inventory
+from ds01spawner.placement.devices import Block, Card, Device, Inventory
 
 Part = tuple[int, int]
 SEVENTHS = {"1g.10gb": 1, "2g.20gb": 2, "3g.40gb": 3, "4g.40gb": 4}

@@ -17,7 +17,7 @@ from ds01spawner.messages.docs import refusals_page
 from ds01spawner.policy import builtin_policy, load_policy, parse_policy
 from ds01spawner.policy.lint import lint
 from ds01spawner.policy.model import PolicyFile, Section
-from ds01spawner.policy.reference import json_schema, reference_page, schema_text
+from ds01spawner.policy.published import json_schema, reference_page, schema_text
 
 ROOT = Path(__file__).parents[3]
 REFERENCE = ROOT / "docs" / "reference"

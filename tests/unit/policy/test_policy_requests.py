@@ -8,7 +8,7 @@ import pytest
 
 from ds01spawner.core.errors import Refused
 from ds01spawner.policy import Person, builtin_policy, resolve
-from ds01spawner.policy.requests import ASKABLE, check_request, overrides_from
+from ds01spawner.policy.requested import ASKABLE, check_request, overrides_from
 
 NOW = datetime(2026, 11, 1, tzinfo=timezone.utc)
 SOON = NOW + timedelta(days=7)

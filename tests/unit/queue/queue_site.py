@@ -17,17 +17,17 @@ from ds01spawner.gpu import GpuReading
 from ds01spawner.intents.files import Intents
 from ds01spawner.notify.channels import Notifier
 from ds01spawner.placement import merge_blocks
-from ds01spawner.placement.model import Card, Device, GpuRequest, Holding, Inventory
+from ds01spawner.placement.devices import Card, Device, GpuRequest, Holding, Inventory
 from ds01spawner.placement.place import place
 from ds01spawner.policy.load import PolicyWatcher
 from ds01spawner.policy.options import parse_options
 from ds01spawner.policy.plan import SessionUse, Usage
 from ds01spawner.policy.resolve import Person, resolve
-from ds01spawner.queue import api
-from ds01spawner.queue.book import near
+from ds01spawner.queue import joining
 from ds01spawner.queue.pace import Pace
+from ds01spawner.queue.queue_pass import near
 from ds01spawner.queue.runner import Runner
-from ds01spawner.queue.tell import Teller
+from ds01spawner.queue.ticket_notifier import TicketNotifier
 from ds01spawner.store import Store
 
 START = datetime(2026, 3, 2, 12, 0, tzinfo=timezone.utc)
@@ -191,8 +191,8 @@ class World:
     def restart(self):
         """As after ``kill -9``: only store, engine and hub are left."""
         pace = Pace(self.width, most=self.width)
-        self.teller = Teller(self.site.store, self.clock, Notifier(self.channels), self.link)
-        self.runner = Runner(self.site, self.hub, clock=self.clock, pace=pace, teller=self.teller)
+        self.announcer = TicketNotifier(self.site.store, self.clock, Notifier(self.channels), self.link)
+        self.runner = Runner(self.site, self.hub, clock=self.clock, pace=pace, announcer=self.announcer)
 
     @staticmethod
     def link(user, server):
@@ -202,7 +202,7 @@ class World:
         person = Person(user)
         limits = self.site.limits(person, self.clock())
         asked = parse_options({"gpu": gpu, "wait": True, **options})
-        row = api.join(self.store, person, limits, asked, server, self.clock())
+        row = joining.join(self.store, person, limits, asked, server, self.clock())
         self.clock.pass_seconds(1)
         return row["id"]
 

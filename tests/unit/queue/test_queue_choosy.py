@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ds01spawner.placement.model import Card, Device, GpuRequest, Holding, Inventory
-from ds01spawner.queue.model import Rules, Ticket, Usage
+from ds01spawner.placement.devices import Card, Device, GpuRequest, Holding, Inventory
 from ds01spawner.queue.order import decide
 from ds01spawner.queue.pool import PlacementPool
+from ds01spawner.queue.ticket import Rules, Ticket, Usage
 
 NOW = datetime(2026, 3, 2, 12, 0, tzinfo=timezone.utc)
 M, H = timedelta(minutes=1), timedelta(hours=1)

@@ -7,7 +7,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from ds01spawner.cli import queue, simulate
+from ds01spawner.cli import queue_commands, simulate
 from ds01spawner.queue import simulator
 from ds01spawner.store import Store
 
@@ -20,7 +20,7 @@ def ds01(tmp_path, monkeypatch):
     monkeypatch.setenv("DS01_DEVICES", "simulated")
     monkeypatch.setenv("DS01_INVENTORY", str(inventory))
     app = typer.Typer()
-    queue.register(app)
+    queue_commands.register(app)
     simulate.register(app)
 
     def call(*args):

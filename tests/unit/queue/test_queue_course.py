@@ -7,12 +7,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from queue_site import START
 
-from ds01spawner.placement.model import GpuRequest
+from ds01spawner.admission.accounts import claim_keys, course_named, course_of
+from ds01spawner.placement.devices import GpuRequest
 from ds01spawner.policy.resolve import Person
 from ds01spawner.queue import booking
-from ds01spawner.queue.course import claim_keys, course_named, course_of
-from ds01spawner.queue.model import Rules, Ticket, Usage
 from ds01spawner.queue.order import line_up
+from ds01spawner.queue.ticket import Rules, Ticket, Usage
 
 H = timedelta(hours=1)
 COURSE = {"title": "NLP", "roster": ["nlp-s26"], "staff": ["ada"], "pinned": "sha256:1"}

@@ -7,7 +7,7 @@ import pytest
 from ds01spawner.core.errors import Refusal, Refused, StoreError
 from ds01spawner.policy.options import parse_options
 from ds01spawner.policy.resolve import Person
-from ds01spawner.queue import api
+from ds01spawner.queue import joining
 
 
 class TestDoor:
@@ -23,9 +23,9 @@ class TestDoor:
     def test_strangers_learn_nothing_and_cancel_nothing(self, world):
         ticket = world.join("ann")
         for call in (
-            lambda: api.cancel(world.store, ticket, Person("mallory"), world.clock()),
-            lambda: api.own(world.store, ticket, Person("mallory")),
-            lambda: api.own(world.store, "ffff", Person("mallory")),
+            lambda: joining.cancel(world.store, ticket, Person("mallory"), world.clock()),
+            lambda: joining.own(world.store, ticket, Person("mallory")),
+            lambda: joining.own(world.store, "ffff", Person("mallory")),
         ):
             with pytest.raises(Refused) as caught:
                 call()
@@ -34,16 +34,16 @@ class TestDoor:
 
     def test_others_are_shown_by_class_alone(self, world):
         world.join("ann", project="secret")
-        (line,) = api.listing(world.store.tickets.find(), Person("ben"))
+        (line,) = joining.listing(world.store.tickets.find(), Person("ben"))
         assert line == {"state": "waiting", "position": None, "class": "1g.10gb", "mine": False}
-        (line,) = api.listing(world.store.tickets.find(), Person("root", admin=True))
+        (line,) = joining.listing(world.store.tickets.find(), Person("root", admin=True))
         assert line["user"] == "ann"
 
     def test_what_is_over_cannot_be_cancelled_again(self, world):
         ticket = world.join("ann")
-        api.cancel(world.store, ticket, Person("ann"), world.clock())
+        joining.cancel(world.store, ticket, Person("ann"), world.clock())
         with pytest.raises(Refused, match="cancelled already"):
-            api.cancel(world.store, ticket, Person("ann"), world.clock())
+            joining.cancel(world.store, ticket, Person("ann"), world.clock())
 
 
 class TestInsteadOfARefusal:
@@ -51,13 +51,13 @@ class TestInsteadOfARefusal:
 
     def answer(self, world, refusal=FULL, **options):
         asked = parse_options({"gpu": "1g.10gb", "wait": True, **options})
-        return api.instead_of(world.site, Person("ann"), asked, "", refusal, world.clock(), "/queue")
+        return joining.instead_of(world.site, Person("ann"), asked, "", refusal, world.clock(), "/queue")
 
     def test_who_chose_to_wait_gets_a_place(self, world):
         answer = self.answer(world)
         (ticket,) = world.store.tickets.find()
         assert (answer.code, answer.status, answer.ticket) == ("queued", 202, ticket["id"])
-        assert api.addresses(answer, "/services/ds01/") == {
+        assert joining.addresses(answer, "/services/ds01/") == {
             "Location": f"/services/ds01/api/queue/{ticket['id']}",
             "Refresh": f"0; url=/services/ds01/queue?ticket={ticket['id']}",
         }

@@ -6,13 +6,13 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 
-from ds01spawner.placement.model import Block, Card, Device, GpuRequest, Holding, Inventory
-from ds01spawner.queue.choosy import Choosy
+from ds01spawner.placement.devices import Block, Card, Device, GpuRequest, Holding, Inventory
 from ds01spawner.queue.estimate import Calibration, Lengths, estimate
-from ds01spawner.queue.model import Rules, Ticket, Usage
 from ds01spawner.queue.order import decide, explain, hold_back, line_up, next_grants, step
 from ds01spawner.queue.pool import PlacementPool
 from ds01spawner.queue.preempt import Preemptible, victims
+from ds01spawner.queue.scarcity import ScarcityGuard
+from ds01spawner.queue.ticket import Rules, Ticket, Usage
 
 NOW = datetime(2026, 3, 2, 12, 0, tzinfo=timezone.utc)
 S, M, H = timedelta(seconds=1), timedelta(minutes=1), timedelta(hours=1)
@@ -378,7 +378,7 @@ class TestStandingBack:
 
     def kept(self, line, who, inventory=MIXED, rules=None, **kw):
         devices = pool(inventory=inventory)
-        guard = Choosy(line, devices, NOW, rules or Rules(), **kw)
+        guard = ScarcityGuard(line, devices, NOW, rules or Rules(), **kw)
         asking = next(t for t in line if t.id == who)
         guard.passed(asking)
         return guard.kept_from(asking)
@@ -392,7 +392,7 @@ class TestStandingBack:
 
     def test_who_had_a_turn_is_not_stood_back_for_any_more(self):
         line = [ticket("any", 30 * M, "auto"), ticket("large", 10 * M)]
-        guard = Choosy(line, pool(inventory=MIXED), NOW, Rules())
+        guard = ScarcityGuard(line, pool(inventory=MIXED), NOW, Rules())
         for one in line:
             guard.passed(one)
             guard.passed(one)  # twice does no harm

@@ -6,11 +6,11 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from ds01spawner.placement.model import Block, Card, Device, GpuRequest, Holding, Inventory
-from ds01spawner.queue.model import Grant, Rules, Ticket, Usage, Wait
+from ds01spawner.placement.devices import Block, Card, Device, GpuRequest, Holding, Inventory
 from ds01spawner.queue.order import decide, line_up, next_grants, step
 from ds01spawner.queue.pool import PlacementPool
 from ds01spawner.queue.simulation import DEVICES, FleetPool
+from ds01spawner.queue.ticket import Grant, Rules, Ticket, Usage, Wait
 
 NOW = datetime(2026, 3, 2, 12, 0, tzinfo=timezone.utc)
 M = timedelta(minutes=1)

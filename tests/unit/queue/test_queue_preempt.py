@@ -10,13 +10,13 @@ import pytest
 from queue_site import World
 
 from ds01spawner.core.hub_client import HubError
-from ds01spawner.placement.model import GpuRequest, Holding
+from ds01spawner.placement.devices import GpuRequest, Holding
 from ds01spawner.policy.load import parse_policy
 from ds01spawner.policy.resolve import Person
-from ds01spawner.queue import api
+from ds01spawner.queue import joining
 from ds01spawner.queue.eviction import REASON
-from ds01spawner.queue.model import Ticket
 from ds01spawner.queue.preempt import Preemptible, victims
+from ds01spawner.queue.ticket import Ticket
 
 NOON = datetime(2026, 3, 2, 12, 0, tzinfo=timezone.utc)
 DEVICES = ("A", "B", "C", "D")
@@ -119,7 +119,7 @@ class TestOnTheStore:
     async def test_the_warning_is_withdrawn_when_nobody_waits_any_more(self, world):
         row = world.join("ann")
         await self.settle(world)
-        api.cancel(world.store, row, Person("ann"), world.clock())
+        joining.cancel(world.store, row, Person("ann"), world.clock())
         await self.settle(world)
         assert world.store.notices.of("guest", world.clock()) == []
         assert await world.runner.tick() is False

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta, timezone
 import pytest
 
 from ds01spawner.core.errors import Refused
-from ds01spawner.placement.model import Card, Device, Holding, Inventory
+from ds01spawner.placement.devices import Card, Device, Holding, Inventory
 from ds01spawner.queue.reservations import (
     Reservation,
     check,

@@ -10,7 +10,7 @@ from queue_site import START, World
 from ds01spawner.core.errors import DS01Error
 from ds01spawner.core.hub_client import HubError
 from ds01spawner.policy.resolve import Person
-from ds01spawner.queue import api
+from ds01spawner.queue import joining
 
 H = timedelta(hours=1)
 
@@ -36,7 +36,7 @@ async def test_who_waits_is_told_why_and_how_long_and_others_keep_off(world):
         world.site.held[f"M{i}"] = (f"holder{i}", "")
     first, second = world.join("ann"), world.join("ben")
     await world.tick()
-    shown = api.describe(world.store.tickets.get(second))
+    shown = joining.describe(world.store.tickets.get(second))
     assert (shown["state"], shown["position"], shown["ahead"]) == (
         "waiting",
         2,
@@ -45,7 +45,7 @@ async def test_who_waits_is_told_why_and_how_long_and_others_keep_off(world):
     assert shown["reason"] == "1 place is before it for the same devices"
     assert shown["estimate"]["p90_s"] > shown["estimate"]["p50_s"] > 0
     assert "6 devices that you could use are in use and 1 before you" in shown["estimate"]["basis"]
-    assert "none is free" in api.describe(world.store.tickets.get(first))["reason"]
+    assert "none is free" in joining.describe(world.store.tickets.get(first))["reason"]
     world.site.held.pop("M3")
     with pytest.raises(HubError, match="people wait for it"):
         world.hub.claim("mallory", "", "1g.10gb")
@@ -60,7 +60,7 @@ async def test_the_guard_ends_with_the_queue_and_with_the_service(world):
     await world.tick()
     assert len(world.store.blocks.at(world.clock())) == 6
     assert world.store.blocks.at(world.clock() + timedelta(seconds=61)) == {}
-    api.cancel(world.store, ticket, Person("ann"), world.clock())
+    joining.cancel(world.store, ticket, Person("ann"), world.clock())
     await world.tick()
     assert world.store.blocks.at(world.clock()) == {}
 
@@ -85,7 +85,7 @@ async def thirty(world, random):
     tickets = {p: world.join(p) for p in people}
     leaving = set(random.sample(people[12:], 2))
     for p in leaving:
-        api.cancel(world.store, tickets[p], Person(p), world.clock())
+        joining.cancel(world.store, tickets[p], Person(p), world.clock())
     for _ in range(400):
         fate = random.random()
         if fate < 0.4 and world.hub.servers:
@@ -267,7 +267,7 @@ async def test_a_place_given_up_by_the_command_ends_its_start(world):
     await world.tick()
     await asyncio.sleep(0.05)
     assert world.state(ticket) == "starting"
-    api.cancel(world.store, ticket, Person("root", admin=True), world.clock())
+    joining.cancel(world.store, ticket, Person("root", admin=True), world.clock())
     await asyncio.gather(*world.runner._starts.values())
     assert world.state(ticket) == "cancelled"
     assert (world.hub.servers, world.site.held) == ({}, {})

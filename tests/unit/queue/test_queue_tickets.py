@@ -5,7 +5,7 @@ from datetime import datetime, timedelta, timezone
 import pytest
 
 from ds01spawner.core.errors import Refused
-from ds01spawner.queue import tickets
+from ds01spawner.queue import ticket_rules
 
 NOW = datetime(2026, 3, 2, 12, 0, tzinfo=timezone.utc)
 H = timedelta(hours=1)
@@ -24,11 +24,11 @@ EXPECTED = {
     [(s, step, to) for s, row in EXPECTED.items() for step, to in zip(STEPS, row, strict=True)],
 )
 def test_every_state_with_every_step(state, step, expected):
-    assert tickets.after(state, step) == expected
+    assert ticket_rules.after(state, step) == expected
 
 
 def test_a_grant_holds_for_the_claim_window():
-    change = tickets.grant("waiting", ("A",), NOW, H)
+    change = ticket_rules.grant("waiting", ("A",), NOW, H)
     assert (change.hold, change.release, change.action) == (("A",), False, "granted")
     assert change.changes["claim_until"] == NOW + H
 
@@ -36,14 +36,14 @@ def test_a_grant_holds_for_the_claim_window():
 @pytest.mark.parametrize("state", OVER)
 def test_what_is_over_stays_over(state):
     for step in (
-        lambda: tickets.grant(state, (), NOW, H),
-        lambda: tickets.start(state, NOW, 0),
-        lambda: tickets.running(state, NOW),
-        lambda: tickets.give_back(state, NOW, "x", 0),
-        lambda: tickets.give_back(state, NOW, "x", 99),
-        lambda: tickets.fail(state, NOW, "x"),
-        lambda: tickets.expire(state, NOW, "x"),
-        lambda: tickets.cancel(state, NOW, "x"),
+        lambda: ticket_rules.grant(state, (), NOW, H),
+        lambda: ticket_rules.start(state, NOW, 0),
+        lambda: ticket_rules.running(state, NOW),
+        lambda: ticket_rules.give_back(state, NOW, "x", 0),
+        lambda: ticket_rules.give_back(state, NOW, "x", 99),
+        lambda: ticket_rules.fail(state, NOW, "x"),
+        lambda: ticket_rules.expire(state, NOW, "x"),
+        lambda: ticket_rules.cancel(state, NOW, "x"),
     ):
         with pytest.raises(Refused) as caught:
             step()
@@ -52,16 +52,16 @@ def test_what_is_over_stays_over(state):
 
 @pytest.mark.parametrize(("attempts", "state"), [(1, "waiting"), (2, "waiting"), (3, "failed")])
 def test_a_failed_start_goes_back_a_few_times(attempts, state):
-    change = tickets.give_back("starting", NOW, "no image", attempts)
+    change = ticket_rules.give_back("starting", NOW, "no image", attempts)
     assert (change.changes["state"], change.changes["reason"], change.release) == (state, "no image", True)
 
 
 @pytest.mark.parametrize("step", ["running", "expire", "cancel", "fail"])
 def test_every_end_releases_the_hold(step):
     if step == "running":
-        assert tickets.running("granted", NOW).release
+        assert ticket_rules.running("granted", NOW).release
     else:
-        assert getattr(tickets, step)("granted", NOW, "why").release
+        assert getattr(ticket_rules, step)("granted", NOW, "why").release
 
 
 @pytest.mark.parametrize(
@@ -77,4 +77,4 @@ def test_every_end_releases_the_hold(step):
 )
 def test_what_is_overdue(state, expires, claim, late):
     row = {"state": state, "expires_at": expires, "claim_until": claim}
-    assert bool(tickets.overdue(row, NOW)) is late
+    assert bool(ticket_rules.overdue(row, NOW)) is late

@@ -10,7 +10,7 @@ from ds01spawner.core.hub_client import HubError
 from ds01spawner.notify.mail import channel_for
 from ds01spawner.policy.load import parse_policy
 from ds01spawner.policy.resolve import Person
-from ds01spawner.queue import api
+from ds01spawner.queue import joining
 
 DAY = 24 * 3600
 
@@ -34,7 +34,7 @@ def told(world, hook, relay):
     world.restart()
 
     async def come():
-        await world.teller.settled()
+        await world.announcer.settled()
         mails = [(m["To"], m["Subject"], m.get_content().strip()) for _, _, m in relay.received]
         return [(n["kind"], n["user"], n["text"]) for n in hook.received], mails
 
@@ -113,10 +113,10 @@ async def test_waiting_for_the_own_quota_is_no_message(world, told):
 
 async def test_a_place_an_admin_took_is_told_on_the_pages(world):
     ticket = world.join("ann")
-    api.cancel(world.store, ticket, Person("root", admin=True), world.clock())
+    joining.cancel(world.store, ticket, Person("root", admin=True), world.clock())
     (notice,) = world.store.notices.of("ann", world.clock())
     assert notice["text"] == "Your place in the queue for 1g.10gb was taken out by root."
-    api.cancel(world.store, world.join("ben"), Person("ben"), world.clock())
+    joining.cancel(world.store, world.join("ben"), Person("ben"), world.clock())
     assert world.store.notices.of("ben", world.clock()) == []
 
 

@@ -202,7 +202,7 @@ async def test_a_few_prepare_at_a_time_in_the_order_of_asking():
     tasks = [asyncio.create_task(prepare(n)) for n in range(5)]
     await settle()
     assert at_desk == [0, 1]
-    await starts[0].come()  # ready to boot: it has left the desk
+    await starts[0].come()  # ready to boot: it has left the environment service
     await settle()
     assert at_desk == [0, 1, 2]
     starts[1].aside()  # its image is fetched now

@@ -11,7 +11,7 @@ from support.service_world import World, make_world, serving
 
 from ds01spawner.engines.base import EngineState
 from ds01spawner.environments.catalogue import Environment
-from ds01spawner.service import snapshot as snapshots
+from ds01spawner.service import site_reading as snapshots
 
 PATIENCE = 30.0
 

@@ -9,12 +9,12 @@ import pytest
 
 from ds01spawner.core.ending import Clock, Ended
 from ds01spawner.core.labels import SessionLabels
-from ds01spawner.endings import Endings
 from ds01spawner.engines.docker.endings import Evidence, explain, of_events
-from ds01spawner.messages import ends as words
+from ds01spawner.messages import end_clauses as words
 from ds01spawner.service import ends
 from ds01spawner.store import SessionRecord, Store
 from ds01spawner.store.db import MADE
+from ds01spawner.store.ending_log import Endings
 
 S = timedelta(seconds=1)
 

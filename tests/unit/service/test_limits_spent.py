@@ -19,7 +19,7 @@ from ds01spawner.core.errors import Refused
 from ds01spawner.policy.load import parse_policy
 from ds01spawner.policy.options import parse_options
 from ds01spawner.policy.resolve import Person, resolve
-from ds01spawner.queue import api
+from ds01spawner.queue import joining
 from ds01spawner.store import Store
 from ds01spawner.workspace import staging
 
@@ -169,7 +169,7 @@ async def test_a_course_that_two_begin_at_once_has_one_owner_who_may_change_it(c
 
 async def test_what_is_withdrawn_at_once_counts_for_the_day(call, world, monkeypatch):
     monkeypatch.setattr("ds01spawner.admission.limit_requests.ASKED_A_DAY", 3)
-    monkeypatch.setattr("ds01spawner.queue.api.JOINS_A_DAY", 3)
+    monkeypatch.setattr("ds01spawner.queue.joining.JOINS_A_DAY", 3)
     monkeypatch.setattr("ds01spawner.environments.builder.room.BUILDS_A_DAY", 3)
     body = {"wanted": {"session.max": 9}, "reason": "for the experiment", "until": "2026-04-01T00:00+00:00"}
     build = {"recipe": {"pip": ["six"]}, "project": "p"}
@@ -195,7 +195,7 @@ def _join(url: str, policy: str, start, index: int, results) -> None:
     limits = resolve(parse_policy(policy, Path("policy.yaml")), person, NOW)
     start.wait()
     try:
-        api.join(store, person, limits, parse_options({"gpu": "1g.10gb"}), f"s{index}", NOW)
+        joining.join(store, person, limits, parse_options({"gpu": "1g.10gb"}), f"s{index}", NOW)
         results.put("place")
     except Refused as refused:
         results.put(refused.refusal.code)

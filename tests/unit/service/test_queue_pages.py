@@ -6,7 +6,7 @@ import pytest
 from bs4 import BeautifulSoup
 from test_service import NOW, call, cookie, world  # noqa: F401
 
-from ds01spawner.service.handlers import queue
+from ds01spawner.service.handlers import queue_pages
 
 
 async def join(call, who="alice", **body):  # noqa: F811
@@ -140,7 +140,7 @@ class TestReservations:
 
 
 async def test_the_loop_starts_and_stops_with_the_service(world):  # noqa: F811
-    await queue.start(world.context)
+    await queue_pages.start(world.context)
     assert world.context.extra["queue"].problem == ""
-    await queue.stop(world.context)
+    await queue_pages.stop(world.context)
     assert "queue.task" not in world.context.extra

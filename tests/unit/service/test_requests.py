@@ -16,7 +16,7 @@ from ds01spawner.cli import build_app
 from ds01spawner.core.errors import Refusal
 from ds01spawner.hub.http_errors import SessionRefused
 from ds01spawner.policy.key_info import keys
-from ds01spawner.policy.requests import ASKABLE
+from ds01spawner.policy.requested import ASKABLE
 from ds01spawner.policy.resolve import Person
 from ds01spawner.store import Store
 

@@ -14,7 +14,7 @@ from ds01spawner.core.errors import EngineError
 from ds01spawner.core.hub_client import HubError
 from ds01spawner.core.installation import make
 from ds01spawner.core.labels import SessionLabels
-from ds01spawner.intents.model import intend
+from ds01spawner.intents.intent import intend
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from ds01spawner.core.settings import Settings
 from ds01spawner.engines.base import EngineSession, EngineState
 from ds01spawner.engines.docker.engine import Docker
 from ds01spawner.hub import people
-from ds01spawner.intents.model import intend
+from ds01spawner.intents.intent import intend
 from ds01spawner.site import Site
 from ds01spawner.workspace.moving import move
 

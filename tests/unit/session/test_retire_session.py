@@ -22,8 +22,8 @@ from ds01spawner.engines.docker.engine import Docker
 from ds01spawner.hub.join import join_running
 from ds01spawner.hub.spawner import DS01Spawner
 from ds01spawner.hub.start import Start
-from ds01spawner.intents.model import intend
-from ds01spawner.messages import ends
+from ds01spawner.intents.intent import intend
+from ds01spawner.messages import end_clauses
 from ds01spawner.site import Site
 
 ALICE = SessionLabels(
@@ -79,7 +79,7 @@ async def test_a_retire_is_over_when_the_container_is_gone(make, engine):
     await spawner.stop()
     assert engine.containers == {}
     assert spawner.site.intents.open() == []
-    assert spawner.site.endings.last("alice", "").reason == ends.THROUGH_HUB
+    assert spawner.site.endings.last("alice", "").reason == end_clauses.THROUGH_HUB
     assert spawner.get_state() == {}
 
 
@@ -89,7 +89,7 @@ async def test_a_session_that_ran_when_it_was_stopped_ended_by_that_whatever_the
     spawner = make()
     await spawner.stop()
     spawner.site.endings.flush()
-    assert spawner.site.store().ends.of("s1").reason == ends.THROUGH_HUB
+    assert spawner.site.store().ends.of("s1").reason == end_clauses.THROUGH_HUB
 
 
 async def test_the_intent_is_on_the_disk_before_the_engine_is_asked_for_anything(make, engine):

@@ -22,9 +22,9 @@ from ds01spawner.core.ending import (
 )
 from ds01spawner.core.errors import StoreError
 from ds01spawner.core.labels import SessionLabels
-from ds01spawner.endings import Endings
-from ds01spawner.messages import ends
+from ds01spawner.messages import end_clauses
 from ds01spawner.store import SessionRecord
+from ds01spawner.store.ending_log import Endings
 from ds01spawner.store.spool import Finished, Spool, Started
 
 S = timedelta(seconds=1)
@@ -172,7 +172,7 @@ def test_a_note_that_comes_after_the_end_it_explains_counts(store, now):
 def test_the_hubs_stop_does_not_cover_the_decision_behind_it(store, now):
     begun(store, now)
     store.ends.retiring("s1", now - 5 * S, "end of its lifetime", "lifetime")
-    store.ends.retiring("s1", now - 4 * S, ends.THROUGH_HUB, "stopped")
+    store.ends.retiring("s1", now - 4 * S, end_clauses.THROUGH_HUB, "stopped")
     store.ends.record(end(now, "stopped", since=now - 4 * S))
     assert store.ends.of("s1").reason == "end of its lifetime"
 
@@ -300,9 +300,9 @@ def test_a_line_goes_only_after_the_store_has_it(store, now, tmp_path, monkeypat
 @pytest.mark.parametrize(
     ("kind", "said"),
     [
-        ("stopped", ("unknown", ends.UNRECORDED)),
-        ("lost", ("lost", ends.LOST)),
-        ("idle", ("unknown", ends.UNRECORDED)),
+        ("stopped", ("unknown", end_clauses.UNRECORDED)),
+        ("lost", ("lost", end_clauses.LOST)),
+        ("idle", ("unknown", end_clauses.UNRECORDED)),
     ],
 )
 def test_no_default_sentence_stands_in_for_a_reason_that_is_missing(store, now, tmp_path, kind, said):

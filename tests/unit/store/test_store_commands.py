@@ -7,7 +7,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from ds01spawner.cli import drain, history
+from ds01spawner.cli import drain, history_commands
 from ds01spawner.cli.times import parse_span, parse_time
 from ds01spawner.core.ending import Ended
 from ds01spawner.store import SessionRecord, Store
@@ -20,7 +20,7 @@ def ds01(tmp_path, monkeypatch):
     monkeypatch.setenv("DS01_STATE_DIR", str(tmp_path))
     monkeypatch.setenv("DS01_DEVICES", "none")
     app = typer.Typer()
-    history.register(app)
+    history_commands.register(app)
     drain.register(app)
 
     def call(*args):

@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from ds01spawner.placement.model import Block
+from ds01spawner.placement.devices import Block
 
 H = timedelta(hours=1)
 

@@ -20,12 +20,12 @@ from ds01spawner.core.errors import (
 )
 from ds01spawner.core.labels import SessionLabels
 from ds01spawner.core.settings import Settings
-from ds01spawner.doctor.basics import check_store
-from ds01spawner.endings import Endings
-from ds01spawner.messages import ends
+from ds01spawner.doctor.basic_checks import check_store
+from ds01spawner.messages import end_clauses
 from ds01spawner.store import SessionRecord, Store
 from ds01spawner.store import db as database
 from ds01spawner.store.db import REPLACED, _kind
+from ds01spawner.store.ending_log import Endings
 
 LABELS = SessionLabels("alice", "", "thesis", "hub", "s1", created_at="2026-03-02T11:00:00+00:00")
 
@@ -272,7 +272,7 @@ def test_the_silence_of_a_new_store_proves_nothing_of_what_was_before(open_store
     record = SessionRecord.from_labels(LABELS, replaced - timedelta(minutes=5))
     after = store.ends.record(ended, record)
     assert (after.kind, after.at) == (told, ended.at)
-    assert after.reason == (ends.WITH_FORMER_STORE if told == "unknown" else f"it was {kind}")
+    assert after.reason == (end_clauses.WITH_FORMER_STORE if told == "unknown" else f"it was {kind}")
     decided = Ended("s1", ended.at, "retired", "you retired it", since=ended.at - timedelta(seconds=2))
     if told == "unknown":
         assert store.ends.record(decided).kind == "retired", "whoever knows better is still believed"

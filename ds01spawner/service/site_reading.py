@@ -12,7 +12,7 @@ from ..core.lastgood import WAIT_S, LastGood
 from ..engines.base import EngineState
 from ..gpu import GpuReading
 from ..placement import status
-from ..placement.model import Block, DeviceStatus
+from ..placement.devices import Block, DeviceStatus
 from ..policy.resolve import Person
 from ..site import Site
 

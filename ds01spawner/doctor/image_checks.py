@@ -8,7 +8,7 @@ from ..core.settings import Settings
 from ..engines.base import Finding, Level
 from ..environments.builder.sitebuild import site_images
 from ..environments.catalogue import load_catalogue
-from ..environments.engine import ImageMissing
+from ..environments.image_store import ImageMissing
 from ..environments.preflight import Host, check
 from ..site import Site
 

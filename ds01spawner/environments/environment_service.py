@@ -28,7 +28,7 @@ from .builder.recipe import FILE_NAME, Recipe, load_recipe, parse_recipe
 from .builder.room import Room, admit_share
 from .builder.sitebuild import base_for
 from .catalogue import Listed
-from .engine import ImageMissing
+from .image_store import ImageMissing
 from .naming import checked_tag, course_repository, owns, parse_user_image, user_image
 from .ownership import BUILT_LABEL, OWNER_LABEL, REPRODUCIBLE_LABEL
 from .rights import Reader
@@ -42,7 +42,7 @@ LEGACY_FOLDER = "dockerfiles"
 """Beside the projects: ``dockerfiles/<project>.Dockerfile``."""
 
 
-class Desk:
+class EnvironmentService:
     """See the module. ``site`` gives workspaces, store and catalogue, ``runner`` builds."""
 
     def __init__(self, site: Site, runner: BuildRunner, clock: Callable[[], datetime]) -> None:

@@ -13,7 +13,7 @@ from ..core.installation import Standing
 from ..core.settings import load_settings
 from ..engines.base import EngineSession
 from ..intents.carry import carry
-from ..intents.model import IntentError, intend
+from ..intents.intent import IntentError, intend
 from ..pages import text
 from ..site import Site
 from ..store import SessionRecord as HistoryRecord

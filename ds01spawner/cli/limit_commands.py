@@ -151,7 +151,7 @@ def _overrides(settings: Settings, now: datetime) -> tuple[tuple[Override, ...],
     """Approved requests, where there is a store. Asking must not create one."""
     if not _has_store(settings):
         return (), []
-    from ..policy.requests import overrides_from
+    from ..policy.requested import overrides_from
     from ..store import Store
 
     try:

@@ -16,7 +16,7 @@ from functools import lru_cache
 from typing import Protocol
 
 from .estimate import gamma
-from .model import Rules, Ticket
+from .ticket import Rules, Ticket
 
 _SURE = 1.6448536
 """Nineteen of twenty: the margin for chance, as a quantile of the normal distribution."""
@@ -35,7 +35,7 @@ def weight(ticket: Ticket, now: datetime, rules: Rules) -> timedelta:
     return (now - ticket.arrived) + ticket.priority * rules.ageing
 
 
-class Choosy:
+class ScarcityGuard:
     """The tickets of one pass whose turn is yet to come, by the devices they could use."""
 
     def __init__(

@@ -9,7 +9,7 @@ from .. import messages
 from ..core.settings import Settings
 from ..engines.base import Finding
 from ..intents.files import Intents
-from ..intents.model import Intent
+from ..intents.intent import Intent
 from ..pages import text
 
 LATE = timedelta(minutes=1)

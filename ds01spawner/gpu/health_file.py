@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ..placement.model import Card, Device
+from ..placement.devices import Card, Device
 from .health import CardMemory, HealthState
 
 VERSION = 1

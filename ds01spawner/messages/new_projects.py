@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..core.errors import Refusal
-from .base import example, short, words
+from .examples import example, short, words
 
 EMPTY = "leave the source empty for an empty folder"
 

@@ -18,8 +18,8 @@ from ..environments.builder.builds import BuildLimits, BuildRequest
 from ..environments.builder.projectfiles import ProjectFiles
 from ..environments.builder.recipe import parse_recipe
 from ..environments.builder.sitebuild import site_images
-from ..environments.engine import ImageMissing, Images
 from ..environments.facts import ImageFacts
+from ..environments.image_store import ImageMissing, Images
 from ..environments.naming import course_repository
 from ..environments.pulling import Pulled
 from ..environments.rights import Reader

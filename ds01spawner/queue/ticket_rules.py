@@ -13,8 +13,8 @@ from typing import Any, Literal
 
 from .. import messages
 from ..core.errors import Refused
-from ..placement.model import GpuRequest
-from .model import Ticket, TicketState
+from ..placement.devices import GpuRequest
+from .ticket import Ticket, TicketState
 
 Step = Literal["grant", "start", "running", "return", "fail", "expire", "cancel"]
 MAX_ATTEMPTS = 3

@@ -18,7 +18,7 @@ def key_of(ticket: str, kind: str) -> str:
     return f"ticket:{ticket}:{kind}"
 
 
-class Teller:
+class TicketNotifier:
     """Writes a notice, then sends it by the site's channels, which never hold up the queue."""
 
     def __init__(

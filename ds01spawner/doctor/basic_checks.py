@@ -7,13 +7,13 @@ from datetime import datetime, timedelta, timezone
 
 from ..core.errors import StoreCorrupt, StoreError, StoreFull, StoreLocked, StoreReadOnly
 from ..core.settings import Settings
-from ..endings import SPOOL
 from ..engines.base import Finding
 from ..pages import text
 from ..policy.lint import lint
 from ..policy.load import load_policy
 from ..store import Store
 from ..store.db import REPLACED
+from ..store.ending_log import SPOOL
 from ..store.spool import Spool
 from ..workspace.templates import templates
 

@@ -11,8 +11,8 @@ from tornado import web
 from ...admission import limit_requests
 from ...core.errors import Refused, StoreError
 from ...policy.key_info import keys
-from ...policy.requests import ASKABLE
-from ..base import ApiHandler, PageHandler
+from ...policy.requested import ASKABLE
+from ..handler_base import ApiHandler, PageHandler
 from ..openapi import operation
 
 NAV = (("requests", "Ask for more"),)

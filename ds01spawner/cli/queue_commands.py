@@ -10,8 +10,8 @@ import typer
 from ..core.errors import DS01Error, Refused
 from ..core.settings import load_settings
 from ..policy.resolve import Person
-from ..queue import api, booking
-from ..queue.model import LIVE
+from ..queue import booking, joining
+from ..queue.ticket import LIVE
 from ..store import Store
 from .common import Json, emit, refuse, table
 from .times import utcnow
@@ -26,12 +26,12 @@ def queue(
     admin = Person(getpass.getuser(), admin=True)
     if cancel is not None:
         try:
-            row = api.cancel(store, cancel, admin, utcnow())
+            row = joining.cancel(store, cancel, admin, utcnow())
         except Refused as refused:
             refuse(refused.refusal.sentence, as_json)
         emit({"ok": True, "id": row["id"]}, as_json, lambda d: print(f"{d['id']} is out of the line."))
         return
-    emit(api.listing(store.tickets.find(LIVE), admin), as_json, _show)
+    emit(joining.listing(store.tickets.find(LIVE), admin), as_json, _show)
 
 
 def reserve(

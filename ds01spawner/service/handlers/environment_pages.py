@@ -16,9 +16,9 @@ from ...environments.builder.projectfiles import ProjectFileError
 from ...policy.options import is_project_name
 from ...policy.resolve import Person
 from .. import building, recipes
-from ..base import FragmentHandler, PageHandler
 from ..context import Context
 from ..environment_views import STATES, limit_lines, project_of
+from ..handler_base import FragmentHandler, PageHandler
 
 NAV = (("environments", "Environments"),)
 BUILD = r"(b-[0-9a-f]{1,32})"
@@ -73,9 +73,9 @@ class Builder(PageHandler):
         tag = self.get_query_argument("tag", "latest")[:128]
         filled = recipes.Filled(project if is_project_name(project) else "", tag)
         if filled.project:
-            desk = await building.desk(self.ctx)
+            env_service = await building.env_service(self.ctx)
             try:
-                recipe = await asyncio.to_thread(desk.recipe, self.person, project)
+                recipe = await asyncio.to_thread(env_service.recipe, self.person, project)
             except (FileProblems, ProjectFileError) as problem:
                 filled.problems = (f"The project's recipe.yaml cannot be used: {problem}",)
             else:
@@ -126,7 +126,7 @@ class Act(PageHandler):
     async def post(self) -> None:
         """``act`` is rebuild, back, delete, tag, share or unshare, on the own environment ``environment``."""
         act, environment = self.get_body_argument("act"), self.get_body_argument("environment")
-        desk, person = await building.desk(self.ctx), self.person
+        env_service, person = await building.env_service(self.ctx), self.person
         service = self.ctx.urls.service
         if act == "rebuild":
             build = await building.rebuild(self.ctx, person, environment)
@@ -134,12 +134,12 @@ class Act(PageHandler):
             return
         if act == "back":
             to = self.get_body_argument("to", "")
-            await asyncio.to_thread(desk.rollback, person, environment, to)
+            await asyncio.to_thread(env_service.rollback, person, environment, to)
         elif act == "delete":
-            await asyncio.to_thread(desk.delete, person, environment)
+            await asyncio.to_thread(env_service.delete, person, environment)
         elif act == "tag":
             limits, tag = await self.limits(), self.get_body_argument("tag").strip()
-            await asyncio.to_thread(desk.tag, person, limits, environment, tag)
+            await asyncio.to_thread(env_service.tag, person, limits, environment, tag)
         elif act in ("share", "unshare"):
             group = self.get_body_argument("group").strip()
             await building.share(self.ctx, person, environment, group, act == "share")
@@ -159,8 +159,8 @@ class BuildPage(PageHandler):
 
     async def post(self, build: str) -> None:
         """Cancel it."""
-        desk = await building.desk(self.ctx)
-        await asyncio.to_thread(desk.cancel, self.person, build)
+        env_service = await building.env_service(self.ctx)
+        await asyncio.to_thread(env_service.cancel, self.person, build)
         self.redirect(f"{self.ctx.urls.service}builds/{build}")
 
 
@@ -178,11 +178,11 @@ class BuildFragment(FragmentHandler):
 
 async def look(context: Context, person: Person, build: str, after: int = 0) -> dict[str, Any]:
     """What the build's page shows."""
-    desk = await building.desk(context)
+    env_service = await building.env_service(context)
 
     def read() -> dict[str, Any]:
-        found = desk.log(person, build, after)
-        row = desk.store.builds.get(build) or {}
+        found = env_service.log(person, build, after)
+        row = env_service.store.builds.get(build) or {}
         projects = [p.name for p in context.site.workspaces.projects(person.name)]
         return {**found, "row": row, "project": project_of(row.get("environment", ""), person.name, projects)}
 
@@ -201,7 +201,7 @@ async def look(context: Context, person: Person, build: str, after: int = 0) -> 
         "environment": row.get("environment", ""),
         "project": found["project"],
         "course": row.get("data", {}).get("course", ""),
-        "position": desk.runner.position(build),
+        "position": env_service.runner.position(build),
     }
 
 

@@ -20,12 +20,12 @@ from ...notify.channels import Channel, HookChannel, Notifier
 from ...notify.mail import channel_for
 from ...pages import text
 from ...policy.options import parse_options
-from ...queue import api, booking
-from ...queue.model import LIVE
+from ...queue import booking, joining
 from ...queue.runner import Runner
-from ...queue.tell import Teller
-from ..base import ApiHandler, PageHandler
+from ...queue.ticket import LIVE
+from ...queue.ticket_notifier import TicketNotifier
 from ..context import Context
+from ..handler_base import ApiHandler, PageHandler
 from ..openapi import operation
 
 NAV = (("queue", "Queue"),)
@@ -39,14 +39,14 @@ RECENT = 5
 async def line(context: Context, person: Any) -> list[dict[str, Any]]:
     """The line as ``person`` may see it."""
     rows = await context.store(lambda s: s.tickets.find(LIVE))
-    return api.listing(rows, person, context.settings.show_holders)
+    return joining.listing(rows, person, context.settings.show_holders)
 
 
 async def give_up(context: Context, ticket: str, person: Any) -> dict[str, Any]:
     """Cancel a place; a start that is under way for it is stopped."""
     now = context.clock()
     before = await context.store(lambda s: s.tickets.get(ticket))
-    row = await context.store(lambda s: api.cancel(s, ticket, person, now))
+    row = await context.store(lambda s: joining.cancel(s, ticket, person, now))
     if before is not None and before["state"] == "starting":
         await context.hub.stop(row["user"], row["server"])
     return row
@@ -80,9 +80,9 @@ class QueueApi(ApiHandler):
         limits = await self.limits()
         now, person = self.ctx.clock(), self.person
         known = tuple((await self.ctx.hub.user(person.name)).servers) if server else ()
-        row = await self.ctx.store(lambda s: api.join(s, person, limits, options, server, now, known))
+        row = await self.ctx.store(lambda s: joining.join(s, person, limits, options, server, now, known))
         self.set_header("Location", f"{self.ctx.urls.service}api/queue/{row['id']}")
-        self.json(api.describe(row), 202)
+        self.json(joining.describe(row), 202)
 
 
 class TicketApi(ApiHandler):
@@ -96,7 +96,7 @@ class TicketApi(ApiHandler):
     async def get(self, ticket: str) -> None:
         """In full."""
         person = self.person
-        self.json(await self.ctx.store(lambda s: api.own(s, ticket, person)))
+        self.json(await self.ctx.store(lambda s: joining.own(s, ticket, person)))
 
     async def delete(self, ticket: str) -> None:
         """Cancel."""
@@ -153,7 +153,7 @@ class QueuePage(PageHandler):
         context, person, now = self.ctx, self.person, self.ctx.clock()
         tickets = await line(context, person)
         recent = await context.store(
-            lambda s: [api.describe(r) for r in s.tickets.find(None, user=person.name, limit=20)]
+            lambda s: [joining.describe(r) for r in s.tickets.find(None, user=person.name, limit=20)]
         )
         followed = self.get_query_argument("ticket", "")
         followed = followed if re.fullmatch(TICKET, followed) else ""  # it goes into a header
@@ -223,9 +223,9 @@ def link(context: Context) -> Callable[[str, str], str]:
 
 async def start(context: Context) -> None:
     """Begin to serve the queue."""
-    teller = Teller(context.site.store, context.clock, notifier(context), link(context))
+    announcer = TicketNotifier(context.site.store, context.clock, notifier(context), link(context))
     forget = context.snapshots.forget
-    runner = Runner(context.site, context.hub, clock=context.clock, on_change=forget, teller=teller)
+    runner = Runner(context.site, context.hub, clock=context.clock, on_change=forget, announcer=announcer)
     context.extra["queue"] = runner
     context.extra["queue.task"] = asyncio.ensure_future(runner.run())
 

@@ -18,7 +18,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from statistics import fmean
 
-from .model import Card, Device, Inventory
+from .devices import Card, Device, Inventory
 from .standing import stable_order
 from .strategies import Key
 

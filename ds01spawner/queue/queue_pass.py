@@ -12,27 +12,27 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from .. import messages
+from ..admission.accounts import course_named, course_of
 from ..admission.check import entitle
 from ..admission.maintenance import longest_lead
 from ..admission.situation import of
 from ..core.errors import DS01Error, Refusal, Refused
 from ..engines.base import EngineState
 from ..placement import merge_blocks
-from ..placement.model import Block, GpuRequest, Inventory
+from ..placement.devices import Block, GpuRequest, Inventory
 from ..policy.options import parse_options
 from ..policy.resolve import Person
 from ..site import Site
 from ..store import Store
-from . import reservations, tickets
-from .api import CURED_BY_WAITING
-from .course import course_named, course_of
-from .model import LIVE, Grant, Rules, Ticket
-from .model import Usage as FairUsage
+from . import reservations, ticket_rules
+from .forecast import HALF_LIFE, Experience, expected_ends, learn, served, shown, with_estimates
+from .joining import CURED_BY_WAITING
 from .order import Decision, decide, explain, hold_back
-from .outlook import HALF_LIFE, Experience, expected_ends, learn, served, shown, with_estimates
 from .pool import PlacementPool
-from .tell import key_of
-from .tickets import Change
+from .ticket import LIVE, Grant, Rules, Ticket
+from .ticket import Usage as FairUsage
+from .ticket_notifier import key_of
+from .ticket_rules import Change
 
 COOL_DOWN = timedelta(seconds=15)
 """Between a start that did not work and the next try."""
@@ -138,7 +138,7 @@ def read_experience(store: Store, now: datetime) -> Experience:
     """What history teaches; some ten milliseconds for thousands of sessions."""
     users, groups = store.usage.decayed(now, HALF_LIFE)
     past = store.tickets.find(("started",), limit=1000)
-    kinds = {r["id"]: tickets.from_row(r) for r in past}
+    kinds = {r["id"]: ticket_rules.from_row(r) for r in past}
     return learn(store.usage.durations(now), served(past, kinds), FairUsage(users, groups))
 
 
@@ -247,8 +247,10 @@ def _tidy(store: Store, reading: Reading, done: Pass) -> list[dict[str, Any]]:
     for row in rows:
         if row["user"] in reading.gone:
             why = "the account does not exist any more"
-            changed |= apply(store, row, tickets.cancel(row["state"], reading.now, why), reading.now)
-        elif (why := tickets.overdue(row, reading.now)) and (text := _expire(store, row, why, reading.now)):
+            changed |= apply(store, row, ticket_rules.cancel(row["state"], reading.now, why), reading.now)
+        elif (why := ticket_rules.overdue(row, reading.now)) and (
+            text := _expire(store, row, why, reading.now)
+        ):
             done.expired.append((row, text))
             changed = True
     return store.tickets.find(LIVE) if changed else rows
@@ -256,9 +258,9 @@ def _tidy(store: Store, reading: Reading, done: Pass) -> list[dict[str, Any]]:
 
 def _expire(store: Store, row: Mapping[str, Any], why: str, now: datetime) -> str:
     """What its owner is told; nothing where somebody else was faster."""
-    if not apply(store, row, tickets.expire(row["state"], now, why), now):
+    if not apply(store, row, ticket_rules.expire(row["state"], now, why), now):
         return ""
-    text = f"Your place in the queue for {tickets.from_row(row).kind} is over: {why}."
+    text = f"Your place in the queue for {ticket_rules.from_row(row).kind} is over: {why}."
     key = key_of(row["id"], "expired")
     store.notices.add(row["user"], text, now, kind="queue", level="warning", key=key)
     return text
@@ -285,7 +287,7 @@ def _prepare(
     except DS01Error as error:
         answer = messages.not_readable_now(str(error))
     if isinstance(answer, Refusal):
-        return Prepared(tickets.from_row(row, **rights), window, answer)
+        return Prepared(ticket_rules.from_row(row, **rights), window, answer)
     # The quota left goes into the plan's own check; in the request it would make a class of every person.
     request = GpuRequest(
         answer.gpu.profile,
@@ -296,13 +298,13 @@ def _prepare(
         preemptible=answer.gpu.preemptible,
     )
     length = None if answer.lifetime_s is None else timedelta(seconds=answer.lifetime_s)
-    return Prepared(tickets.from_row(row, request=request, length=length, **rights), window)
+    return Prepared(ticket_rules.from_row(row, request=request, length=length, **rights), window)
 
 
 def _grant(
     store: Store, row: Mapping[str, Any], grant: Grant, window: timedelta, now: datetime
 ) -> dict[str, Any] | None:
-    change = tickets.grant(row["state"], grant.devices, now, window)
+    change = ticket_rules.grant(row["state"], grant.devices, now, window)
     if not apply(store, row, change, now):
         return None
     return {**row, **change.changes, "version": row["version"] + 1}

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Literal
 
-from ..placement.model import GpuRequest
+from ..placement.devices import GpuRequest
 
 TicketState = Literal["waiting", "granted", "starting", "started", "expired", "cancelled", "failed"]
 LIVE: tuple[TicketState, ...] = ("waiting", "granted", "starting")

@@ -12,12 +12,12 @@ from datetime import datetime, timedelta
 from urllib.parse import urlencode
 
 from ..core.errors import Refusal
-from ..placement.model import DeviceStatus
+from ..placement.devices import DeviceStatus
 from ..policy.options import PROJECT_HELP, PROJECT_PATTERN, LaunchOptions
 from . import text
 from .compute import ComputeChoice, compute_choices, reason_of
 from .inputs import Banner, EnvironmentInfo, EnvironmentKind, ProjectInfo, QueueHint, Quota, Rules
-from .projects import NewProject, Offers, ProjectChoice, new_project, project_choices
+from .project_choice import NewProject, Offers, ProjectChoice, new_project, project_choices
 from .strip import Strip, build_strip
 
 Refuse = Callable[[LaunchOptions], "Refusal | None"]

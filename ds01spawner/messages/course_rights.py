@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..core.errors import Refusal
-from .base import example, short, words
+from .examples import example, short, words
 
 
 @example(course="nlp-s26", groups=["students"], scope="custom:ds01:course:teach")

@@ -18,7 +18,7 @@ from ..policy.plan import equivalents_of
 from ..policy.resolve import Limits, Person
 from ..site import Site
 from ..store import Store
-from . import tickets
+from . import ticket_rules
 
 JOINS_A_DAY = 200
 """Places that one person may take within 24 hours: each is kept in the history, whatever became of it."""
@@ -112,12 +112,12 @@ def cancel(store: Store, ticket: str, by: Person, now: datetime) -> dict[str, An
         if row is None or (row["user"] != by.name and not by.admin):
             raise Refused(messages.ticket_unknown())
         reason = "given up" if row["user"] == by.name else f"taken out by {by.name}"
-        change = tickets.cancel(row["state"], now, reason)
+        change = ticket_rules.cancel(row["state"], now, reason)
         if store.tickets.move(
             ticket, row["version"], now, change.changes, action=change.action, release=change.release
         ):
             if row["user"] != by.name:
-                text = f"Your place in the queue for {tickets.from_row(row).kind} was {reason}."
+                text = f"Your place in the queue for {ticket_rules.from_row(row).kind} was {reason}."
                 store.notices.add(row["user"], text, now, kind="queue", level="warning")
             return {**row, **change.changes}
     raise Refused(messages.ticket_unknown())
@@ -167,7 +167,7 @@ def _class(row: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "state": row["state"],
         "position": (row["shown"] or {}).get("position") if waiting else None,
-        "class": tickets.from_row(row).kind,
+        "class": ticket_rules.from_row(row).kind,
     }
 
 

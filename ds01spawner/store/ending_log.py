@@ -17,12 +17,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from .core.ending import RANKS, Ended, rank
-from .core.errors import StoreError
-from .core.labels import SessionLabels
-from .messages import ends
-from .store import SessionRecord, Store
-from .store.spool import Finished, Noted, Report, Spool, Started
+from ..core.ending import RANKS, Ended, rank
+from ..core.errors import StoreError
+from ..core.labels import SessionLabels
+from ..messages import end_clauses
+from . import SessionRecord, Store
+from .spool import Finished, Noted, Report, Spool, Started
 
 log = logging.getLogger(__name__)
 SPOOL = "endings.spool"
@@ -105,7 +105,7 @@ class Endings:
 
     def note(self, session: str, at: datetime, reason: str, kind: str, by: str = "") -> None:
         """Note why a session is about to be retired, before it is. Blocking; kept while the store is down."""
-        self.write(Noted(session, at, reason or ends.UNRECORDED, kind, by))
+        self.write(Noted(session, at, reason or end_clauses.UNRECORDED, kind, by))
 
     def noted(self, session: str, at: datetime, reason: str, kind: str, by: str = "") -> None:
         """`note`, without blocking."""
@@ -180,7 +180,7 @@ class Endings:
             server,
             row["project"],
             row["ended_at"],
-            row["reason"] or ends.UNRECORDED,
+            row["reason"] or end_clauses.UNRECORDED,
             row["kind"],
             tail or (known.log_tail if same and known else ""),
             row["session"],
@@ -216,4 +216,4 @@ def _with_reason(ended: Ended) -> Ended:
     if ended.reason:
         return ended
     kind = ended.kind if ended.kind in ("lost", "unknown") else "unknown"
-    return replace(ended, kind=kind, reason=ends.LOST if kind == "lost" else ends.UNRECORDED)
+    return replace(ended, kind=kind, reason=end_clauses.LOST if kind == "lost" else end_clauses.UNRECORDED)

@@ -13,7 +13,7 @@ from ..admission import limit_requests
 from ..core.errors import Refused
 from ..core.settings import load_settings
 from ..policy.load import load_policy
-from ..policy.requests import overrides_from
+from ..policy.requested import overrides_from
 from ..policy.resolve import Person, resolve
 from ..store import Store
 from .common import Json, emit, printable, refuse, table

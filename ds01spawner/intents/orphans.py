@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from ..core.labels import SessionLabels
-from ..messages import ends
-from .model import Intent, intend
+from ..messages import end_clauses
+from .intent import Intent, intend
 
 UNKNOWN_S = 60.0
 """How long the hub must not list a session's server before that means something: a hub that was just
@@ -112,7 +112,7 @@ def leftover(each: Present, now: datetime) -> Intent:
     return intend(
         each.labels,
         now,
-        reason=ends.LEFTOVER,
+        reason=end_clauses.LEFTOVER,
         kind="leftover",
         by="ds01",
         container=each.container,

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from ..placement.model import Holding, Inventory
+from ..placement.devices import Holding, Inventory
 from .estimate import Calibration, Lengths, estimate
-from .model import Ticket, Usage, Wait
+from .ticket import Ticket, Usage, Wait
 
 HALF_LIFE = timedelta(days=7)
 """GPU-hours used a week ago count half in the fair share."""
