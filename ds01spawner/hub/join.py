@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from .. import messages
 from ..core.errors import DS01Error, Refused
 from ..core.labels import SessionLabels
+from ..engines.base import Found
 from ..intents.carry import carry
 from ..placement.devices import Inventory
 from ..policy.options import LaunchOptions, parse_options
@@ -31,7 +31,7 @@ async def join_running(server: Server) -> Address | None:
         raise Refused(messages.name_taken(server.object_name))
     if await asyncio.to_thread(_retired_instead, server, labels):
         return None
-    if not found["State"]["Running"]:
+    if not found.running:
         await server.retirement.bury(found)
         return None
     # The hub had lost it (its database went back in time, say). Work goes on where it was:
@@ -52,9 +52,9 @@ def _retired_instead(server: Server, labels: SessionLabels) -> bool:
     return True
 
 
-async def _join(server: Server, found: Mapping[str, Any], labels: SessionLabels) -> Address:
-    server.object_id, server.session_id, server.session_labels = found["Id"], labels.session, labels
-    if token := _variable(found, "JUPYTERHUB_API_TOKEN"):
+async def _join(server: Server, found: Found, labels: SessionLabels) -> Address:
+    server.object_id, server.session_id, server.session_labels = found.container, labels.session, labels
+    if token := found.env.get("JUPYTERHUB_API_TOKEN"):
         server.api_token = token
     # Described as what it is, not as what this start would have been.
     inventory = (await asyncio.to_thread(server.site.engine.inventory)).inventory
@@ -78,8 +78,3 @@ def options_of(labels: SessionLabels, inventory: Inventory) -> LaunchOptions:
         return parse_options(raw)
     except DS01Error:  # labels of an older release
         return parse_options({"gpu": "auto" if labels.gpu_uuids else "none"})
-
-
-def _variable(inspected: Mapping[str, Any], name: str) -> str:
-    lines = inspected["Config"].get("Env") or []
-    return next((line.partition("=")[2] for line in lines if line.startswith(f"{name}=")), "")

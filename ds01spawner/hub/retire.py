@@ -7,17 +7,18 @@ is free only when its holder is gone.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
 from concurrent.futures import Future
 from dataclasses import replace
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Literal
+from functools import partial
+from typing import TYPE_CHECKING, Literal
 
 from .. import messages
-from ..core.ending import Ended, carried_out, merged
+from ..core.ending import Ended
 from ..core.errors import DS01Error, EngineError, Refusal
 from ..core.labels import SessionLabels
-from ..engines.docker import endings as engine_endings
+from ..engines.base import Found
+from ..intents.carry import carry
 from ..intents.intent import Intent, IntentError, Kind, intend
 from ..messages import end_clauses
 from ..policy.plan import SessionUse
@@ -25,6 +26,7 @@ from ..policy.units import say_size
 from .http_errors import SessionRefused
 
 if TYPE_CHECKING:
+    from ..engines.docker.server import DockerFound
     from .server import Server
 
 LOOK_S = 5.0
@@ -42,23 +44,22 @@ class Retirement:
 
     # --- looking --------------------------------------------------------------------------------
 
-    def mine(self, found: Mapping[str, Any]) -> SessionLabels | None:
-        """The labels of a container that is this user's session on this server of this installation."""
-        server = self._server
-        labels: SessionLabels | None = server.site.engine.session_in(found)
+    def mine(self, found: Found) -> SessionLabels | None:
+        """The labels of what is this user's session on this server of this installation."""
+        server, labels = self._server, found.labels
         if labels is None or (labels.user, labels.server) != (server.user.name, server.name):
             return None
         return labels
 
-    async def find(self, *, quick: bool = False) -> dict[str, Any] | None:
-        """Inspect this server's container; None only when the engine says that there is none of ours."""
+    async def find(self, *, quick: bool = False) -> DockerFound | None:
+        """What this server has on the engine; None only when that says that there is nothing of ours."""
         server = self._server
         found = await server.on_engine.find(quick=quick)
         labels = self.mine(found) if found is not None else None
         if found is None or labels is None:
             server.object_id = ""
             return None
-        server.object_id, server.session_labels = found["Id"], labels
+        server.object_id, server.session_labels = found.container, labels
         return found
 
     async def poll(self) -> int | str | None:
@@ -76,7 +77,7 @@ class Retirement:
             if server.session_labels is not None:
                 await self._report_end(server.session_labels, None)
             return 0
-        if found["State"]["Running"]:
+        if found.running:
             self._seen_running = server.clock()
             await self._go_on_retiring()
             return None
@@ -113,40 +114,32 @@ class Retirement:
             return None
         if found is None:
             return messages.crashed_at_start("its container is gone")
-        return None if found["State"]["Running"] else self._how_it_ended(found)
+        if found.running:
+            return None
+        labels = self.mine(found)
+        memory = await asyncio.to_thread(self._memory_rule, labels) if labels else ("", "")
+        return self._server.on_engine.why_it_did_not_start(found, memory)
 
-    def _how_it_ended(self, found: dict[str, Any]) -> Refusal:
-        """How a container ended before it answered, with the limit it ran under and whose rule that is."""
-        labels, state = self.mine(found), found["State"]
-        if state.get("OOMKilled") and state.get("ExitCode") == 128 + engine_endings.SIGKILL:
-            return messages.out_of_memory(*(self._memory_rule(labels) if labels else ("", "")))
-        reason = str(state.get("Error") or engine_endings.said(state.get("ExitCode")))
-        return messages.crashed_at_start(reason.splitlines()[0][:300])
-
-    async def bury(self, found: dict[str, Any]) -> str:
-        """A container that ended by itself: keep its log, say why, remove it, free its devices."""
+    async def bury(self, found: DockerFound) -> str:
+        """A session that ended by itself: keep its log, say why, remove it, free its devices."""
         labels = self.mine(found)
         if labels is not None:
             # Kept before it goes: of what a hub that is killed had not written, the engine tells only as
             # long as the container is there.
             written = asyncio.wrap_future(await self._report_end(labels, found))
             await asyncio.wait({written}, timeout=WRITTEN_S)
-        try:
-            await self._server.on_engine.remove(found["Id"])
-        except DS01Error as error:
-            if labels is not None:
-                await self.leave_behind(labels.session, found["Id"], "ended", error)
-        return f"ExitCode={found['State'].get('ExitCode')}"
+            try:
+                await self._server.on_engine.discard(labels.session)
+            except DS01Error as error:
+                await self.leave_behind(labels.session, found.container, "ended", error)
+        return f"ExitCode={found.state.get('ExitCode')}"
 
-    async def _report_end(self, labels: SessionLabels, found: dict[str, Any] | None) -> Future[Ended | None]:
+    async def _report_end(self, labels: SessionLabels, found: DockerFound | None) -> Future[Ended | None]:
         """Report how a session ended that did not end by us, as the engine tells it; done when it is kept."""
         server = self._server
-        tail = await server.on_engine.log_tail(found["Id"]) if found else ""
         memory = await asyncio.to_thread(self._memory_rule, labels)
-        ended = await server.on_engine.how_ended(labels, found, memory, tail)
-        if ended is None:
-            last = self._seen_running or engine_endings.moment(labels.created_at) or server.clock()
-            ended = engine_endings.lost(labels.session, last)
+        seen = self._seen_running or _moment(labels.created_at) or server.clock()
+        ended = await server.on_engine.how_ended(labels, found, memory, seen)
         server.session_labels = None
         return server.site.endings.ended(ended, labels)
 
@@ -172,29 +165,42 @@ class Retirement:
         # The hub polls before it stops, which found the id by name and checked its labels.
         if not server.object_id and await self.find() is None:
             return False
-        container, grace = server.object_id, 1 if now else server.retire_grace
-        intent, durable = await self._intend(container, grace)
-        try:
-            state, tail, ran = await self._end(container, intent)
-        except DS01Error as error:
-            what = "not retired yet, but will be" if durable else "not retired, and may run on"
-            server.log.error("%s is %s: %s", server._log_name, what, error)
-            server.site.carrier.kick()
-            raise
+        grace = 1 if now else server.retire_grace
+        intent, durable = await self._intend(grace)
         if intent is not None:
-            await asyncio.to_thread(self._over, intent, state, tail, ran)
-        server.object_id = ""
+            try:
+                await self._carry_out(intent)
+            except EngineError as error:
+                what = "not retired yet, but will be" if durable else "not retired, and may run on"
+                server.log.error("%s is %s: %s", server._log_name, what, error)
+                server.site.carrier.kick()
+                raise
+        server.session_labels, server.object_id = None, ""
         return True
+
+    async def _carry_out(self, intent: Intent) -> None:
+        """Carry an intent out, as often as it takes within ``retire_patience``; then `EngineError`."""
+        server, clock = self._server, asyncio.get_running_loop().time
+        deadline, pause = clock() + server.retire_patience, 0.5
+        while True:
+            work = partial(carry, server.site, intent, server.clock())
+            carried = await server.on_engine.in_order("stop", work)
+            if carried.gone:
+                return
+            left = deadline - clock()
+            if left <= 0:
+                raise EngineError(carried.problem)
+            await asyncio.sleep(min(pause, left))
+            pause = min(2 * pause, 5.0)
 
     async def decide(self, reason: str, by: str) -> None:
         """Note for good that this session is to be retired and why, for a stop that follows."""
         server = self._server
         if server.object_id:
-            await self._intend(server.object_id, server.retire_grace, reason, "admin", by)
+            await self._intend(server.retire_grace, reason, "admin", by)
 
     async def _intend(
         self,
-        container: str,
         grace: int,
         reason: str = end_clauses.THROUGH_HUB,
         kind: Kind = "stopped",
@@ -204,12 +210,12 @@ class Retirement:
         durable. Where it cannot be written it is tried all the same; what stays is found without a server."""
         server = self._server
         labels = server.session_labels or (self._labels() if server.session_id else None)
-        if labels is None and (found := await self._inspected(container)):
-            labels = server.site.engine.session_in(found)
+        if labels is None and (found := await server.on_engine.find(server.object_id)) is not None:
+            labels = found.labels
         if labels is None:
             return None, False
         wanted = intend(
-            labels, server.clock(), reason=reason, kind=kind, by=by, container=container, grace=grace
+            labels, server.clock(), reason=reason, kind=kind, by=by, container=server.object_id, grace=grace
         )
         durable = await self._ask(wanted)
         intent = durable or wanted
@@ -223,64 +229,6 @@ class Retirement:
         except IntentError as error:
             server.log.error("A crash now would forget that %s is being retired: %s", server._log_name, error)
             return None
-
-    async def _end(self, container: str, intent: Intent | None) -> tuple[dict[str, Any], str, bool]:
-        """End the container, as often as it takes within ``retire_patience``; its last state and lines, and
-        whether it ran until then."""
-        server, clock = self._server, asyncio.get_running_loop().time
-        deadline, pause = clock() + server.retire_patience, 0.5
-        ran = False
-        while True:
-            try:
-                # Asked shortly first: with an engine that hangs, each step would take its minute.
-                await server.on_engine.answers()
-                found = await self._inspected(container)
-                ran = ran or bool(found and found["State"]["Running"])
-                grace = intent.grace if intent else server.retire_grace
-                state, tail = await self._end_once(container, grace)
-                return state, tail, ran
-            except DS01Error as error:
-                if intent is not None:
-                    failed = server.site.intents.failed
-                    await asyncio.to_thread(failed, intent, f"the engine failed: {error}")
-                left = deadline - clock()
-                if left <= 0:
-                    raise
-            await asyncio.sleep(min(pause, left))
-            pause = min(2 * pause, 5.0)
-
-    async def _end_once(self, container: str, grace: int) -> tuple[dict[str, Any], str]:
-        on_engine = self._server.on_engine
-        asking = asyncio.ensure_future(self._ask_to_end(container, grace))
-        # What it said so far is read while it ends, so that none waits for it afterwards.
-        tail = await on_engine.log_tail(container)
-        await asking
-        found = await self._inspected(container)
-        await on_engine.remove(container)
-        return (found["State"] if found else {}), tail
-
-    async def _ask_to_end(self, container: str, grace: int) -> None:
-        server = self._server
-        try:
-            await server.on_engine.ask_to_end(container, grace)
-        except EngineError as error:
-            server.log.warning("Stopping %s failed, removing it by force: %s", server._log_name, error)
-
-    async def _inspected(self, container: str) -> dict[str, Any] | None:
-        try:
-            return await self._server.on_engine.find(container)
-        except EngineError:
-            return None
-
-    def _over(self, intent: Intent, state: dict[str, Any], tail: str, ran: bool) -> None:
-        """The engine says that the container is gone: report its end. Blocking."""
-        server = self._server
-        itself = engine_endings.explain(intent.session, engine_endings.of_state(state), tail=tail)
-        decision = intent.ended(server.clock(), tail)
-        ended = merged(itself, carried_out(decision, itself) if ran else decision)
-        server.site.endings.ended(ended, intent.labels()).result()
-        server.session_labels = None
-        server.site.intents.done(intent.session)
 
     async def leave_behind(
         self, session: str, container: str, kind: Literal["failed", "ended"], error: Exception
@@ -306,3 +254,11 @@ class Retirement:
         """A session is named by its labels, which never change; so only a retired one is renamed."""
         if await self.find() is not None:
             raise SessionRefused(messages.rename_while_running(old, new))
+
+
+def _moment(text: str) -> datetime | None:
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return at if at.tzinfo else None

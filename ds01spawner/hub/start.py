@@ -155,7 +155,7 @@ class Start:
                 server.log.warning(
                     "%s could not start on %s, trying another: %s", server._log_name, failed.devices, failed
                 )
-                await on_engine.remove(claimed.container)
+                await on_engine.discard(self.session)
                 on_engine.let_go(claimed)
                 claimed = await self._claim(wish, chosen, project, native)
             for failed in unsure:

@@ -12,7 +12,7 @@ import requests
 from ds01spawner.core.errors import EngineError
 from ds01spawner.core.installation import Installation
 from ds01spawner.core.labels import SessionLabels
-from ds01spawner.engines.docker.client import DockerEngine
+from ds01spawner.engines.docker.client import DockerEngine, KeyedExecutor
 from support.ours import INSTALLATION, signed
 
 
@@ -36,6 +36,7 @@ class PlayedEngine:
 
     def __init__(self, installation: Installation = INSTALLATION) -> None:
         self.installation = installation
+        self.executor = KeyedExecutor(claim=1, mutate=2, stop=4, read=2, pull=1)
         self.containers: dict[str, dict[str, Any]] = {}
         self.calls: list[str] = []
         self.fails: dict[str, Any] = {}

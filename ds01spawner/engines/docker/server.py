@@ -3,32 +3,40 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import docker.errors
 import requests.exceptions
 
-from ... import fetching
+from ... import fetching, messages
 from ...core import logtail
 from ...core.ending import Ended
-from ...core.errors import EngineError
+from ...core.errors import EngineError, Refusal
 from ...core.labels import SessionLabels
 from .. import claiming
-from ..base import Claimed
+from ..base import Claimed, Found, Pool
 from . import endings
 from .client import DockerEngine
 
 if TYPE_CHECKING:
     from ...site import Site
 
+T = TypeVar("T")
 FAILURES = (docker.errors.DockerException, requests.exceptions.RequestException, OSError)
 EVENTS_BACK = timedelta(hours=1)
 """How far back the engine is asked for what happened to a container; it keeps less in any case."""
-REMOVAL_LOOKS, REMOVAL_LOOK_S = 100, 0.1
+
+
+@dataclass(frozen=True)
+class DockerFound(Found):
+    """What has a server's name, with the engine's own words of its state."""
+
+    state: Mapping[str, Any] = field(default_factory=dict)
 
 
 class DockerServer:
@@ -47,11 +55,12 @@ class DockerServer:
         """The same, where the engine was asked before."""
         await asyncio.to_thread(self._engine.answers)
 
-    async def find(self, container: str = "", *, quick: bool = False) -> dict[str, Any] | None:
-        """What has this name, or an id, as the engine tells it; None when it says that nothing has.
+    def in_order(self, pool: Pool, work: Callable[[], T]) -> asyncio.Future[T]:
+        """Work of this server in its order. See `Engine.in_order`."""
+        return self._engine.in_order(pool, self.name, work)
 
-        ``quick`` waits some seconds for an engine that hangs, not a minute.
-        """
+    async def find(self, container: str = "", *, quick: bool = False) -> DockerFound | None:
+        """What has this name, or an id; None when the engine says that nothing has. See `Engine.find`."""
         engine, wanted = self._engine, container or self.name
         with failures_named("the container engine did not answer: "):
             try:
@@ -59,29 +68,33 @@ class DockerServer:
                     look = engine.run(lambda _: engine.quick.inspect_container(wanted), pool="read")
                 else:
                     look = engine.call("inspect_container", wanted)
-                return dict(await look)
+                found = await look
             except docker.errors.NotFound:
                 return None
+        env = dict(line.partition("=")[::2] for line in found["Config"].get("Env") or ())
+        state = found["State"]
+        return DockerFound(
+            found["Id"], engine.session_in(found), bool(state["Running"]), env=env, state=state
+        )
 
     # --- a start --------------------------------------------------------------------------------
 
     async def claim(self, request: claiming.LaunchRequest) -> Claimed:
         """Create the container with its devices. The create is the claim; see `Engine.claim`."""
-        return await self._engine.in_order("claim", self.name, partial(claiming.claim, request))
+        return await self.in_order("claim", partial(claiming.claim, request))
 
     async def start(self, claimed: Claimed) -> None:
         """Start it and verify it; `DeviceUnusable` on bad devices. See `Engine.start`."""
-        await self._engine.in_order("mutate", self.name, partial(self._engine.start, claimed))
+        await self.in_order("mutate", partial(self._engine.start, claimed))
 
     def let_go(self, claimed: Claimed) -> None:
         """Let go of the folders of a start, after whatever its container still waits for. Idempotent."""
-        self._engine.in_order("mutate", self.name, partial(self._engine.let_go, claimed))
+        self.in_order("mutate", partial(self._engine.let_go, claimed))
 
     async def discard(self, session: str) -> None:
         """Remove what a start made under this name, behind any call that is still in flight."""
         await self.answers()
-        work = partial(self._engine.discard, self.name, session)
-        await self._engine.in_order("stop", self.name, work)
+        await self.in_order("stop", partial(self._engine.discard, self.name, session))
 
     async def discard_fetch(self, user: str, token: str) -> None:
         """Stop what fetches a new project for a start, and throw away what it brought."""
@@ -102,50 +115,34 @@ class DockerServer:
         except FAILURES:
             return ""
 
-    async def ask_to_end(self, container: str, grace: int) -> None:
-        """Ask its processes to end, and kill those that did not within ``grace`` seconds."""
-        with failures_named():
-            try:
-                await self._engine.call("stop", container, timeout=grace, key=self.name)
-            except docker.errors.NotFound:
-                return
-
-    async def remove(self, container: str) -> None:
-        """Remove a container of ours and verify it: a device is free only when its holder is gone."""
-        with failures_named():
-            try:
-                await self._engine.call("remove_container", container, force=True, v=True, key=self.name)
-            except docker.errors.NotFound:
-                return
-            except docker.errors.APIError as error:
-                if error.status_code != 409:  # 409: a removal is under way already
-                    raise
-            for _ in range(REMOVAL_LOOKS):
-                if await self.find(container) is None:
-                    return
-                await asyncio.sleep(REMOVAL_LOOK_S)
-        raise EngineError(f"the container {self.name} could not be removed")
-
     async def how_ended(
-        self, labels: SessionLabels, found: dict[str, Any] | None, memory: tuple[str, str], tail: str
-    ) -> Ended | None:
+        self, labels: SessionLabels, found: DockerFound | None, memory: tuple[str, str], seen: datetime
+    ) -> Ended:
         """How a session ended that did not end by us; ``found`` is what is left of it, None where it is gone.
 
-        ``memory`` says what it may use and whose rule that is. None where the engine forgot.
+        ``memory`` says what it may use and whose rule that is, ``seen`` when it was last seen to run.
         """
         now = datetime.now(timezone.utc)  # the engine's events follow no clock of a test
-        since, session, state = now - EVENTS_BACK, labels.session, (found or {}).get("State") or {}
+        since, session, state = now - EVENTS_BACK, labels.session, found.state if found else {}
+        tail = await self.log_tail(found.container) if found else ""
 
         def look(client: Any) -> endings.Evidence:
             if found is not None:
-                return endings.read_with(client, state, found["Id"], since, now)
+                return endings.read_with(client, state, found.container, since, now)
             return endings.read_session(client, session, self._engine.session_in_event, since, now)
 
         try:
-            seen = await self._engine.run(look, pool="read")
+            told = await self._engine.run(look, pool="read")
         except FAILURES:
-            seen = endings.of_state(state)
-        return endings.explain(session, seen, *memory, tail)
+            told = endings.of_state(state)
+        return endings.explain(session, told, *memory, tail) or endings.lost(session, seen)
+
+    def why_it_did_not_start(self, found: DockerFound, memory: tuple[str, str]) -> Refusal:
+        """How a session ended before it answered, for its owner."""
+        if found.state.get("OOMKilled") and found.state.get("ExitCode") == 128 + endings.SIGKILL:
+            return messages.out_of_memory(*memory)
+        reason = str(found.state.get("Error") or endings.said(found.state.get("ExitCode")))
+        return messages.crashed_at_start(reason.splitlines()[0][:300])
 
 
 class SpawnerCalls:

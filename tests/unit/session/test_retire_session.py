@@ -114,6 +114,7 @@ async def test_a_retire_that_failed_is_not_told_as_done_and_goes_on(make, engine
     spawner = make()
     sleep = asyncio.sleep
     monkeypatch.setattr("ds01spawner.hub.retire.asyncio.sleep", lambda s: sleep(0))
+    monkeypatch.setattr("ds01spawner.engines.docker.retire.VERIFY_S", 0.05)
     for name, value in failure.items():
         setattr(engine, name, value)
     with pytest.raises(EngineError):
