@@ -69,13 +69,14 @@ class Ends(Part):
         """
         with self.db.write() as c:
             known = _row(c, ended.session)
-            if known is None and record is not None:
+            before = ended_of(known) if known else None
+            if known is None or (before is not None and before.reason == words.WITH_FORMER_STORE):
                 ended = _since_the_store_began(c, ended)
+            if known is None and record is not None:
                 start_session(c, record)
                 known = _row(c, ended.session)
             if known is None:
                 return None
-            before = ended_of(known)
             after = merged(before, ended)
             if before is None and (note := _note_of(known)) is not None:
                 after = decided(after, note)

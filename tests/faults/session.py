@@ -29,7 +29,7 @@ while :; do
     if [ -s /tmp/do ]; then
         read what code < /tmp/do
         [ "$what" = exit ] && exit $code
-        [ "$what" = memory ] && exec tail /dev/zero
+        [ "$what" = memory ] && trap '' USR1 && exec tail /dev/zero
     fi
     sleep 5 & wait $!
 done

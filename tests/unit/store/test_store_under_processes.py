@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
-from ds01spawner.core.ending import Ended
+from ds01spawner.core.ending import Clock, Ended
 from ds01spawner.core.errors import (
     StoreCorrupt,
     StoreError,
@@ -273,6 +274,8 @@ def test_the_silence_of_a_new_store_proves_nothing_of_what_was_before(open_store
     after = store.ends.record(ended, record)
     assert (after.kind, after.at) == (told, ended.at)
     assert after.reason == (end_clauses.WITH_FORMER_STORE if told == "unknown" else f"it was {kind}")
+    again = replace(ended, kind="removed", reason="it was removed", clock=Clock.engine)
+    assert store.ends.record(again, record).kind == told, "whoever sees the same end later proves no more"
     decided = Ended("s1", ended.at, "retired", "you retired it", since=ended.at - timedelta(seconds=2))
     if told == "unknown":
         assert store.ends.record(decided).kind == "retired", "whoever knows better is still believed"
