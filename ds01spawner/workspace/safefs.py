@@ -198,6 +198,14 @@ class Folder:
         if owner is not None and os.geteuid() == 0:
             os.chown(name, owner.uid, owner.gid, dir_fd=self.fd, follow_symlinks=False)
 
+    def target(self, name: str) -> str:
+        """Where a symbolic link says it leads; nothing is looked up there."""
+        return os.readlink(_one(name), dir_fd=self.fd)
+
+    def remove_empty(self, name: str) -> None:
+        """Remove a folder that has nothing in it."""
+        os.rmdir(_one(name), dir_fd=self.fd)
+
     def rename(self, name: str, to: str, into: Folder | None = None) -> None:
         """Rename within this folder or into another one."""
         target = (into or self).fd

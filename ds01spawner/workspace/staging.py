@@ -6,7 +6,6 @@ try begins anew. Nothing follows a link, and nothing that a person already has i
 
 from __future__ import annotations
 
-import os
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -76,7 +75,7 @@ def adopt(
                 return False
             for entry in staged.names():
                 staged.rename(entry, entry, folder)
-        os.rmdir(name, dir_fd=home.fd)
+        home.remove_empty(name)
     return True
 
 

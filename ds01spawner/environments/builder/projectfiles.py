@@ -216,7 +216,7 @@ class _Packer:
         elif not ignored:
             with suppress(FileNotFoundError):  # it went while we were reading: as if it had never been there
                 if stat.S_ISLNK(mode):
-                    self._add_link(tar, entry.path, os.readlink(entry.name, dir_fd=entry.folder.fd))
+                    self._add_link(tar, entry.path, entry.folder.target(entry.name))
                 elif stat.S_ISREG(mode):
                     self._add_file(tar, entry.folder, entry.name, entry.path)
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import stat
 import threading
 import time
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
 import pytest
 
+import ds01spawner
 from ds01spawner.workspace.safefs import (
     BadName,
     Bounds,
@@ -453,6 +456,23 @@ def test_two_remove_at_once(place, theirs):
         thread.join()
     assert failed == []
     assert theirs.names() == []
+
+
+def test_no_other_module_makes_its_own_way():
+    """The engine's adapter holds mount sources by descriptors of another kind, and two programs run alone."""
+    package = Path(ds01spawner.__file__).parent
+    found = {
+        str(path.relative_to(package))
+        for path in package.rglob("*.py")
+        if re.search(r"dir_fd|O_NOFOLLOW|os\.f?walk\(|rglob\(", path.read_text())
+    }
+    assert found - {"workspace/safefs.py", "workspace/folder_modes.py"} == {
+        "engines/docker/mount_sources.py",
+        "engines/docker/reach_program.py",
+        "environments/builder/gitchild.py",
+        "environments/singleuser/open.py",
+        "intents/files.py",
+    }
 
 
 def test_what_this_layer_refuses_is_an_error_of_the_system_to_its_callers():
