@@ -2,15 +2,15 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 PORT ?= 8000
-# Two test files at a time: most of a test is waiting for an engine, a hub or a browser.
-WORKERS ?= 2
+# Four groups of tests at a time: most of a test is waiting for an engine, a hub or a browser.
+WORKERS ?= 4
 export PORT
 PY := .venv/bin/python
 # Tools that were installed for this checkout come first.
 RUN := . scripts/lib.sh &&
 
-.PHONY: help hub test test-hub5 faults nightly mutants unit lint structure format types check screenshots bench images venv engine proxy \
-	browser compose-up compose-down clean clean-sessions
+.PHONY: help hub quick test test-hub5 faults nightly mutants unit lint structure format types check screenshots bench \
+	images venv engine proxy browser compose-up compose-down clean clean-sessions
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -41,7 +41,11 @@ faults: engine proxy ## Kill, stop and fill up everything for five minutes, and 
 mutants: venv ## Change the decisions one thing at a time and see which change no test notices
 	@$(RUN) python scripts/mutants.py
 
-unit: venv ## Run the tests that need nothing but Python
+quick: venv ## Run the tests that need nothing but Python, one worker a core (about a minute)
+	@$(RUN) HYPOTHESIS_PROFILE=quick python -m pytest tests/unit $(wildcard tests/contract) \
+	    -m "not engine and not nightly and not faults" -n auto --dist loadfile -q $(PYTEST_ARGS)
+
+unit: venv ## Run the tests that need nothing but Python, in one process
 	@$(RUN) python -m pytest tests/unit $(PYTEST_ARGS)
 
 lint: venv ## Check style, what may import what, and that every import is declared

@@ -33,8 +33,10 @@ BUSYBOX_IMAGE = "ds01/test-busybox:latest"
 # A busy machine makes every example slow, which says nothing about the code: no deadlines by the wall clock.
 # `nightly` draws ten times as many examples of every property that does not set its own number.
 settings.register_profile("default", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-# `ci` draws the same examples every time, so that what fails there fails for a change and not for a new draw.
+# `ci` draws the same examples every time, so that what fails there fails for a change and not for a new draw;
+# `quick` draws few, for `make quick` alone.
 settings.register_profile("ci", settings.get_profile("default"), derandomize=True)
+settings.register_profile("quick", settings.get_profile("default"), max_examples=20)
 settings.register_profile("nightly", settings.get_profile("default"), max_examples=1000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 

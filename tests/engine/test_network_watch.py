@@ -48,7 +48,7 @@ class Answers(BaseHTTPRequestHandler):
 def hub(made):
     """Something that listens at the gateway, as the hub does."""
     server = HTTPServer((made.gateway, 0), Answers)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
     yield f"http://{made.gateway}:{server.server_address[1]}/"
     server.shutdown()
     server.server_close()

@@ -52,7 +52,7 @@ def git_server(address: str, folder: Path) -> Iterator[str]:
         git(root / f"{name}.git", "update-server-info")
     Handler.held.clear()
     httpd = ThreadingHTTPServer((address, 0), partial(Handler, directory=str(root)))
-    threading.Thread(target=httpd.serve_forever, daemon=True).start()
+    threading.Thread(target=httpd.serve_forever, args=(0.02,), daemon=True).start()
     try:
         yield f"http://{address}:{httpd.server_port}"
     finally:

@@ -107,7 +107,7 @@ class Registry:
 def running_registry(sizes: list[int], repository: str = "ds01-test-pull") -> Iterator[Registry]:
     """A registry for the block."""
     registry = Registry(sizes, repository)
-    thread = threading.Thread(target=registry.server.serve_forever, daemon=True)
+    thread = threading.Thread(target=registry.server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
     try:
         yield registry

@@ -29,7 +29,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 def slow_file() -> Iterator[int]:
     """Serve it on every interface while the block runs, at some 200 KiB a second; gives the port."""
     server = http.server.ThreadingHTTPServer(("0.0.0.0", 0), _Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
     try:
         yield server.server_port
     finally:

@@ -39,7 +39,7 @@ def server():
     def make(**attributes):
         handler = type("Handler", (Answers,), attributes)
         made.append(ThreadingHTTPServer(("127.0.0.1", 0), handler))
-        threading.Thread(target=made[-1].serve_forever, daemon=True).start()
+        threading.Thread(target=made[-1].serve_forever, args=(0.02,), daemon=True).start()
         return made[-1].server_address[1]
 
     yield make
