@@ -192,11 +192,11 @@ def _duration(spec: FetchSpec) -> str:
     return format_duration(spec.seconds)
 
 
-def clear(client: Any, site: Site, user: str, token: str) -> None:
+def clear(site: Site, user: str, token: str) -> None:
     """Stop and remove a fetch, and throw away what it brought. Idempotent, blocking."""
     try:
-        container.remove(client, token)
-    except (docker.errors.DockerException, requests.RequestException) as error:
+        container.remove(site.engine.client, token)
+    except (docker.errors.DockerException, requests.RequestException, OSError) as error:
         raise EngineError(f"the container that fetched a project stays: {error}") from error
     finally:
         staging.abandon(site.workspaces, user, token)
@@ -211,7 +211,7 @@ def sweep(site: Site, now: datetime) -> list[str]:
     try:
         found = container.forgotten(client, installation, now, older)
         for user, token in found:
-            clear(client, site, user, token)
+            clear(site, user, token)
             log.warning("Removed what fetching a new project of %s left behind", user)
     except (docker.errors.DockerException, requests.RequestException) as error:
         raise EngineError(f"what old fetches left behind stays: {error}") from error

@@ -116,7 +116,7 @@ async def _make(
         return await begin_project(site, person, project, source, token, now, fetched) == "made"
     except BaseException:
         if fetches:
-            clear(site.engine.client, site, person.name, token)
+            clear(site, person.name, token)
         else:
             staging.abandon(site.workspaces, person.name, token)
         raise

@@ -223,6 +223,7 @@ class Found:
     running: bool
     ended: Ended | None = None
     """How it ended, where it did and the engine tells."""
+    exit_code: int | None = None
     env: Mapping[str, str] = field(default_factory=dict)
     """The variables that it was started with, so that a hub which lost it can take it up again."""
 

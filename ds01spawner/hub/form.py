@@ -33,7 +33,7 @@ from . import attempts
 from .image_stage import judges_images
 
 if TYPE_CHECKING:
-    from .spawner import DS01Spawner
+    from .server import Server
 
 PREFILLED = Banner(
     "This form was filled in by a link. Check the choices, then press Start: a link never starts anything.",
@@ -54,7 +54,7 @@ class Standing:
         return answer if isinstance(answer, Refusal) else None
 
 
-async def launch_form(spawner: DS01Spawner) -> str:
+async def launch_form(spawner: Server) -> str:
     """The form as HTML. Where the machine cannot be read, a form that says so."""
     site, person, now = spawner.site, spawner.person, spawner.clock()
     last, chosen, linked = remembered(spawner)
@@ -90,7 +90,7 @@ async def launch_form(spawner: DS01Spawner) -> str:
     return await asyncio.to_thread(build)
 
 
-def remembered(spawner: DS01Spawner) -> tuple[LaunchOptions | None, LaunchOptions | None, bool]:
+def remembered(spawner: Server) -> tuple[LaunchOptions | None, LaunchOptions | None, bool]:
     """The last choice that worked, the choice just made or linked to, and whether it came by a link."""
     handler = getattr(spawner, "handler", None)
     query: dict[str, list[str]] = {}
@@ -116,9 +116,10 @@ def offers_of(site: Site, typed: Mapping[str, str]) -> Offers:
     )
 
 
-def _asked(spawner: DS01Spawner, name: str) -> bool:
+def _asked(spawner: Server, name: str) -> bool:
     """Whether the link says something of this option."""
-    arguments = spawner.handler.request.query_arguments
+    handler: Any = getattr(spawner, "handler", None)
+    arguments = handler.request.query_arguments
     return name in arguments or f"opt-{name}" in arguments
 
 

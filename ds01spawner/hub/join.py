@@ -14,10 +14,11 @@ from ..placement.devices import Inventory
 from ..policy.options import LaunchOptions, parse_options
 
 if TYPE_CHECKING:
+    from .retire import Retirement
     from .server import Address, Server
 
 
-async def join_running(server: Server) -> Address | None:
+async def join_running(server: Server, retirement: Retirement) -> Address | None:
     """The address of this very session where it still runs, else None.
 
     Takes a leftover of ours out of the way, and refuses where another has the name.
@@ -26,13 +27,13 @@ async def join_running(server: Server) -> Address | None:
     found = await server.on_engine.find()
     if found is None:
         return None
-    labels = server.retirement.mine(found)
+    labels = retirement.mine(found)
     if labels is None:
         raise Refused(messages.name_taken(server.object_name))
     if await asyncio.to_thread(_retired_instead, server, labels):
         return None
     if not found.running:
-        await server.retirement.bury(found)
+        await retirement.bury(found)
         return None
     # The hub had lost it (its database went back in time, say). Work goes on where it was:
     # removing it would destroy work, and a second one cannot have the name.

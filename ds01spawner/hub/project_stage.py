@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 from .. import fetching, messages
@@ -71,7 +72,8 @@ class ProjectStage:
         site, user, token = self._server.site, wish.person.name, wish.session
         try:
             if gathered == "by a fetch":
-                await self._server.on_engine.discard_fetch(user, token)
+                clear = partial(fetching.clear, site, user, token)
+                await self._server.on_engine.in_order("stop", clear)
             elif gathered:
                 await asyncio.to_thread(staging.abandon, site.workspaces, user, token)
         except (DS01Error, OSError) as error:

@@ -26,7 +26,6 @@ from ..policy.units import say_size
 from .http_errors import SessionRefused
 
 if TYPE_CHECKING:
-    from ..engines.docker.server import DockerFound
     from .server import Server
 
 LOOK_S = 5.0
@@ -51,7 +50,7 @@ class Retirement:
             return None
         return labels
 
-    async def find(self, *, quick: bool = False) -> DockerFound | None:
+    async def find(self, *, quick: bool = False) -> Found | None:
         """What this server has on the engine; None only when that says that there is nothing of ours."""
         server = self._server
         found = await server.on_engine.find(quick=quick)
@@ -120,7 +119,7 @@ class Retirement:
         memory = await asyncio.to_thread(self._memory_rule, labels) if labels else ("", "")
         return self._server.on_engine.why_it_did_not_start(found, memory)
 
-    async def bury(self, found: DockerFound) -> str:
+    async def bury(self, found: Found) -> str:
         """A session that ended by itself: keep its log, say why, remove it, free its devices."""
         labels = self.mine(found)
         if labels is not None:
@@ -132,9 +131,9 @@ class Retirement:
                 await self._server.on_engine.discard(labels.session)
             except DS01Error as error:
                 await self.leave_behind(labels.session, found.container, "ended", error)
-        return f"ExitCode={found.state.get('ExitCode')}"
+        return f"ExitCode={found.exit_code}"
 
-    async def _report_end(self, labels: SessionLabels, found: DockerFound | None) -> Future[Ended | None]:
+    async def _report_end(self, labels: SessionLabels, found: Found | None) -> Future[Ended | None]:
         """Report how a session ended that did not end by us, as the engine tells it; done when it is kept."""
         server = self._server
         memory = await asyncio.to_thread(self._memory_rule, labels)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+from ..core.ending import Ended
+from ..core.errors import Refusal
 from ..core.labels import SessionLabels
+from ..engines.base import Claimed, Found, Pool
+from ..engines.claiming import LaunchRequest
 from ..policy.options import LaunchOptions
 from ..policy.resolve import Person
 from ..site import Site
@@ -15,10 +19,9 @@ from .kept_options import KeptOptions
 from .progress import Progress
 
 if TYPE_CHECKING:
-    from ..engines.docker.server import DockerServer
     from ..queue.turns import Turns
-    from .retire import Retirement
 
+T = TypeVar("T")
 Address = tuple[str, int]
 
 
@@ -32,8 +35,54 @@ class Wish:
     options: LaunchOptions
 
 
+class OnEngine(Protocol):
+    """What is asked of the engine about one server: `Engine` for its name, awaited, in its order.
+
+    All of it fails with `EngineError`, and a start's part with `Refused` too.
+    """
+
+    async def ready(self) -> None:
+        """Return when the engine answers within seconds."""
+
+    def in_order(self, pool: Pool, work: Callable[[], T]) -> Awaitable[T]:
+        """Run work in a thread, behind all earlier work of this server."""
+
+    async def find(self, container: str = "", *, quick: bool = False) -> Found | None:
+        """What has this server's name, or an id; None only when the engine says that nothing has.
+
+        ``quick`` waits some seconds for an engine that hangs, not a minute.
+        """
+
+    async def claim(self, request: LaunchRequest) -> Claimed:
+        """Create the session with its devices. Leaves nothing when it raises."""
+
+    async def start(self, claimed: Claimed) -> None:
+        """Start and verify what was claimed; `DeviceUnusable` where another device may do."""
+
+    def let_go(self, claimed: Claimed) -> None:
+        """Release what this process held for a start. Idempotent; does not wait."""
+
+    async def discard(self, session: str) -> None:
+        """Remove this session under this name, if it is there, and see it gone. Idempotent."""
+
+    async def log_tail(self, container: str) -> str:
+        """The last lines it printed; empty where they cannot be read. Never raises."""
+
+    async def how_ended(
+        self, labels: SessionLabels, found: Found | None, memory: tuple[str, str], seen: datetime
+    ) -> Ended:
+        """How a session ended that did not end by us; ``found`` is what is left of it, None where it is gone.
+
+        ``memory`` says what it may use and whose rule that is, ``seen`` when it was last seen to run. Never
+        raises: where the engine forgot, it was lost when it was last seen.
+        """
+
+    def why_it_did_not_start(self, found: Found, memory: tuple[str, str]) -> Refusal:
+        """How a session ended before it answered, for its owner."""
+
+
 class Server(Protocol):
-    """One server of a user. `spawner.SessionSpawner` has all of it but what stands under *the engine's*."""
+    """One server of a user. `SessionSpawner` has all of it but what stands under *the engine's*."""
 
     # Traits.
     start_timeout: int
@@ -51,6 +100,7 @@ class Server(Protocol):
     name: str
     user: Any
     server: Any
+    orm_spawner: Any
     user_options: Any
     api_token: str
     log: Any
@@ -63,7 +113,6 @@ class Server(Protocol):
     turns: Turns
     kept: KeptOptions
     progress_log: Progress
-    retirement: Retirement
 
     # The session that it is.
     session_id: str
@@ -74,7 +123,10 @@ class Server(Protocol):
     object_id: str
     object_name: str
     configured_image: str
-    on_engine: DockerServer
+
+    @property
+    def on_engine(self) -> OnEngine:
+        """This server on the engine."""
 
     async def native(self) -> Mapping[str, Any]:
         """What the engine's own spawner class and its settings would create, in the engine's words."""

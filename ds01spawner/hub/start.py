@@ -32,6 +32,7 @@ from .http_errors import SessionRefused
 from .image_stage import Chosen, choose_image
 from .join import join_running
 from .project_stage import Project, ProjectStage, copy_starter_files
+from .retire import Retirement
 from .server import Address, Server, Wish
 
 DISCARD_MARGIN_S = 5
@@ -42,8 +43,8 @@ MAX_DEVICES_TRIED = 3
 class Start:
     """See the module's text. Made for one start; `run` it once."""
 
-    def __init__(self, server: Server) -> None:
-        self.server = server
+    def __init__(self, server: Server, retirement: Retirement) -> None:
+        self.server, self.retirement = server, retirement
         self.session = uuid.uuid4().hex
         self.turn = server.turns.draw(self._say_before_boot, self._say_before_checks)
         self.discarding: asyncio.Task[None] | None = None
@@ -88,7 +89,7 @@ class Start:
         server, say = self.server, self.server.progress_log.step
         wish = self._validated()
         await self.turn.prepare()
-        joined = await join_running(server)
+        joined = await join_running(server, self.retirement)
         if joined is not None:
             return joined
         await self._entitled(wish)
@@ -213,7 +214,7 @@ class Start:
             await asyncio.sleep(server.answer_interval * max(1, server.turns.booting))
 
         async def check() -> None:
-            if (ended := await server.retirement.ended_early()) is not None:
+            if (ended := await self.retirement.ended_early()) is not None:
                 raise await self._explained(ended)
 
         await probing.until_it_answers(address, f"{server.server.base_url}api", pause, check)
@@ -264,7 +265,7 @@ class Start:
         try:
             await server.on_engine.discard(self.session)
         except EngineError as error:
-            await server.retirement.leave_behind(self.session, "", "failed", error)
+            await self.retirement.leave_behind(self.session, "", "failed", error)
         if self._wish is not None:
             await self._projects.undo(self._wish)
         self._let_go()

@@ -6,33 +6,45 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal, Protocol
 
 from ..core.errors import Refusal, Refused
+from ..core.settings import Settings
 from ..policy.options import LaunchOptions
-from ..policy.resolve import Person
+from ..policy.resolve import Limits, Person
 from ..policy.sources import GitSource, Rules, Source, TemplateSource
 from ..policy.storage import project_room
 from . import staging
-from .projects import Workspace
+from .projects import Workspace, Workspaces
 from .templates import copy_template, files_of, templates
 
-if TYPE_CHECKING:
-    from ..site import Site
+
+class Grounds(Protocol):
+    """What making a project asks of a site."""
+
+    settings: Settings
+    workspaces: Workspaces
+
+    def limits(self, person: Person, now: datetime) -> Limits:
+        """What a person gets now. Blocking."""
+
+    def give_quota(self, person: Person, workspace: Workspace, now: datetime) -> None:
+        """See to the quota of a person's files; `Refused` when that fails. Blocking."""
+
 
 Fetch = Callable[[GitSource, Workspace], Awaitable[None]]
 """Fetches a repository into a folder made for it; `fetching.FetchFailed` says why not."""
 Begun = Literal["made", "was there", "is there by now"]
 
 
-def rules_of(site: Site) -> Rules:
+def rules_of(site: Grounds) -> Rules:
     """What this site allows a new project to begin with. Blocking."""
     settings = site.settings
     names = tuple(t.name for t in templates(settings.project_templates))
     return Rules(settings.git_schemes, tuple(h.lower() for h in settings.git_hosts), names)
 
 
-def refusal_of(site: Site, user: str, options: LaunchOptions) -> Refusal | None:
+def refusal_of(site: Grounds, user: str, options: LaunchOptions) -> Refusal | None:
     """Why the source of a new project cannot be had; None too for a project that has files. Blocking.
 
     A link to a course's repository is opened every week: what is there already is simply opened.
@@ -44,7 +56,7 @@ def refusal_of(site: Site, user: str, options: LaunchOptions) -> Refusal | None:
 
 
 async def begin_project(
-    site: Site, person: Person, project: str, source: Source, token: str, now: datetime, fetch: Fetch
+    site: Grounds, person: Person, project: str, source: Source, token: str, now: datetime, fetch: Fetch
 ) -> Begun:
     """Give a new project its first files, gathered in a folder that ``token`` names.
 
@@ -70,6 +82,6 @@ async def begin_project(
     return "is there by now"
 
 
-def _fill(site: Site, source: TemplateSource, staged: Workspace) -> None:
+def _fill(site: Grounds, source: TemplateSource, staged: Workspace) -> None:
     folder = site.settings.project_templates or Path()
     copy_template(folder, source.name, files_of(site.workspaces.root, staged.path, staged.identity))

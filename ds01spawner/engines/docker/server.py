@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import docker.errors
 import requests.exceptions
 
-from ... import fetching, messages
+from ... import messages
 from ...core import logtail
 from ...core.ending import Ended
 from ...core.errors import EngineError, Refusal
@@ -73,8 +73,9 @@ class DockerServer:
                 return None
         env = dict(line.partition("=")[::2] for line in found["Config"].get("Env") or ())
         state = found["State"]
+        running, code = bool(state["Running"]), state.get("ExitCode")
         return DockerFound(
-            found["Id"], engine.session_in(found), bool(state["Running"]), env=env, state=state
+            found["Id"], engine.session_in(found), running, exit_code=code, env=env, state=state
         )
 
     # --- a start --------------------------------------------------------------------------------
@@ -96,12 +97,6 @@ class DockerServer:
         await self.answers()
         await self.in_order("stop", partial(self._engine.discard, self.name, session))
 
-    async def discard_fetch(self, user: str, token: str) -> None:
-        """Stop what fetches a new project for a start, and throw away what it brought."""
-        work = partial(fetching.clear, site=self.site, user=user, token=token)
-        with failures_named():
-            await self._engine.run(work, pool="stop", key=self.name)
-
     # --- its end --------------------------------------------------------------------------------
 
     async def log_tail(self, container: str) -> str:
@@ -116,14 +111,14 @@ class DockerServer:
             return ""
 
     async def how_ended(
-        self, labels: SessionLabels, found: DockerFound | None, memory: tuple[str, str], seen: datetime
+        self, labels: SessionLabels, found: Found | None, memory: tuple[str, str], seen: datetime
     ) -> Ended:
         """How a session ended that did not end by us; ``found`` is what is left of it, None where it is gone.
 
         ``memory`` says what it may use and whose rule that is, ``seen`` when it was last seen to run.
         """
         now = datetime.now(timezone.utc)  # the engine's events follow no clock of a test
-        since, session, state = now - EVENTS_BACK, labels.session, found.state if found else {}
+        since, session, state = now - EVENTS_BACK, labels.session, _state(found)
         tail = await self.log_tail(found.container) if found else ""
 
         def look(client: Any) -> endings.Evidence:
@@ -137,12 +132,17 @@ class DockerServer:
             told = endings.of_state(state)
         return endings.explain(session, told, *memory, tail) or endings.lost(session, seen)
 
-    def why_it_did_not_start(self, found: DockerFound, memory: tuple[str, str]) -> Refusal:
+    def why_it_did_not_start(self, found: Found, memory: tuple[str, str]) -> Refusal:
         """How a session ended before it answered, for its owner."""
-        if found.state.get("OOMKilled") and found.state.get("ExitCode") == 128 + endings.SIGKILL:
+        state = _state(found)
+        if state.get("OOMKilled") and found.exit_code == 128 + endings.SIGKILL:
             return messages.out_of_memory(*memory)
-        reason = str(found.state.get("Error") or endings.said(found.state.get("ExitCode")))
+        reason = str(state.get("Error") or endings.said(found.exit_code))
         return messages.crashed_at_start(reason.splitlines()[0][:300])
+
+
+def _state(found: Found | None) -> Mapping[str, Any]:
+    return found.state if isinstance(found, DockerFound) else {}
 
 
 class SpawnerCalls:

@@ -210,7 +210,7 @@ def found(make, engine, monkeypatch):
 
 
 async def test_it_is_joined_and_described_as_what_it_is(found, engine):
-    assert await join_running(found) == ("1.2.3.4", 8888)
+    assert await join_running(found, found.retirement) == ("1.2.3.4", 8888)
     assert found.session_id == "s1"
     assert found.user_options["gpu"] == "full"
     assert found.user_options["profile"] == "thesis · lab · full"
@@ -230,13 +230,13 @@ async def test_an_orphan_is_given_back(found, engine):
             due=now.replace(year=now.year + 1),
         )
     )
-    assert await join_running(found) == ("1.2.3.4", 8888)
+    assert await join_running(found, found.retirement) == ("1.2.3.4", 8888)
     assert found.site.intents.open() == []
 
 
 async def test_one_that_is_being_retired_is_finished_first(found, engine):
     found.site.intents.ask(intend(ALICE, found.clock(), reason="idle", kind="idle", by="x", container="c-s1"))
-    assert await join_running(found) is None
+    assert await join_running(found, found.retirement) is None
     assert engine.containers == {}
     assert found.site.intents.open() == []
 
@@ -246,14 +246,14 @@ async def test_one_that_cannot_be_retired_now_refuses_the_start(found, engine, m
     found.site.intents.ask(intend(ALICE, found.clock(), reason="idle", kind="idle", by="x", container="c-s1"))
     engine.stays = True
     with pytest.raises(Refused, match="the container engine does not answer yet"):
-        await join_running(found)
+        await join_running(found, found.retirement)
 
 
 async def test_a_start_that_could_not_be_cleared_is_cleared_later(make, engine):
     spawner = make()
     spawner.object_id = ""
     engine.down = True
-    start = Start(spawner)
+    start = Start(spawner, spawner.retirement)
     await start.discard()
     (intent,) = spawner.site.intents.open()
     assert (intent.session, intent.kind, intent.name) == (start.session, "failed", spawner.object_name)
