@@ -7,6 +7,7 @@ import logging
 import os
 import secrets
 import signal
+import sys
 from collections.abc import Iterable
 from contextlib import suppress
 from importlib import import_module
@@ -56,6 +57,10 @@ MODULES = (
 
 LOCK = "service.lock"
 """In the state folder; who holds it has the service's port."""
+
+SWITCH_S = 0.001
+"""Seconds for which a thread that computes (a build's log, say) keeps the others from running. A page gives
+way some dozen times until it is answered; at Python's five milliseconds, a loud build cost all a second."""
 
 log = logging.getLogger(__name__)
 
@@ -132,6 +137,7 @@ def make_context(settings: Settings, env: dict[str, str]) -> Context:
 async def serve(settings: Settings, env: dict[str, str]) -> None:
     """Run until the process is told to end."""
     use_threads(asyncio.get_running_loop())
+    sys.setswitchinterval(SWITCH_S)
     context = make_context(settings, env)
     secure = env.get("JUPYTERHUB_PUBLIC_URL", "").startswith("https://")
     app = make_app(context, **({"xsrf_cookie_kwargs": {"secure": True}} if secure else {}))

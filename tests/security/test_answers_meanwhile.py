@@ -1,20 +1,26 @@
 """While one person sends what is hostile, the service answers the others, and does not grow.
 
-A second hub's service, to which nothing hostile is sent, is asked the same at the same moments: where the
-machine itself is slow both are, so only what the one does slower counts.
+A second hub's service, to which nothing hostile is sent, is asked at the same moments for pages that need no
+container engine: they tell what the machine itself takes. Asked for the same pages it would wait for the same
+engine, and hide what is looked for.
 """
 
 from __future__ import annotations
 
+import gzip
 import os
+import socket
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
+import httpx
 import pytest
 from support.answering import MIB, memory, service_of, side_by_side
 from support.running_hub import POLICY, RunningHub, running_hub
@@ -26,8 +32,12 @@ pytestmark = [pytest.mark.hub, pytest.mark.timeout(600)]
 UNIQUE = uuid.uuid4().hex[:6]
 HOSTILE, OTHER = f"eve{UNIQUE}", f"nina{UNIQUE}"
 AT_MOST_S = 1.0
-SLOWER = 3
-"""How many times slower than the idle service an answer may be, where that itself takes long."""
+QUIET_S = 0.1
+"""Where an idle service answers within that, the machine is quiet, and the second is literal."""
+SLOWER = 4
+"""Elsewhere an answer may take that many times longer on top than the slowest of the idle service."""
+ENOUGH = 12
+"""Answers that have to fall into the attack; a short one is repeated."""
 GROWS = 200 * MIB
 LIMITS = POLICY.replace(
     "defaults:\n",
@@ -45,7 +55,7 @@ class Attacked:
 
     hub: RunningHub
     hostile: ServiceApi
-    asked: tuple[tuple[RunningHub, ServiceApi], ...]
+    asked: tuple[tuple[RunningHub, ServiceApi], tuple[RunningHub, ServiceApi]]
     began: int
     """Bytes of memory the service had at its start."""
 
@@ -101,7 +111,7 @@ def attacked(tmp_path_factory: Any, engine: Any, lab_image: str) -> Iterator[Att
             )
             for i in range(2)
         ]
-        asked = tuple((hub, ServiceApi(hub, OTHER)) for hub in hubs)
+        asked = ((hubs[0], ServiceApi(hubs[0], OTHER)), (hubs[1], ServiceApi(hubs[1], OTHER)))
         hostile = ServiceApi(hubs[0], HOSTILE)
         for _, person in asked:
             person.get("/environments")
@@ -188,26 +198,106 @@ def many_places(a: Attacked) -> None:
     assert max(answers) < 500
 
 
+def many_projects(a: Attacked) -> None:
+    answers = a.many("/projects", [{"name": f"p{i}"} for i in range(40)])
+    assert max(answers) < 500
+
+
+def long_ignore_file(a: Attacked) -> None:
+    lines = "".join(f"**/a*{i}*/**/b?[a-z]*\n" for i in range(60_000))
+    files: dict[str, str | bytes] = {f"f{i}": "x" for i in range(300)}
+    a.built(
+        "ignores", "FROM ds01/test-busybox:latest\nCOPY . /x\nRUN false\n", {".dockerignore": lines, **files}
+    )
+
+
+def unpacked_bomb(a: Attacked) -> None:
+    """A megabyte that becomes gigabytes where it is unpacked."""
+    packed = gzip.compress(b"\0" * 2**28)
+    assert len(packed) < MIB
+    a.built("bomb", "FROM ds01/test-busybox:latest\nADD b.tar.gz /x\nRUN false\n", {"b.tar.gz": packed * 4})
+
+
+def large_bodies(a: Attacked) -> None:
+    body = b'{"a": "' + b"x" * 2**20 * 3 + b'"}'
+    for path in ("/queue", "/builds", "/projects", "/courses"):
+        with suppress(httpx.TransportError):  # it may be cut off before all of it is sent
+            # 503 is the proxy's, when the service hangs up in the middle of it.
+            assert a.hostile.http.post(path, content=body).status_code in (400, 413, 503)
+
+
+def slow_bodies(a: Attacked) -> None:
+    """Many connections that begin a request and never end it."""
+    where = urlsplit(a.hub.url)
+    token = a.hostile.http.headers["Authorization"]
+    head = f"POST {where.path}services/ds01/api/queue HTTP/1.1\r\nHost: {where.netloc}\r\n"
+    head += f"Authorization: {token}\r\nContent-Type: application/json\r\nContent-Length: 1000000\r\n\r\n"
+    with ExitStack() as stack:
+        lines = [
+            stack.enter_context(socket.create_connection((where.hostname, where.port), 10))
+            for _ in range(200)
+        ]
+        for _ in range(10):
+            for line in lines:
+                with suppress(OSError):  # it may be closed on us
+                    line.sendall(head.encode() if head else b"[")
+            head = ""
+            time.sleep(0.1)
+
+
+def many_requests(a: Attacked) -> None:
+    paths = ("/environments", "/projects", "/availability", "/sessions", "/usage") * 40
+    with ThreadPoolExecutor(40) as pool:
+        codes = list(pool.map(lambda path: a.hostile.http.get(path).status_code, paths))
+    assert max(codes) < 500
+
+
+def odd_addresses(a: Attacked) -> None:
+    for path in ("queue?ticket=%0d%0aSet-Cookie:%20a=b", "builds/%2e%2e/x", "fragments/build/" + "9" * 4000):
+        answer = a.hostile.http.get(f"{a.hub.url}services/ds01/{path}")
+        assert answer.status_code < 500, path
+        assert "a" not in answer.cookies
+    answers = a.many(
+        "/queue", [{"server": "x" * i * 50, "options": {"gpu": "1g.10gb"}} for i in range(1, 30)]
+    )
+    assert max(answers) < 500
+
+
+def forged_labels(a: Attacked) -> None:
+    """A step that says it is a session with a device, for a while."""
+    label = "LABEL ds01.managed=true ds01.session=x ds01.user=nina ds01.gpu.uuids=MIG-1"
+    a.built("forged", f"FROM ds01/test-busybox:latest\n{label}\nRUN sleep 5; false\n")
+
+
+def large_layer(a: Attacked) -> None:
+    a.built(
+        "layer",
+        "FROM ds01/test-busybox:latest\nRUN head -c 600000000 /dev/zero > /tmp/x\nRUN sleep 1; false\n",
+    )
+
+
 INPUTS = (
-    *(ignore_file, deep_recipes, numbers_and_aliases, pipes, nested_bodies, loud_python, large_lock),
-    *(endless_line, many_builds, many_tags, many_places),
+    *(ignore_file, long_ignore_file, deep_recipes, numbers_and_aliases, pipes, nested_bodies, large_bodies),
+    *(slow_bodies, odd_addresses, many_requests, loud_python, large_lock, large_layer, endless_line),
+    *(unpacked_bomb, forged_labels, many_builds, many_projects, many_tags, many_places),
 )
+"""All that once kept others waiting, filled the memory or was refused by a fault, and the like of it."""
 
 
-# Nightly: on two processors an image that is committed and a session that prints hundreds of megabytes made
-# others wait for some seconds. Until that is mended this fails there, and says by how much.
-@pytest.mark.nightly
 @pytest.mark.parametrize("send", INPUTS, ids=lambda send: send.__name__)
 def test_others_are_answered_within_a_second_and_the_service_does_not_grow(
     attacked: Attacked, send: Callable[[Attacked], None]
 ) -> None:
     with side_by_side(*attacked.asked) as (heard, idle):
         send(attacked)
+        while len(heard.seconds) < ENOUGH:
+            send(attacked)
+    allowed = AT_MOST_S if idle.slowest <= QUIET_S else AT_MOST_S + SLOWER * idle.slowest
     print(
-        f"{send.__name__}: {len(heard.seconds)} answers, slowest {heard.slowest:.2f} s (idle service"
-        f" {idle.slowest:.2f} s), {(heard.highest - attacked.began) / MIB:+.0f} MiB"
+        f"{send.__name__}: {len(heard.seconds)} answers, slowest {heard.slowest:.2f} s ({heard.slow}) of"
+        f" {allowed:.2f} s (idle service {idle.slowest:.2f} s),"
+        f" {(heard.highest - attacked.began) / MIB:+.0f} MiB"
     )
     assert heard.bad == []
-    assert heard.seconds
-    assert heard.slowest <= max(AT_MOST_S, SLOWER * idle.slowest)
+    assert heard.slowest <= allowed
     assert heard.highest - attacked.began <= GROWS

@@ -15,7 +15,10 @@ import httpx
 from .running_hub import RunningHub
 from .service_api import ServiceApi
 
-PATHS = ("api/environments", "environments", "api/sessions")
+PATHS = ("api/environments", "environments", "api/sessions", "gpus")
+"""What another person opens meanwhile."""
+WITHOUT_ENGINE = ("api/requests", "requests", "api/notices", "notices")
+"""The like of it that asks the container engine nothing: how slow the machine itself is just now."""
 PAUSE_S = 0.05
 MIB = 2**20
 
@@ -24,10 +27,20 @@ MIB = 2**20
 class Heard:
     """What one service answered during a stretch of time: seconds each, and what was no good answer."""
 
-    seconds: list[float] = field(default_factory=list)
+    answers: list[tuple[float, float]] = field(default_factory=list)
+    """When each was asked, and the seconds it took."""
     bad: list[str] = field(default_factory=list)
     highest: int = 0
     """Bytes of memory the service had at most."""
+    began: float = 0.0
+    ended: float = float("inf")
+    slow: str = ""
+    """What took longest."""
+
+    @property
+    def seconds(self) -> list[float]:
+        """Of those that were asked or awaited during the stretch."""
+        return [took for at, took in self.answers if at <= self.ended and at + took >= self.began]
 
     @property
     def slowest(self) -> float:
@@ -54,14 +67,15 @@ def memory(process: int, most: bool = False) -> int:
 
 
 @contextmanager
-def listening(hub: RunningHub, person: ServiceApi) -> Iterator[Heard]:
-    """Asks a page and the API again and again as ``person`` while the block runs."""
-    heard, over, process = Heard(), threading.Event(), service_of(hub)
+def listening(hub: RunningHub, person: ServiceApi, paths: tuple[str, ...] = PATHS) -> Iterator[Heard]:
+    """Asks pages and the API again and again as ``person`` while the block runs, which begins when all of
+    them were answered once."""
+    heard, over, ready, process = Heard(), threading.Event(), threading.Event(), service_of(hub)
     client = httpx.Client(base_url=f"{hub.url}services/ds01/", headers=dict(person.http.headers), timeout=120)
 
     def ask() -> None:
         while not over.wait(PAUSE_S):
-            for path in PATHS:
+            for path in paths:
                 began = time.monotonic()
                 try:
                     answer = client.get(path)
@@ -70,21 +84,32 @@ def listening(hub: RunningHub, person: ServiceApi) -> Iterator[Heard]:
                 else:
                     if answer.status_code != 200:
                         heard.bad.append(f"{path}: {answer.status_code}")
-                heard.seconds.append(time.monotonic() - began)
+                took = time.monotonic() - began
+                if ready.is_set() and took > heard.slowest:
+                    heard.slow = path
+                heard.answers.append((began, took))
+            ready.set()
 
     thread = threading.Thread(target=ask, daemon=True)
     thread.start()
+    assert ready.wait(300), "not even answered before it began"
+    heard.began = time.monotonic()
     try:
         yield heard
     finally:
+        heard.ended = time.monotonic()
         over.set()
-        thread.join(150)
+        thread.join(600)
         heard.highest = memory(process, most=True)
         client.close()
 
 
 @contextmanager
-def side_by_side(*asked: tuple[RunningHub, ServiceApi]) -> Iterator[tuple[Heard, ...]]:
-    """`listening` on several hubs at the same moments."""
+def side_by_side(
+    attacked: tuple[RunningHub, ServiceApi], idle: tuple[RunningHub, ServiceApi]
+) -> Iterator[tuple[Heard, Heard]]:
+    """`listening` on the service that is attacked, and at the same moments on an idle one that asks no
+    engine, which shows what the machine itself takes."""
     with ExitStack() as stack:
-        yield tuple(stack.enter_context(listening(hub, person)) for hub, person in asked)
+        alone = stack.enter_context(listening(*idle, WITHOUT_ENGINE))
+        yield stack.enter_context(listening(*attacked)), alone
