@@ -318,6 +318,8 @@ class Walk:
         self._device = top.status().st_dev
         self.seen = 0
         self.complete = True
+        self.crossed: set[str] = set()
+        """Where other file systems begin."""
 
     def __iter__(self) -> Iterator[Entry]:
         return self._levels() if self._by_level else self._branches()
@@ -415,7 +417,9 @@ class Walk:
             self.complete = False
             return None
         status = below.status()
-        if status.st_dev == self._device and self._admit(entry, status):
+        if status.st_dev != self._device:
+            self.crossed.add(entry.path)
+        elif self._admit(entry, status):
             return below
         below.close()
         return None

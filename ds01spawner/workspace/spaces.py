@@ -11,7 +11,6 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -62,19 +61,24 @@ def _measure(top: Folder, at: datetime, budget: float) -> Spaces:
         if time.monotonic() > deadline:
             complete = False
             break
-        with suppress(OSError):  # gone meanwhile, or a link to somewhere
+        try:
             own = top.look(name).st_blocks * 512
             try:
                 with top.child(name) as folder:
                     found = walk(folder, deadline, linked)
-            except NotADirectoryError:
+            except NotADirectoryError:  # a file, or a link to somewhere
                 rest = Measured(rest.bytes + own, rest.complete)
                 continue
-            found = Measured(own + found.bytes, found.complete)
-            if is_project_name(name):
-                projects[name] = found
-            else:
-                rest = Measured(rest.bytes + found.bytes, rest.complete and found.complete)
+        except FileNotFoundError:
+            continue  # gone meanwhile
+        except OSError:
+            complete = False
+            continue
+        found = Measured(own + found.bytes, found.complete)
+        if is_project_name(name):
+            projects[name] = found
+        else:
+            rest = Measured(rest.bytes + found.bytes, rest.complete and found.complete)
     return Spaces(at, projects, rest, complete)
 
 

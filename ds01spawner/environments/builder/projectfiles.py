@@ -15,6 +15,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import IO
 
@@ -35,7 +36,7 @@ class ProjectFileError(DS01Error):
 
 @dataclass
 class Context:
-    """A packed context. ``outside`` are links that lead out of the project: they were not sent."""
+    """A packed context. Not sent was what is ``outside``: links that lead out, and other file systems."""
 
     file: IO[bytes]
     end: int = 0
@@ -194,10 +195,9 @@ class _Packer:
         """All that is below the top, in the order of names."""
         self.still_wanted()
         bounds = Bounds(entries=MAX_SEEN, depth=MAX_DEPTH)
+        walk = Walk(top, bounds, strict=True, in_order=True, admit=partial(self._enter, tar))
         try:
-            for entry in Walk(
-                top, bounds, strict=True, in_order=True, admit=lambda e, status: self._enter(tar, e, status)
-            ):
+            for entry in walk:
                 self._add(tar, entry)
         except TooMuch as error:
             if error.kind == "depth":
@@ -205,6 +205,7 @@ class _Packer:
                     f"{error.filename} is nested more than {MAX_DEPTH} folders deep"
                 ) from None
             raise ProjectFileError(f"the project has more than {MAX_SEEN} files") from None
+        self.context.outside |= walk.crossed
 
     def _add(self, tar: tarfile.TarFile, entry: Entry) -> None:
         depth = len(entry.parts)

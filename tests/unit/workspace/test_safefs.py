@@ -342,8 +342,10 @@ def test_a_folder_that_cannot_be_read_is_named_and_makes_it_incomplete(place, th
 
 def test_another_file_system_is_named_and_not_entered():
     with Folder.open("/") as root:
-        found = names(Walk(root, Bounds(depth=1, entries=100_000)))
+        walk = Walk(root, Bounds(depth=1, entries=100_000))
+        found = names(walk)
     assert "proc" in found
+    assert "proc" in walk.crossed
     assert not [path for path in found if path.startswith("proc/")]
 
 
