@@ -29,12 +29,14 @@ from ..core.installation import Standing
 from ..core.labels import SessionLabels
 from ..gpu.reading import GpuReading
 from ..placement.devices import Block, Device, Holding, Inventory
+from .ends import EndEvidence
 
 if TYPE_CHECKING:
     from ..policy.plan import LaunchPlan
     from ..workspace.identity import Identity
 
 T = TypeVar("T")
+NO_END = EndEvidence()
 NO_READING = GpuReading(Inventory("none"))
 Pool = Literal["claim", "mutate", "stop", "read", "pull"]
 """Where work runs: ten slow stops must never delay a start, nor a pull a look."""
@@ -221,9 +223,8 @@ class Found:
     container: str
     labels: SessionLabels | None
     running: bool
-    ended: Ended | None = None
-    """How it ended, where it did and the engine tells."""
-    exit_code: int | None = None
+    end: EndEvidence = NO_END
+    """How it ended, where it did; its record alone, without what else the engine remembers."""
     env: Mapping[str, str] = field(default_factory=dict)
     """The variables that it was started with, so that a hub which lost it can take it up again."""
 
@@ -425,11 +426,14 @@ class Engine(Protocol):
 
     # Ends, use and care: what the services ask, every some seconds.
 
-    def how_ended(self, session: EngineSession, now: datetime) -> Ended | None:
-        """How a session ended that is listed and does not run, by the engine's clock; None if it runs."""
+    def how_ended(self, container: str) -> EndEvidence:
+        """How a session ended that is listed and does not run, by the engine's clock and all it remembers.
 
-    def how_vanished(self, labels: SessionLabels, since: datetime, now: datetime) -> Ended | None:
-        """How a session ended of which nothing is left, from the engine's memory; None if it forgot."""
+        Empty where it runs. An engine that does not answer tells nothing; it never raises.
+        """
+
+    def how_vanished(self, session: str, since: datetime, now: datetime) -> EndEvidence:
+        """How a session ended of which nothing is left; empty where the engine forgot it. Never raises."""
 
     def counters(self, sessions: Iterable[EngineSession]) -> Mapping[str, Counters]:
         """A look at each session's use, by container. One that cannot be asked has empty `Counters`.

@@ -131,7 +131,7 @@ class Retirement:
                 await self._server.on_engine.discard(labels.session)
             except DS01Error as error:
                 await self.leave_behind(labels.session, found.container, "ended", error)
-        return f"ExitCode={found.exit_code}"
+        return f"ExitCode={found.end.exit_code}"
 
     async def _report_end(self, labels: SessionLabels, found: Found | None) -> Future[Ended | None]:
         """Report how a session ended that did not end by us, as the engine tells it; done when it is kept."""

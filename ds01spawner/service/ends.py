@@ -20,6 +20,7 @@ from ..core.errors import DS01Error, StoreError
 from ..core.labels import MANAGED_FILTER, SessionLabels
 from ..engines.base import EngineSession
 from ..engines.docker import endings as engine
+from ..engines.ends import STOPPED_BY_ENGINE, EndEvidence, explain, lost, of_session
 from ..policy.units import say_size
 from ..site import Site
 
@@ -51,7 +52,7 @@ class Seen:
 
     container: str
     labels: SessionLabels
-    evidence: engine.Evidence
+    evidence: EndEvidence
 
 
 class Events:
@@ -138,7 +139,7 @@ def report_settled(site: Site, events: Events, now: datetime) -> int:
         if current is not None and current.container != seen.container:
             continue  # a start that failed on one device goes on with another
         evidence = seen.evidence
-        if evidence.exit_code in engine.STOPPED_BY_ENGINE and not evidence.signals:
+        if evidence.exit_code in STOPPED_BY_ENGINE and not evidence.signals:
             evidence = replace(evidence, engine_started=engine.engine_started(site.engine.client))
         _report(site, seen.labels, evidence)
         done += 1
@@ -167,7 +168,7 @@ def report_dead(site: Site, sessions: Iterable[EngineSession], now: datetime) ->
     for record in sessions:
         if record.state not in ("exited", "dead"):
             continue
-        found = engine.read(site.engine.client, record.container, now - BACK, _real_now())
+        found = site.engine.how_ended(record.container)
         if found.ended_at is not None and now - found.ended_at >= SETTLES:
             _report(site, record.labels, found)
             done += 1
@@ -176,20 +177,20 @@ def report_dead(site: Site, sessions: Iterable[EngineSession], now: datetime) ->
 
 def report_missing(site: Site, sessions: Iterable[str]) -> list[str]:
     """Find out how sessions ended that history has as running and the engine has not; returns the lost."""
-    lost = []
+    forgotten = []
     for session in sessions:
         row = site.store().sessions.get(session)
         if row is None or row["ended_at"] is not None:
             continue
         now = _real_now()
         since = min(row["seen_at"], now) - timedelta(seconds=60)
-        found = engine.read_session(site.engine.client, session, site.engine.session_in_event, since, now)
-        ended = engine.explain(session, found, say_size(row["memory"]) if row["memory"] else "")
+        found = site.engine.how_vanished(session, since, now)
+        ended = explain(session, found, say_size(row["memory"]) if row["memory"] else "")
         if ended is None:
-            ended = engine.lost(session, row["seen_at"])
-            lost.append(session)
+            ended = lost(session, row["seen_at"])
+            forgotten.append(session)
         site.endings.write_end(ended)
-    return lost
+    return forgotten
 
 
 def run(site: Site, over: threading.Event) -> None:
@@ -205,8 +206,8 @@ def run(site: Site, over: threading.Event) -> None:
             log.exception("Ends of sessions were not reported")
 
 
-def _report(site: Site, labels: SessionLabels, evidence: engine.Evidence) -> None:
-    ended = engine.of_session(labels, evidence)
+def _report(site: Site, labels: SessionLabels, evidence: EndEvidence) -> None:
+    ended = of_session(labels, evidence)
     if ended is not None:
         # Of a session that history has never heard of, a removal alone tells neither begin nor end.
         site.endings.write_end(ended, labels if evidence.exact else None)

@@ -1,6 +1,6 @@
 """The reconciler: history agrees with the engine, and no start that died leaves a container behind.
 
-Beside it: parent cgroups nobody needs any more go, and people are told of processes that the kernel
+Beside it: what nobody needs any more on the engine goes, and people are told of processes that the kernel
 ended for want of memory.
 
 One list call of the engine a pass. It removes only containers of this hub that never came up or have
@@ -23,7 +23,6 @@ from ..courses.course_files import sweep_starters
 from ..engines.base import EngineSession
 from ..engines.docker import steplayers
 from ..engines.docker.endings import moment
-from ..engines.docker.lock import claim_lock
 from ..engines.docker.memory import MemoryWatch
 from ..engines.docker.retire import leftovers
 from ..environments.builder.builds import FINAL
@@ -46,7 +45,6 @@ MOST_COURSES = 10_000
 """That many the store lists."""
 INTERVAL_S = 30.0
 WATCH_S = 10.0
-LOCK_S = 5.0
 log = logging.getLogger(__name__)
 
 
@@ -71,9 +69,9 @@ def tidy(site: Site, now: datetime) -> list[str]:
         removed.append(record.labels.session)
     reconcile(site, [r for r in mine if r.labels.session not in removed], now, open_before)
     try:
-        sweep(site, mine)
+        site.engine.tidy(now)
     except DS01Error as error:
-        log.warning("Unused cgroups stay: %s", error)
+        log.warning("What belongs to none stays on the engine: %s", error)
     return removed
 
 
@@ -118,21 +116,6 @@ def as_begun(listed: EngineSession, now: datetime) -> SessionRecord:
     if made is None or abs(record.started_at - made) < CLOCK_WRONG:
         return record
     return replace(record, started_at=made)
-
-
-def sweep(site: Site, sessions: Iterable[EngineSession]) -> list[str]:
-    """Remove the parent cgroups of people who have no container any more; returns their names. Blocking."""
-    parents = site.engine.parents()
-
-    def unused(found: Iterable[EngineSession]) -> set[str]:
-        return parents.listed() - {parents.name(r.labels.user) for r in found}
-
-    if not unused(sessions):
-        return []
-    # A claim makes the parent before the container, under this lock: without it the parent could go in
-    # between and come back without limits.
-    with claim_lock(site.settings.lock_path, LOCK_S):
-        return [name for name in unused(site.engine.look().sessions) if parents.remove(name)]
 
 
 def tell_kills(site: Site, watch: MemoryWatch, sessions: Iterable[EngineSession], now: datetime) -> int:

@@ -6,10 +6,10 @@ The points live in memory only. A value that could not be read is a gap, never a
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
 
+from ..engines.base import Counters
 from ..gpu.reading import Activity
 from ..pages.inputs import Series
 
@@ -44,15 +44,6 @@ class _Course:
     has_gpu: bool = False
 
 
-@dataclass(frozen=True)
-class Look:
-    """What one look at a container told. ``cpu_seconds`` counts up from its start."""
-
-    cpu_seconds: float | None = None
-    memory: float | None = None
-    memory_limit: float | None = None
-
-
 class Samples:
     """Rings by session id. Not thread-safe: use on the event loop."""
 
@@ -63,7 +54,7 @@ class Samples:
         self,
         session: str,
         at: float,
-        look: Look,
+        look: Counters,
         *,
         cpus: float | None = None,
         activity: Iterable[Activity] | None = None,
@@ -126,19 +117,3 @@ class Samples:
 
 def _absent(points: tuple[float | None, ...]) -> str:
     return "the driver does not tell" if all(p is None for p in points) else ""
-
-
-def look_from_stats(stats: Mapping[str, Any]) -> Look:
-    """An engine's statistics document (cgroup v1 or v2) as a look; what it lacks stays unknown."""
-    usage = (stats.get("cpu_stats") or {}).get("cpu_usage") or {}
-    total = usage.get("total_usage")
-    memory = stats.get("memory_stats") or {}
-    used, detail = memory.get("usage"), memory.get("stats") or {}
-    if used is not None:
-        # The page cache of files not in use is not what a session needs.
-        used = max(0, used - (detail.get("total_inactive_file") or detail.get("inactive_file") or 0))
-    return Look(
-        total / 1e9 if isinstance(total, (int, float)) else None,
-        float(used) if used is not None else None,
-        float(memory["limit"]) if memory.get("limit") else None,
-    )

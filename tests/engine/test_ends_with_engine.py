@@ -16,6 +16,7 @@ from fakes.engine import own_dockerd
 
 from ds01spawner.engines.docker import endings
 from ds01spawner.engines.docker.connections import connect
+from ds01spawner.engines.ends import explain
 
 READY_S = 90
 
@@ -91,7 +92,7 @@ def test_what_ends_with_the_engine_is_told_so(own, busybox_image):
             now = datetime.now(timezone.utc)
             found = endings.read(api, container.id, now - timedelta(minutes=10), now)
             if found.ended_at is not None or time.monotonic() > deadline:
-                return endings.explain("s", found)
+                return explain("s", found)
             time.sleep(0.2)
 
     assert [told(c).kind for c in (session, polite, crashed)] == ["engine", "engine", "crashed"]

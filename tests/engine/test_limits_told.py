@@ -6,7 +6,7 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 
-from ds01spawner.engines.docker import cgroups
+from ds01spawner.engines.docker import cgroups, launch
 from ds01spawner.engines.docker.memory import MemoryWatch
 from ds01spawner.service import housekeeping
 
@@ -64,12 +64,12 @@ async def test_parents_of_people_without_sessions_are_removed(spawner, engine, t
     parents = one.site.engine.parents()
     both = {parents.name("alice"), parents.name("bob")}
     assert parents.listed() == both
-    assert housekeeping.sweep(one.site, one.site.engine.look().sessions) == []
+    assert one.site.engine.tidy(NOW) == []
     await two.stop()
-    assert housekeeping.sweep(one.site, one.site.engine.look().sessions) == [parents.name("bob")]
+    assert one.site.engine.tidy(NOW) == [parents.name("bob")]
     assert parents.remove(parents.name("alice")) is False, "a session runs in it"
     await one.stop()
-    assert housekeeping.sweep(one.site, one.site.engine.look().sessions) == [parents.name("alice")]
+    assert one.site.engine.tidy(NOW) == [parents.name("alice")]
     assert parents.listed() == set()
 
 
@@ -79,14 +79,13 @@ async def test_a_parent_between_claim_and_start_is_kept(spawner, engine, tmp_pat
         "version: 1\ndefaults: {session: {memory: 32m}, aggregate: {memory: 64m}}\n"
     )
     one = spawner("alice")
-    call, swept = type(one).docker, []
+    prepare, swept = launch.prepare, []
 
-    def sweeping(self, method, *args, **kwargs):
-        if method == "start":
-            swept.append(housekeeping.sweep(self.site, self.site.engine.look().sessions))
-        return call(self, method, *args, **kwargs)
+    def sweeping(*args):
+        swept.append(one.site.engine.tidy(NOW))
+        prepare(*args)
 
-    monkeypatch.setattr(type(one), "docker", sweeping)
+    monkeypatch.setattr(launch, "prepare", sweeping)
     await one.start()
     assert swept == [[]]
     parents = one.site.engine.parents()
@@ -94,4 +93,4 @@ async def test_a_parent_between_claim_and_start_is_kept(spawner, engine, tmp_pat
         float("inf"), 64 * 2**20, None, float("inf")
     )
     await one.stop()
-    housekeeping.sweep(one.site, one.site.engine.look().sessions)
+    one.site.engine.tidy(NOW)

@@ -10,9 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
 import docker
@@ -21,56 +19,13 @@ import requests
 from docker.utils import kwargs_from_env
 
 from ...core.errors import EngineError
+from ..ordered import KeyedExecutor
 from .connections import connect
 
 T = TypeVar("T")
 QUICK_S = 4
 STOP_METHODS = frozenset({"stop", "kill", "remove_container", "wait"})
 READ_METHODS = frozenset({"inspect_container", "inspect_image", "logs", "info", "version", "images"})
-
-
-class KeyedExecutor:
-    """Thread pools in which work with the same key never overlaps and keeps its order."""
-
-    def __init__(self, **pools: int) -> None:
-        self._pools = {
-            name: ThreadPoolExecutor(size, thread_name_prefix=f"ds01-{name}") for name, size in pools.items()
-        }
-        self._queues: dict[str, deque[Callable[[], None]]] = {}
-        self._lock = threading.Lock()
-
-    def submit(self, pool: str, key: str | None, work: Callable[[], T]) -> Future[T]:
-        """Run ``work`` in a pool; after all earlier work of the same key when ``key`` is given."""
-        if key is None:
-            return self._pools[pool].submit(work)
-        future: Future[T] = Future()
-
-        def dispatch() -> None:
-            self._pools[pool].submit(self._run, key, work, future)
-
-        with self._lock:
-            waiting = self._queues.get(key)
-            if waiting is not None:
-                waiting.append(dispatch)
-                return future
-            self._queues[key] = deque()
-        dispatch()
-        return future
-
-    def _run(self, key: str, work: Callable[[], T], future: Future[T]) -> None:
-        try:
-            if future.set_running_or_notify_cancel():
-                try:
-                    future.set_result(work())
-                except BaseException as error:
-                    future.set_exception(error)
-        finally:
-            with self._lock:
-                following = self._queues[key].popleft() if self._queues[key] else None
-                if following is None:
-                    del self._queues[key]
-            if following:
-                following()
 
 
 class DockerEngine:

@@ -1,4 +1,4 @@
-"""What the engine itself knows of how a container ended: its record and its events. `explain` is pure.
+"""What the engine itself knows of how a container ended: its record and its events.
 
 The record (``State``) lives as long as the container. The events live in the engine's memory, some
 hundreds of them; they tell a removal, and who ended what: a signal that came through the engine is no
@@ -9,146 +9,50 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import docker.errors
 import requests
 
-from ...core.ending import Clock, Ended
 from ...core.installation import Installation, session_of
 from ...core.labels import SESSION, SessionLabels
-from ...messages import crashed, end_clauses, out_of_memory
-from ...policy.plan import SessionUse
-from ...policy.units import say_size
+from ..ends import STOPPED_BY_ENGINE, EndEvidence
 
-SIGKILL = 9
 ENDING_SIGNALS = frozenset({1, 2, 3, 6, 9, 15})
 """Signals by which a container is ended; others that somebody sends through the engine end nothing."""
 SIGNAL_COUNTS = timedelta(minutes=2)
 """How long before the end a signal may have been sent that is taken for its cause: a grace is shorter."""
-STOPPED_BY_ENGINE = frozenset({None, 0, 130, 137, 143, 255})
-"""Exit codes of what an engine ends when it stops itself."""
 REMOVES = timedelta(seconds=5)
 """How long after the end a removal may come that was its cause: ``docker rm -f`` kills and removes in one."""
-ENGINE_STARTS = timedelta(seconds=15)
-"""An engine that comes back may take so long to note what ended with it."""
 MOST_EVENTS = 1000
 OF_ENDS = {"type": ["container"], "event": ["start", "oom", "kill", "die", "destroy"]}
 """Filters for the events that tell ends."""
 FAILURES = (docker.errors.DockerException, requests.RequestException, OSError, ValueError)
 
 
-@dataclass(frozen=True)
-class Evidence:
-    """What the engine says of one container's end. ``ended_at`` None: it says nothing, or it runs."""
-
-    ended_at: datetime | None = None
-    exit_code: int | None = None
-    oom: bool = False
-    error: str = ""
-    signals: tuple[int, ...] = ()
-    """Signals that came through the engine shortly before the end."""
-    removed: bool = False
-    buried: bool = False
-    """It was removed only some time after its end, which came of something else."""
-    exact: bool = True
-    """Whether the engine told the end itself; where it told the removal alone, it had ended by then."""
-    engine_started: datetime | None = None
-    """When the engine itself last started, where it tells."""
-
-
-def explain(
-    session: str, found: Evidence, memory: str = "", source: str = "", tail: str = ""
-) -> Ended | None:
-    """The end that evidence tells, or None where it tells none. Pure.
-
-    ``memory`` is the session's limit in words, ``source`` whose rule that is.
-    """
-    if found.ended_at is None:
-        return None
-    kind, reason = _cause(found, memory, source)
-    return Ended(
-        session,
-        found.ended_at,
-        kind,
-        reason,
-        exit_code=found.exit_code,
-        oom=kind == "oom",
-        clock=Clock.engine if found.exact else Clock.noticed,
-        log_tail=tail,
-    )
-
-
-def of_session(labels: SessionLabels, found: Evidence, tail: str = "") -> Ended | None:
-    """`explain` with the limit that the session's own labels tell. Pure."""
-    memory = SessionUse.from_labels(labels).memory
-    return explain(labels.session, found, say_size(memory) if memory else "", tail=tail)
-
-
-def lost(session: str, last_seen: datetime) -> Ended:
-    """The end of a session of which the engine has no record any more."""
-    return Ended(session, last_seen, "lost", end_clauses.LOST, clock=Clock.last_seen)
-
-
-def _cause(found: Evidence, memory: str, source: str) -> tuple[str, str]:
-    # The engine's mark stays after a killed kernel too, so only an end by SIGKILL was the kernel's doing.
-    if found.oom and found.exit_code == 128 + SIGKILL and not found.signals:
-        return "oom", out_of_memory(memory, source).sentence
-    if found.signals:
-        removal = found.removed and not found.buried and set(found.signals) == {SIGKILL}
-        return (
-            ("removed", end_clauses.REMOVED) if removal else ("killed", end_clauses.killed(found.signals[-1]))
-        )
-    if _ended_with_engine(found):
-        return "engine", end_clauses.ENGINE_STOPPED
-    if found.error:
-        return "crashed", crashed(found.error.splitlines()[0][:300]).sentence
-    if found.exit_code == 0:
-        return "shutdown", end_clauses.SHUT_DOWN
-    if found.exit_code is None:
-        return "unknown", end_clauses.UNRECORDED
-    return "crashed", crashed(said(found.exit_code)).sentence
-
-
-def said(exit_code: int | None) -> str:
-    """How a main process ended, as a clause."""
-    name = end_clauses.signal_name(exit_code - 128) if exit_code is not None and exit_code > 128 else ""
-    signal = f" (signal {name})" if name.startswith("SIG") else ""
-    return f"its main process ended with exit code {exit_code}{signal}"
-
-
-def _ended_with_engine(found: Evidence) -> bool:
-    if found.engine_started is None or found.ended_at is None or found.exit_code not in STOPPED_BY_ENGINE:
-        return False
-    return found.ended_at <= found.engine_started + ENGINE_STARTS
-
-
-def of_state(state: Mapping[str, Any]) -> Evidence:
-    """Evidence of an inspected container's ``State``. Pure."""
+def of_state(state: Mapping[str, Any]) -> EndEvidence:
+    """EndEvidence of an inspected container's ``State``. Pure."""
     if state.get("Running") or state.get("Status") in ("created", "running", "paused", "restarting"):
-        return Evidence()
-    at = moment(state.get("FinishedAt"))
-    if at is None:
-        return Evidence()
+        return EndEvidence()
     code = state.get("ExitCode")
-    return Evidence(
-        at,
+    return EndEvidence(
+        moment(state.get("FinishedAt")),
         int(code) if code is not None else None,
         bool(state.get("OOMKilled")),
         str(state.get("Error") or ""),
     )
 
 
-def of_events(events: Iterable[Mapping[str, Any]]) -> Evidence:
-    """Evidence of one container's events, oldest first. Pure."""
-    found, signals = Evidence(), list[tuple[datetime, int]]()
+def of_events(events: Iterable[Mapping[str, Any]]) -> EndEvidence:
+    """EndEvidence of one container's events, oldest first. Pure."""
+    found, signals = EndEvidence(), list[tuple[datetime, int]]()
     for event in events:
         at, action = when(event), str(event.get("Action") or event.get("status") or "")
         attributes = (event.get("Actor") or {}).get("Attributes") or {}
         if action == "start":
-            found, signals = Evidence(), []
+            found, signals = EndEvidence(), []
         elif action == "oom":
             found = replace(found, oom=True)
         elif action == "kill" and found.ended_at is None:
@@ -164,7 +68,7 @@ def of_events(events: Iterable[Mapping[str, Any]]) -> Evidence:
     return found
 
 
-def both(state: Evidence, events: Evidence) -> Evidence:
+def both(state: EndEvidence, events: EndEvidence) -> EndEvidence:
     """What the record and the events tell together. Pure."""
     if state.ended_at is None:
         return events
@@ -179,7 +83,7 @@ def session_of_event(installation: Installation | None, event: Mapping[str, Any]
     return session_of(installation, attributes, str(attributes.get("name") or ""), str(actor.get("ID") or ""))
 
 
-def read(client: Any, container: str, since: datetime, now: datetime) -> Evidence:
+def read(client: Any, container: str, since: datetime, now: datetime) -> EndEvidence:
     """What the engine tells of a container. Blocking; an engine that does not answer tells nothing."""
     try:
         state = client.inspect_container(container)["State"]
@@ -190,7 +94,7 @@ def read(client: Any, container: str, since: datetime, now: datetime) -> Evidenc
 
 def read_with(
     client: Any, state: Mapping[str, Any], container: str, since: datetime, now: datetime
-) -> Evidence:
+) -> EndEvidence:
     """`read` with a ``State`` that is known already."""
     told = events(client, since, now, {"container": [container]})
     return _dated(client, both(of_state(state), of_events(told)))
@@ -202,13 +106,13 @@ def read_session(
     mine: Callable[[Mapping[str, Any]], SessionLabels | None],
     since: datetime,
     now: datetime,
-) -> Evidence:
+) -> EndEvidence:
     """What the engine still tells of a session whose container is gone. ``mine`` says whose an event is."""
     told = events(client, since, now, {"label": [f"{SESSION}={session}"]})
     return _dated(client, of_events(e for e in told if mine(e) is not None))
 
 
-def _dated(client: Any, found: Evidence) -> Evidence:
+def _dated(client: Any, found: EndEvidence) -> EndEvidence:
     """The evidence, with the engine's own start where that could be the cause."""
     if found.ended_at is None or found.signals or found.exit_code not in STOPPED_BY_ENGINE:
         return found

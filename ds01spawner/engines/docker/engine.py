@@ -6,8 +6,9 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import replace
+from datetime import datetime, timedelta, timezone
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -25,24 +26,29 @@ from ..base import (
     Capacity,
     Claimed,
     ClaimRequest,
+    Counters,
     DeviceUnusable,
     EngineAway,
     EngineRefused,
     EngineSession,
     EngineState,
+    Found,
     Pool,
     Retired,
 )
-from . import launch, retire
+from ..ends import EndEvidence
+from . import endings, launch, retire
 from .attach import choose_attach
 from .capabilities import capabilities
 from .cgroups import Ceiling, Parents
 from .client import DockerEngine
+from .counters import counters_of
 from .endings import session_of_event
 from .isolation_record import ways_now
 from .launch import DockerClaimed
 from .layers import bounds_layers
 from .ledger import PATIENCE_S, Ledger
+from .lock import claim_lock
 from .reach import gpu_lost
 from .start_faults import SERVER_ERROR, Fault, fault
 
@@ -51,6 +57,9 @@ if TYPE_CHECKING:
     from ...policy.plan import LaunchPlan
 
 T = TypeVar("T")
+EVENTS_BACK = timedelta(hours=1)
+"""How far back the engine is asked for what happened to a container; it keeps less in any case."""
+TIDY_LOCK_S = 5.0
 INFO_TTL_S = 30.0
 GPU_TTL_S = 5.0
 """How old a GPU reading may be for pages. A claim always reads anew under the lock."""
@@ -161,7 +170,10 @@ class Docker:
     # --- sessions -------------------------------------------------------------------------------
 
     def claim(self, request: ClaimRequest) -> DockerClaimed:
-        return launch.claim(self, request)
+        try:
+            return launch.claim(self, request)
+        except (docker.errors.DockerException, requests.RequestException) as error:
+            raise EngineAway(f"the Docker engine did not answer: {error}") from error
 
     def start(self, claimed: Claimed) -> None:
         assert isinstance(claimed, DockerClaimed)
@@ -229,6 +241,57 @@ class Docker:
     def run(self, work: Any, **kwargs: Any) -> Any:
         """See `DockerEngine.run`."""
         return self.clients.run(work, **kwargs)
+
+    # --- ends, use and care ---------------------------------------------------------------------
+
+    def find(self, name: str, *, quick: bool = False) -> Found | None:
+        try:
+            client = self.clients.quick if quick else self.clients.client
+            found = client.inspect_container(name)
+        except docker.errors.NotFound:
+            return None
+        except endings.FAILURES as error:
+            raise EngineAway(f"the container engine did not answer: {error}") from error
+        state, lines = found.get("State") or {}, (found.get("Config") or {}).get("Env") or ()
+        env = {key: value for key, _, value in (line.partition("=") for line in lines)}
+        labels, running = self.session_in(found), bool(state.get("Running"))
+        return Found(found["Id"], labels, running, endings.of_state(state), env)
+
+    def log_tail(self, container: str) -> str:
+        return retire.tail_of(self.clients.client, container)
+
+    def how_ended(self, container: str) -> EndEvidence:
+        now = datetime.now(timezone.utc)  # the engine's events follow no clock of ours
+        return endings.read(self.clients.client, container, now - EVENTS_BACK, now)
+
+    def how_vanished(self, session: str, since: datetime, now: datetime) -> EndEvidence:
+        # Events until a time to come are followed until then.
+        until = min(now, datetime.now(timezone.utc))
+        return endings.read_session(self.clients.client, session, self.session_in_event, since, until)
+
+    def counters(self, sessions: Iterable[EngineSession]) -> Mapping[str, Counters]:
+        client, found = self.clients.client, {}
+        for record in sessions:
+            try:
+                stats = client.stats(record.container, stream=False, one_shot=True)
+                found[record.container] = counters_of(stats)
+            except endings.FAILURES as error:
+                log.debug("No statistics of %s: %s", record.name, error)
+                found[record.container] = Counters()
+        return found
+
+    def tidy(self, now: datetime) -> list[str]:
+        parents = self.parents()
+
+        def unused() -> set[str]:
+            return parents.listed() - {parents.name(r.labels.user) for r in self.look().sessions}
+
+        if not parents.listed() or not unused():
+            return []
+        # A claim makes the parent before the container, under this lock: without it the parent could go in
+        # between and come back without limits.
+        with claim_lock(self.settings.lock_path, TIDY_LOCK_S):
+            return [name for name in unused() if parents.remove(name)]
 
     # --- what only this engine has --------------------------------------------------------------
 

@@ -18,6 +18,7 @@ from urllib3.exceptions import HTTPError
 from ...core import logtail
 from ...core.errors import EngineError
 from ...core.labels import SESSION, SessionLabels
+from .. import ends
 from ..base import NotThatSession, Retired, leftovers
 from . import endings
 from .bounded import log_tail
@@ -27,7 +28,7 @@ SessionIn = Callable[[Mapping[str, Any]], SessionLabels | None]
 """The session of this installation that an inspected container is, or None; see `Site.session_in`."""
 EVENTS_BACK = timedelta(hours=1)
 log = logging.getLogger(__name__)
-__all__ = ["NotThatSession", "Retired", "SessionIn", "end", "leftovers", "verify_gone"]
+__all__ = ["NotThatSession", "Retired", "SessionIn", "end", "leftovers", "tail_of", "verify_gone"]
 
 
 def end(client: Any, container: str, session: str, ours: SessionIn, grace: int = 30) -> Retired:
@@ -45,10 +46,10 @@ def end(client: Any, container: str, session: str, ours: SessionIn, grace: int =
         ran = bool(found["State"]["Running"])
         if ran:
             _stop(client, found["Id"], grace)
-        tail = _tail(client, found["Id"])
+        tail = tail_of(client, found["Id"])
         now = datetime.now(timezone.utc)
         evidence = endings.read(client, found["Id"], now - EVENTS_BACK, now)
-        ended = endings.of_session(labels, evidence, tail)
+        ended = ends.of_session(labels, evidence, tail)
         _remove(client, found["Id"])
     except docker.errors.NotFound:
         return Retired(None)
@@ -101,7 +102,8 @@ def verify_gone(client: Any, container: str) -> None:
         time.sleep(0.1)
 
 
-def _tail(client: Any, container: str) -> str:
+def tail_of(client: Any, container: str) -> str:
+    """A container's last lines; empty where they cannot be read."""
     try:
         read = log_tail(client, container, logtail.READ_BYTES, tail=logtail.READ_LINES)
         return logtail.tail(read)

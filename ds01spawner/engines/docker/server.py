@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -14,13 +13,12 @@ import docker.errors
 import requests.exceptions
 
 from ... import messages
-from ...core import logtail
 from ...core.ending import Ended
 from ...core.errors import EngineError, Refusal
 from ...core.labels import SessionLabels
 from .. import claiming
 from ..base import Claimed, Found, Pool
-from . import endings
+from ..ends import SIGKILL, explain, lost, said
 from .client import DockerEngine
 
 if TYPE_CHECKING:
@@ -32,13 +30,6 @@ EVENTS_BACK = timedelta(hours=1)
 """How far back the engine is asked for what happened to a container; it keeps less in any case."""
 
 
-@dataclass(frozen=True)
-class DockerFound(Found):
-    """What has a server's name, with the engine's own words of its state."""
-
-    state: Mapping[str, Any] = field(default_factory=dict)
-
-
 class DockerServer:
     """See the module's text. Cheap to make; holds nothing."""
 
@@ -48,7 +39,6 @@ class DockerServer:
 
     async def ready(self) -> None:
         """Return when the engine answers within seconds."""
-        await self._engine.ready()
         await asyncio.to_thread(self._engine.answers)  # one that hangs refuses in seconds
 
     async def answers(self) -> None:
@@ -59,24 +49,10 @@ class DockerServer:
         """Work of this server in its order. See `Engine.in_order`."""
         return self._engine.in_order(pool, self.name, work)
 
-    async def find(self, container: str = "", *, quick: bool = False) -> DockerFound | None:
+    async def find(self, container: str = "", *, quick: bool = False) -> Found | None:
         """What has this name, or an id; None when the engine says that nothing has. See `Engine.find`."""
-        engine, wanted = self._engine, container or self.name
-        with failures_named("the container engine did not answer: "):
-            try:
-                if quick:
-                    look = engine.run(lambda _: engine.quick.inspect_container(wanted), pool="read")
-                else:
-                    look = engine.call("inspect_container", wanted)
-                found = await look
-            except docker.errors.NotFound:
-                return None
-        env = dict(line.partition("=")[::2] for line in found["Config"].get("Env") or ())
-        state = found["State"]
-        running, code = bool(state["Running"]), state.get("ExitCode")
-        return DockerFound(
-            found["Id"], engine.session_in(found), running, exit_code=code, env=env, state=state
-        )
+        look = partial(self._engine.find, container or self.name, quick=quick)
+        return await self._engine.in_order("read", None, look)
 
     # --- a start --------------------------------------------------------------------------------
 
@@ -103,12 +79,7 @@ class DockerServer:
         """The last lines it printed, or nothing when they cannot be read."""
         if not container:
             return ""
-        lines = logtail.READ_LINES
-        try:
-            raw = await self._engine.call("logs", container, tail=lines, stdout=True, stderr=True)
-            return logtail.tail(raw)
-        except FAILURES:
-            return ""
+        return await self._engine.in_order("read", None, partial(self._engine.log_tail, container))
 
     async def how_ended(
         self, labels: SessionLabels, found: Found | None, memory: tuple[str, str], seen: datetime
@@ -118,31 +89,23 @@ class DockerServer:
         ``memory`` says what it may use and whose rule that is, ``seen`` when it was last seen to run.
         """
         now = datetime.now(timezone.utc)  # the engine's events follow no clock of a test
-        since, session, state = now - EVENTS_BACK, labels.session, _state(found)
-        tail = await self.log_tail(found.container) if found else ""
-
-        def look(client: Any) -> endings.Evidence:
-            if found is not None:
-                return endings.read_with(client, state, found.container, since, now)
-            return endings.read_session(client, session, self._engine.session_in_event, since, now)
-
-        try:
-            told = await self._engine.run(look, pool="read")
-        except FAILURES:
-            told = endings.of_state(state)
-        return endings.explain(session, told, *memory, tail) or endings.lost(session, seen)
+        engine, tail = self._engine, ""
+        if found is not None:
+            tail = await self.log_tail(found.container)
+            told = await engine.in_order("read", None, partial(engine.how_ended, found.container))
+            told = told if told.ended_at else found.end
+        else:
+            look = partial(engine.how_vanished, labels.session, now - EVENTS_BACK, now)
+            told = await engine.in_order("read", None, look)
+        return explain(labels.session, told, *memory, tail) or lost(labels.session, seen)
 
     def why_it_did_not_start(self, found: Found, memory: tuple[str, str]) -> Refusal:
         """How a session ended before it answered, for its owner."""
-        state = _state(found)
-        if state.get("OOMKilled") and found.exit_code == 128 + endings.SIGKILL:
+        end = found.end
+        if end.oom and end.exit_code == 128 + SIGKILL:
             return messages.out_of_memory(*memory)
-        reason = str(state.get("Error") or endings.said(found.exit_code))
+        reason = end.error or said(end.exit_code)
         return messages.crashed_at_start(reason.splitlines()[0][:300])
-
-
-def _state(found: Found | None) -> Mapping[str, Any]:
-    return found.state if isinstance(found, DockerFound) else {}
 
 
 class SpawnerCalls:

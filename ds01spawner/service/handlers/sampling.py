@@ -9,18 +9,13 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-import docker.errors
-import requests
-
 from ...core.errors import DS01Error
-from ...engines.base import EngineSession
 from ...gpu import GpuReading
 from ...gpu.reading import Activity
 from ...policy.plan import SessionUse
 from ..context import Context
-from ..samples import INTERVAL_S, Look, Samples, look_from_stats
+from ..samples import INTERVAL_S, Samples
 
-FAILURES = (docker.errors.DockerException, requests.RequestException, OSError, ValueError)
 log = logging.getLogger(__name__)
 _tasks: list[asyncio.Task[None]] = []
 
@@ -60,7 +55,7 @@ async def look(context: Context, samples: Samples) -> None:
     running = [r for r in snapshot.ledger.sessions if r.state == "running"]
     if snapshot.problem and not running:
         return
-    looks = await asyncio.to_thread(_statistics, context, running)
+    looks = await asyncio.to_thread(context.site.engine.counters, running)
     at = time.monotonic()
     for record in running:
         labels = record.labels
@@ -75,20 +70,6 @@ async def look(context: Context, samples: Samples) -> None:
             layer_limit=SessionUse.from_labels(labels).layer,
         )
     samples.keep_only(r.labels.session for r in running)
-
-
-def _statistics(context: Context, records: Sequence[EngineSession]) -> dict[str, Look]:
-    """Each container's counters, blocking; one that cannot be asked is a gap."""
-    client, found = context.site.engine.client, {}
-    for record in records:
-        try:
-            found[record.container] = look_from_stats(
-                client.stats(record.container, stream=False, one_shot=True)
-            )
-        except FAILURES as error:
-            log.debug("No statistics of %s: %s", record.name, error)
-            found[record.container] = Look()
-    return found
 
 
 def _activity(reading: GpuReading, uuids: Sequence[str]) -> list[Activity]:

@@ -9,7 +9,8 @@ import pytest
 
 from ds01spawner.core.ending import Clock, Ended
 from ds01spawner.core.labels import SessionLabels
-from ds01spawner.engines.docker.endings import Evidence, explain, of_events
+from ds01spawner.engines.docker.endings import of_events
+from ds01spawner.engines.ends import EndEvidence, explain
 from ds01spawner.messages import end_clauses as words
 from ds01spawner.service import ends
 from ds01spawner.store import SessionRecord, Store
@@ -36,7 +37,7 @@ def report(site, seconds, **evidence):
     labels = SessionLabels(
         "alice", "", "thesis", "hub", f"s{seconds}", created_at=(made - 60 * S).isoformat()
     )
-    ends._report(site, labels, Evidence(made + seconds * S, **evidence))
+    ends._report(site, labels, EndEvidence(made + seconds * S, **evidence))
     return site.store().ends.of(labels.session)
 
 

@@ -6,10 +6,12 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 
+from ds01spawner.engines.base import Counters
+from ds01spawner.engines.docker.counters import counters_of
 from ds01spawner.gpu.reading import Activity
 from ds01spawner.idle.state import IdleFiles
 from ds01spawner.service.decisions import Decisions, parse
-from ds01spawner.service.samples import NO_LOAD, Look, Samples, look_from_stats
+from ds01spawner.service.samples import NO_LOAD, Samples
 
 NOW = datetime(2026, 3, 3, 14, 0, tzinfo=timezone.utc)
 GIB = 2**30
@@ -18,7 +20,7 @@ GIB = 2**30
 def test_cpu_is_what_was_used_between_two_looks_and_a_gap_stays_a_gap():
     samples = Samples()
     for at, used in [(0, 10.0), (20, 20.0), (40, None), (60, 25.0), (80, 26.0), (100, 1.0)]:
-        samples.add("s", float(at), Look(used, 1.0 * GIB, 4.0 * GIB), cpus=4)
+        samples.add("s", float(at), Counters(used, 1.0 * GIB, 4.0 * GIB), cpus=4)
     cpu, memory = samples.series("s")
     assert (cpu.label, cpu.points, cpu.top, cpu.unit) == ("CPU", (0.5, None, None, 0.05, None), 4, "cores")
     assert (memory.points, memory.top) == ((1.0 * GIB,) * 5, 4.0 * GIB)
@@ -37,7 +39,7 @@ def test_cpu_is_what_was_used_between_two_looks_and_a_gap_stays_a_gap():
 def test_a_gpu_that_cannot_be_measured_is_not_an_idle_one(activity, load, why, held):
     samples = Samples()
     for at in (0.0, 20.0):
-        samples.add("s", at, Look(), activity=activity, gpu_memory_mib=9728)
+        samples.add("s", at, Counters(), activity=activity, gpu_memory_mib=9728)
     memory, gpu = samples.series("s")[2:]
     assert (gpu.label, gpu.points, gpu.unavailable) == ("GPU activity", load, why)
     assert (memory.label, memory.points) == ("GPU memory", held)
@@ -45,9 +47,9 @@ def test_a_gpu_that_cannot_be_measured_is_not_an_idle_one(activity, load, why, h
 
 def test_one_look_draws_nothing_and_the_gone_are_forgotten():
     samples = Samples()
-    samples.add("s", 0.0, Look(1.0))
+    samples.add("s", 0.0, Counters(1.0))
     assert samples.series("s") == ()
-    samples.add("s", 20.0, Look(1.0))
+    samples.add("s", 20.0, Counters(1.0))
     assert len(samples.series("s")) == 2, "no GPU, no GPU lines"
     samples.keep_only(["other"])
     assert samples.series("s") == ()
@@ -56,21 +58,21 @@ def test_one_look_draws_nothing_and_the_gone_are_forgotten():
 @pytest.mark.parametrize(
     ("stats", "look"),
     [
-        ({}, Look()),
+        ({}, Counters()),
         (
             {
                 "cpu_stats": {"cpu_usage": {"total_usage": 2_500_000_000}},
                 "memory_stats": {"usage": 500, "limit": 1000, "stats": {"total_inactive_file": 200}},
             },
-            Look(2.5, 300.0, 1000.0),
+            Counters(2.5, 300.0, 1000.0),
         ),
-        ({"memory_stats": {"usage": 500, "stats": {"inactive_file": 100}}}, Look(None, 400.0, None)),
-        ({"cpu_stats": None, "memory_stats": None}, Look()),
+        ({"memory_stats": {"usage": 500, "stats": {"inactive_file": 100}}}, Counters(None, 400.0, None)),
+        ({"cpu_stats": None, "memory_stats": None}, Counters()),
     ],
     ids=["none", "v1", "v2", "stopped"],
 )
 def test_statistics_of_both_cgroup_versions(stats, look):
-    assert look_from_stats(stats) == look
+    assert counters_of(stats) == look
 
 
 ROW = {

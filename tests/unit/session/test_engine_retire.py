@@ -15,6 +15,7 @@ from ds01spawner.core.installation import Standing
 from ds01spawner.core.labels import SESSION, SessionLabels
 from ds01spawner.engines.base import EngineSession
 from ds01spawner.engines.docker import endings, retire
+from ds01spawner.engines.ends import EndEvidence
 
 NOW = datetime(2026, 3, 2, 12, 0, tzinfo=timezone.utc)
 MINE = SessionLabels("alice", "", "thesis", "hub", "s1", created_at=NOW.isoformat())
@@ -57,7 +58,7 @@ class Engine:
 def quick(monkeypatch):
     """No log, no events, and no patience with what stays."""
     monkeypatch.setattr(retire, "log_tail", lambda client, container, most, tail: b"the last words\n")
-    evidence = endings.Evidence(NOW, 0)
+    evidence = EndEvidence(NOW, 0)
     monkeypatch.setattr(endings, "read", lambda client, container, since, until: evidence)
     monkeypatch.setattr(retire, "VERIFY_S", 0.3)
     monkeypatch.setattr(retire.time, "sleep", lambda seconds: None)
@@ -207,7 +208,7 @@ def test_the_log_is_read_within_its_bounds_and_the_events_of_the_last_hour(monke
 
     def read(client, container, since, until):
         asked["events"] = (container, until - since, until.tzinfo)
-        return endings.Evidence()
+        return EndEvidence()
 
     monkeypatch.setattr(retire, "log_tail", log)
     monkeypatch.setattr(endings, "read", read)
