@@ -13,7 +13,8 @@ from dataclasses import dataclass
 
 from ..core.errors import DS01Error
 from ..core.names import unix_name
-from .safefs import Bounds, Folder, Walk
+from .safefs import Folder
+from .safewalk import Bounds, Walk
 
 DEFAULT_RANGE = (20000, 59999)
 

@@ -16,7 +16,8 @@ from ..core.errors import DS01Error
 from ..core.names import folder_name, unix_name
 from ..policy.options import is_project_name
 from .identity import Identity, fixed_identity, next_uid, owners, uid_range
-from .safefs import Bounds, Folder, Owner, Walk
+from .safefs import Folder, Owner
+from .safewalk import Bounds, Walk
 
 USER_MODE, PROJECT_MODE = 0o750, 0o2770
 MAX_LISTED = 500

@@ -15,7 +15,8 @@ from ..courses.course_files import unpack
 from ..environments.builder.projectfiles import ProjectFileError, ProjectFiles
 from ..policy.options import is_project_name
 from .identity import Identity
-from .safefs import Bounds, Folder, Walk
+from .safefs import Folder
+from .safewalk import Bounds, Walk
 
 DESCRIPTION = ".description"
 """A file of one line that describes a template; it is not copied."""

@@ -14,7 +14,8 @@ from concurrent.futures import TimeoutError as NotYet
 from dataclasses import dataclass
 from pathlib import Path
 
-from .safefs import Bounds, Folder, Walk
+from .safefs import Folder
+from .safewalk import Bounds, Walk
 
 MAX_AGE_S = 120.0
 PATIENCE_S = 2.0

@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import IO
 
 from ...core.errors import DS01Error
-from ...workspace.safefs import BadName, Bounds, Entry, Folder, Owner, TooLarge, TooMuch, Walk
+from ...workspace.safefs import BadName, Folder, Owner, TooLarge
+from ...workspace.safewalk import Bounds, Entry, TooMuch, Walk
 from . import ignore as ignoring
 
 MAX_TEXT = 512 * 1024

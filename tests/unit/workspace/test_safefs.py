@@ -14,18 +14,8 @@ from pathlib import Path
 import pytest
 
 import ds01spawner
-from ds01spawner.workspace.safefs import (
-    BadName,
-    Bounds,
-    Denied,
-    Folder,
-    NotPlain,
-    Owner,
-    TooLarge,
-    TooMuch,
-    Walk,
-    write_whole,
-)
+from ds01spawner.workspace.safefs import BadName, Denied, Folder, NotPlain, Owner, TooLarge, write_whole
+from ds01spawner.workspace.safewalk import Bounds, TooMuch, Walk
 
 NOBODY = 65534
 ORDERS: list[dict[str, bool]] = [
