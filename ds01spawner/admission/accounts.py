@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable
 
 from ..environments.catalogue import visible
 from ..environments.course_cards import candidate_environment, course_environments
 from ..policy.resolve import Person
+from ..store.rows import CourseRow
 
 
-def course_of(environment: str, person: Person, courses: Iterable[Mapping[str, Any]]) -> str:
+def course_of(environment: str, person: Person, courses: Iterable[CourseRow]) -> str:
     """The course whose environment is asked for, or ``""``; also where it is not the person's to see. Pure.
 
     ``courses`` are the store's rows, read now: who was taken off a roster has lost its devices too.
     """
     if not environment.startswith("course/"):
         return ""
-    rows = [r for r in courses if r["state"] != "closed"]
+    rows = [r for r in courses if r.state != "closed"]
     cards = [*course_environments(rows), *map(candidate_environment, rows)]
     listed = visible(cards, person.name, person.groups)
     return next((e.environment.course for e in listed if e.environment.id == environment), "")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import urlencode
@@ -20,6 +21,7 @@ from ..policy.key_info import mended_by
 from ..policy.requested import ASKABLE, MAX_DAYS, check_request, read_values
 from ..policy.resolve import Limits, show
 from ..store import Store
+from ..store.rows import RequestRow
 
 MAX_OPEN = 5
 """Open requests of one person."""
@@ -95,7 +97,7 @@ def _admit(waiting: int, day: int) -> None:
 def withdraw(store: Store, number: str, user: str, now: datetime) -> None:
     """Take one's own open request back."""
     row = _open(store, number)
-    if row["user"] != user or not store.requests.decide(number, "withdrawn", user, now):
+    if row.user != user or not store.requests.decide(number, "withdrawn", user, now):
         raise Refused(messages.no_request())
 
 
@@ -109,7 +111,7 @@ def decide(
     answer: str = "",
     wanted: Mapping[str, Any] | None = None,
     until: datetime | None = None,
-) -> dict[str, Any]:
+) -> RequestRow:
     """Approve or deny an open request and tell whoever asked; returns it as answered.
 
     The approver may grant other values of askable keys, or another end. `Refused` where the request is
@@ -121,8 +123,8 @@ def decide(
     answer = _typed(answer).strip()[:MAX_REASON]
     if state == "denied" and not answer:
         raise Refused(messages.bad_request("a denial without a reason", "say why; the person reads it"))
-    granted = dict(row["wanted"] if wanted is None else wanted)
-    end = until or row["until"]
+    granted = dict(row.wanted if wanted is None else wanted)
+    end = until or row.until
     if state == "approved":
         _check_grant(granted, end, now)
     done = store.requests.decide(
@@ -133,7 +135,7 @@ def decide(
     text = notes.request_answered(state, describe(granted), by, answer, end)
     level = "info" if state == "approved" else "warning"
     store.notices.add(
-        row["user"],
+        row.user,
         text,
         now,
         kind="request",
@@ -141,7 +143,7 @@ def decide(
         key=f"request:{number}",
         expires_at=now + timedelta(days=NOTICE_DAYS),
     )
-    return {**row, "state": state, "by": by, "answer": answer, "wanted": granted, "until": end}
+    return replace(row, state=state, by=by, answer=answer, wanted=granted, until=end, decided_at=now)
 
 
 def describe(wanted: Mapping[str, Any]) -> str:
@@ -152,10 +154,10 @@ def describe(wanted: Mapping[str, Any]) -> str:
         return ", ".join(f"{key}: {value}" for key, value in wanted.items())
 
 
-def as_json(row: Mapping[str, Any]) -> dict[str, Any]:
+def as_json(row: RequestRow) -> dict[str, Any]:
     """One request for REST and ``--json``."""
     fields = ("id", "user", "state", "wanted", "reason", "until", "created_at", "by", "decided_at", "answer")
-    return {**{f: row.get(f) for f in fields}, "text": describe(row["wanted"])}
+    return {**{f: getattr(row, f) for f in fields}, "text": describe(row.wanted)}
 
 
 def _check_grant(granted: Mapping[str, Any], until: datetime | None, now: datetime) -> None:
@@ -171,8 +173,8 @@ def _check_grant(granted: Mapping[str, Any], until: datetime | None, now: dateti
         raise Refused(messages.bad_request("its end is not within the next year", "give it another end"))
 
 
-def _open(store: Store, number: str) -> dict[str, Any]:
-    row = next((r for r in store.requests.find(state="asked") if r["id"] == number), None)
+def _open(store: Store, number: str) -> RequestRow:
+    row = next((r for r in store.requests.find(state="asked") if r.id == number), None)
     if row is None:
         raise Refused(messages.no_request())
     return row

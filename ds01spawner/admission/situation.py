@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from .. import messages
 from ..core.errors import Refusal, StoreError
@@ -15,6 +15,7 @@ from ..placement.strategies import DEFAULT_STRATEGY
 from ..policy.options import LaunchOptions
 from ..policy.plan import Usage
 from ..policy.resolve import Limits, Person
+from ..store.rows import CourseRow
 from ..workspace.newproject import refusal_of
 from .accounts import claim_keys, course_of
 
@@ -42,7 +43,7 @@ class Situation:
     """What keeps devices from being granted beside their holders: drains, reservations, faults."""
     closed: Refusal | None = None
     """Why nothing starts at all now: a maintenance of the whole site, sessions that are not kept apart."""
-    courses: tuple[Mapping[str, Any], ...] = ()
+    courses: tuple[CourseRow, ...] = ()
     """The store's courses, whose environments lift the blocks of their reservations."""
     source_refusal: Callable[[LaunchOptions], Refusal | None] = _no_source_is_refused
     """Why a new project cannot begin with what the options name; asks the disk only where they name one."""
@@ -70,7 +71,7 @@ def of(
     inventory: Inventory,
     snapshot: EngineState,
     blocks: Mapping[str, Block] | None = None,
-    courses: Iterable[Mapping[str, Any]] | None = None,
+    courses: Iterable[CourseRow] | None = None,
 ) -> Situation:
     """The situation of a person on a reading of the machine that is there already. Blocking.
 
@@ -99,9 +100,9 @@ def not_apart(site: Site) -> Refusal | None:
     return messages.sessions_not_apart(ways) if ways else None
 
 
-def courses_of(site: Site) -> tuple[Mapping[str, Any], ...]:
+def courses_of(site: Site) -> tuple[CourseRow, ...]:
     """The store's courses; none while the store is down. Blocking."""
-    found: Iterable[Mapping[str, Any]] = ()
+    found: Iterable[CourseRow] = ()
     with suppress(StoreError):
         found = site.store().courses.find()
     return tuple(found)

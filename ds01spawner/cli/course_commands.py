@@ -24,6 +24,7 @@ from ..environments.naming import course_repository
 from ..environments.pulling import Pulled
 from ..environments.rights import Reader
 from ..store import Store
+from ..store.rows import CourseRow
 from .common import Json, console, emit, refuse, table
 from .image import resolver_of, run_build, start_of
 from .times import utcnow
@@ -94,12 +95,12 @@ def list_courses(as_json: Json = False) -> None:
     _, store, _ = _open()
     rows = [
         {
-            "course": row["id"],
-            "state": row["state"],
-            "title": row["data"].get("title", ""),
-            "staff": row["data"].get("staff", []),
-            "roster": row["data"].get("roster", []),
-            "pinned": row["data"].get("pinned", ""),
+            "course": row.id,
+            "state": row.state,
+            "title": row.data.get("title", ""),
+            "staff": row.data.get("staff", []),
+            "roster": row.data.get("roster", []),
+            "pinned": row.data.get("pinned", ""),
         }
         for row in store.courses.find()
     ]
@@ -115,7 +116,7 @@ def prepull(name: Name, as_json: Json = False) -> None:
     row = store.courses.get(name)
     if row is None:
         refuse(f"There is no course {name!r}; apply its course.yaml first.", as_json)
-    data = row["data"]
+    data = row.data
     if data.get("image"):
         try:
             facts = images.inspect(data["image"])
@@ -141,22 +142,22 @@ def _pull(images: Images, reference: str, as_json: bool) -> ImageFacts:
         return images.pull(reference, tell)
 
 
-def build_request(settings: Settings, images: Images, row: dict[str, Any], by: str = "") -> BuildRequest:
+def build_request(settings: Settings, images: Images, row: CourseRow, by: str = "") -> BuildRequest:
     """The build of a stored course's recipe; what comes out is the candidate that can be published."""
-    recipe = parse_recipe(row["data"].get("recipe") or {})
-    owner = row.get("owner") or "course"
+    recipe = parse_recipe(row.data.get("recipe") or {})
+    owner = row.owner or "course"
     reader = Reader(owner)
     return BuildRequest(
         owner=owner,
-        environment=f"course/{row['id']}",
-        reference=f"{course_repository(row['id'])}:candidate",
+        environment=f"course/{row.id}",
+        reference=f"{course_repository(row.id)}:candidate",
         recipe=recipe,
         base=start_of(settings, images, recipe, reader),
         reader=reader,
         limits=BuildLimits(),
         kind="course",
-        course=row["id"],
-        groups=tuple(row["data"].get("roster", ())),
+        course=row.id,
+        groups=tuple(row.data.get("roster", ())),
         by=by or owner,
     )
 

@@ -10,6 +10,7 @@ import typer
 from ..core.errors import DS01Error
 from ..core.settings import Settings, load_settings
 from ..store import EVERYBODY, Store
+from ..store.rows import BlockRow
 from .common import Json, emit, reason_of, refuse, table
 from .times import HELP, parse_time, utcnow
 
@@ -38,7 +39,7 @@ def undrain(uuid: Uuid, as_json: Json = False) -> None:
     """Give a drained or quarantined device back."""
     settings = load_settings()
     store, now = Store.open(settings.store), utcnow()
-    blocked = {b["uuid"] for b in store.blocks.live(now) if b["kind"] in ("drain", "quarantine")}
+    blocked = {b.uuid for b in store.blocks.live(now) if b.kind in ("drain", "quarantine")}
     full = _only(uuid, blocked)
     if full is None or not store.blocks.undrain(full, getpass.getuser(), now):
         refuse(f"{uuid} is not drained. Drained are: {', '.join(sorted(blocked)) or 'none'}.", as_json)
@@ -87,10 +88,10 @@ def register(app: typer.Typer) -> None:
     app.command()(maintenance)
 
 
-def _line(m: dict[str, Any]) -> dict[str, Any]:
+def _line(m: BlockRow) -> dict[str, Any]:
     return {
-        "id": m["id"], "deadline": m["starts_at"], "until": m["until"],
-        "device": m["uuid"], "reason": m["reason"], "by": m["by"],
+        "id": m.id, "deadline": m.starts_at, "until": m.until,
+        "device": m.uuid, "reason": m.reason, "by": m.by,
     }  # fmt: skip
 
 

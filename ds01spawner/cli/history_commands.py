@@ -6,6 +6,7 @@ import csv
 import json
 import sys
 import time
+from dataclasses import asdict
 from enum import Enum
 from typing import Annotated, Any
 
@@ -14,6 +15,8 @@ import typer
 from ..core.settings import load_settings
 from ..store import Store
 from ..store.events import TOPICS, as_json
+from ..store.rows import EventRow
+from ..store.usage import UsageRow
 from .common import Json, console, emit, refuse, table
 from .times import parse_time, utcnow
 
@@ -51,14 +54,14 @@ def events(
     start = parse_time(since, utcnow(), past=True) if since else None
     store = Store.open(load_settings().store)
     found = store.events.find(topic=topic, user=user, since=start, limit=lines, latest=True)
-    last = found[-1]["id"] if found else _newest(store)
+    last = found[-1].id if found else _newest(store)
     for event in found:
         _print_event(event, as_json_)
     while follow:
         time.sleep(POLL_SECONDS)
         for event in store.events.find(last, topic=topic, user=user):
             _print_event(event, as_json_)
-            last = event["id"]
+            last = event.id
 
 
 def usage(
@@ -76,12 +79,20 @@ def usage(
         raise typer.BadParameter("the time in --since is not before the one in --until")
     found = Store.open(load_settings().store).usage.by(by.value, start, end)
     if as_json or form is Format.json:
-        emit({"by": by.value, "since": start.isoformat(), "until": end.isoformat(), "rows": found}, True)
+        emit(
+            {
+                "by": by.value,
+                "since": start.isoformat(),
+                "until": end.isoformat(),
+                "rows": [asdict(r) for r in found],
+            },
+            True,
+        )
     elif form is Format.csv:
         _write_csv(by.value, found)
     else:
         columns = (by.value, "sessions", "running", "session hours", "CPU-hours", "GPU-hours")
-        cells = [(r["key"], r["sessions"], r["running"], *_hours(r)) for r in found]
+        cells = [(r.key, r.sessions, r.running, *_hours(r)) for r in found]
         table(columns, cells, f"{start:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M} UTC")
 
 
@@ -91,15 +102,15 @@ def register(app: typer.Typer) -> None:
     app.command()(usage)
 
 
-def _hours(r: dict[str, Any]) -> list[str]:
-    return [f"{r[name]:.2f}" for name in ("session_hours", "cpu_hours", "gpu_hours")]
+def _hours(r: UsageRow) -> list[str]:
+    return [f"{hours:.2f}" for hours in (r.session_hours, r.cpu_hours, r.gpu_hours)]
 
 
-def _write_csv(by: str, found: list[dict[str, Any]]) -> None:
+def _write_csv(by: str, found: list[UsageRow]) -> None:
     columns = ("sessions", "running", "session_hours", "cpu_hours", "gpu_hours")
     out = csv.writer(sys.stdout, lineterminator="\n")
     out.writerow((by, *columns))
-    out.writerows([_plain_cell(str(r["key"])), *(r[c] for c in columns)] for r in found)
+    out.writerows([_plain_cell(r.key), *(getattr(r, c) for c in columns)] for r in found)
 
 
 def _plain_cell(text: str) -> str:
@@ -109,17 +120,17 @@ def _plain_cell(text: str) -> str:
 
 def _newest(store: Store) -> int:
     found = store.events.find(limit=1, latest=True)
-    return int(found[-1]["id"]) if found else 0
+    return int(found[-1].id) if found else 0
 
 
-def _print_event(event: dict[str, Any], as_json_: bool) -> None:
+def _print_event(event: EventRow, as_json_: bool) -> None:
     if as_json_:
-        flat = {**as_json(event), "topic": event["topic"]}
+        flat = {**as_json(event), "topic": event.topic}
         print(json.dumps(flat, ensure_ascii=False), flush=True)
         return
-    details = " ".join(f"{k}={_short(v)}" for k, v in event["data"].items())
-    who = f" {event['user']}" if event["user"] else ""
-    line = f"{event['at']:%Y-%m-%d %H:%M:%S} {event['topic']} {event['action']}{who} {details}"
+    details = " ".join(f"{k}={_short(v)}" for k, v in event.data.items())
+    who = f" {event.user}" if event.user else ""
+    line = f"{event.at:%Y-%m-%d %H:%M:%S} {event.topic} {event.action}{who} {details}"
     console.print("".join(c if c.isprintable() else "�" for c in line.rstrip()), markup=False)
 
 

@@ -98,7 +98,7 @@ def _find(settings: Settings, address: str, as_json: bool) -> Running:
 def _rules(settings: Settings, store: Store, session: Session, now: datetime) -> IdleRules:
     """The owner's rules; the hub's groups are those noted at the start of the session."""
     record = store.sessions.get(session.id)
-    person = Person(session.user, frozenset(record["groups"] if record else ()))
+    person = Person(session.user, frozenset(record.groups if record else ()))
     limits = Site(settings).limits(person, now)
     return from_policy(limits.idle, limits.source("idle.timeout"), POLL_SECONDS)
 

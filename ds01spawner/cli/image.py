@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import getpass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -122,7 +122,7 @@ def _shared(settings: Settings) -> dict[str, list[str]]:
     store = Store.open(settings.store)
     groups: dict[str, list[str]] = {}
     for share in store.shares.find():
-        groups.setdefault(share["environment"], []).append(share["group"])
+        groups.setdefault(share.environment, []).append(share.group)
     store.close()
     return groups
 
@@ -208,12 +208,14 @@ def run_build(settings: Settings, images: Images, request: BuildRequest, as_json
         while state not in FINAL:
             state = runner.wait(number, 0.5)
             for line in store.builds.log(number, after=seen):
-                seen = line["seq"]
+                seen = line.seq
                 if not as_json:
-                    print(logtext.plain(line["text"]))
-        row = store.builds.get(number) or {}
+                    print(logtext.plain(line.text))
+        row = store.builds.get(number)
         data = {"ok": state == "ready", "build": number, "state": state, "environment": request.environment}
-        emit({**data, **row.get("data", {})}, as_json, lambda _: print(f"{request.environment}: {state}"))
+        emit(
+            {**data, **(row.data if row else {})}, as_json, lambda _: print(f"{request.environment}: {state}")
+        )
         if state != "ready":
             raise typer.Exit(1)
     finally:
@@ -257,7 +259,7 @@ def share(
         refuse(f"{environment} is not on this machine.", as_json)
     store = Store.open(settings.store)
     known = store.environments.get(environment)
-    owner = known["owner"] if known else facts.labels.get(OWNER_LABEL, "") or parsed.owner
+    owner = known.owner if known else facts.labels.get(OWNER_LABEL, "") or parsed.owner
     store.shares.add(environment, group, owner, getpass.getuser(), utcnow())
     _tell_shared(store, environment, as_json)
 
@@ -275,7 +277,7 @@ def unshare(
 
 
 def _tell_shared(store: Store, environment: str, as_json: bool) -> None:
-    groups = [s["group"] for s in store.shares.find(environment=environment)]
+    groups = [s.group for s in store.shares.find(environment=environment)]
     words = f"is shared with {', '.join(groups)}" if groups else "is shared with nobody"
     data = {"ok": True, "image": environment, "shared_with": groups}
     emit(data, as_json, lambda _: print(f"{environment} {words}"))
@@ -320,25 +322,25 @@ def referenced(store: Store) -> dict[str, str]:
     reasons: dict[str, str] = {}
     for row in store.courses.find():
         for key in ("pinned", "former"):
-            if image_id := row["data"].get(key):
-                reasons[image_id] = f"the course {row['id']} uses it"
-    for row in store.environments.find():
-        if current := row["data"].get("current"):
-            for former in row["data"].get("previous", ()):
-                reasons.setdefault(former, f"{row['id']} can go back to it")
-            base = row["data"].get("lock", {}).get("base")
+            if image_id := row.data.get(key):
+                reasons[image_id] = f"the course {row.id} uses it"
+    for environment in store.environments.find():
+        if current := environment.data.get("current"):
+            for former in environment.data.get("previous", ()):
+                reasons.setdefault(former, f"{environment.id} can go back to it")
+            base = environment.data.get("lock", {}).get("base")
             if base and base != current:
-                reasons.setdefault(base, f"{row['id']} was built on it")
+                reasons.setdefault(base, f"{environment.id} was built on it")
     return reasons
 
 
-def last_used(store: Store) -> dict[str, Any]:
+def last_used(store: Store) -> dict[str, datetime]:
     """When each image was last started, by image id."""
-    times: dict[str, Any] = {}
+    times: dict[str, datetime] = {}
     for row in store.sessions.find(limit=100_000):
-        used, started = row.get("image"), row.get("ended_at") or row.get("started_at")
-        if used and started and (used not in times or started > times[used]):
-            times[used] = started
+        if row.image:
+            at = row.ended_at or row.started_at
+            times[row.image] = max(at, times.get(row.image, at))
     return times
 
 

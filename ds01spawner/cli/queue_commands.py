@@ -29,7 +29,7 @@ def queue(
             row = joining.cancel(store, cancel, admin, utcnow())
         except Refused as refused:
             refuse(refused.refusal.sentence, as_json)
-        emit({"ok": True, "id": row["id"]}, as_json, lambda d: print(f"{d['id']} is out of the line."))
+        emit({"ok": True, "id": row.id}, as_json, lambda d: print(f"{d['id']} is out of the line."))
         return
     emit(joining.listing(store.tickets.find(LIVE), admin), as_json, _show)
 

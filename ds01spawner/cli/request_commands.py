@@ -109,12 +109,12 @@ def _decide(
         )
     except Refused as refused:
         refuse(refused.refusal.sentence, json, refusal=refused.refusal.as_dict())
-    emit({"ok": True, **limit_requests.as_json({**done, "decided_at": now})}, json, _say)
+    emit({"ok": True, **limit_requests.as_json(done)}, json, _say)
 
 
 def _full(store: Store, number: str) -> str:
     """The one open request that begins so; else what was typed, which then is not found."""
-    found = [r["id"] for r in store.requests.find(state="asked") if r["id"].startswith(number)]
+    found = [r.id for r in store.requests.find(state="asked") if r.id.startswith(number)]
     return found[0] if len(found) == 1 else number
 
 

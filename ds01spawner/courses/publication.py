@@ -16,22 +16,21 @@ from ..environments.facts import ImageFacts
 from ..environments.image_store import ImageMissing, Images
 from ..environments.naming import course_repository
 from ..environments.resolver import NotReadable
+from ..store.rows import CourseRow
 from ..store.store import Store
 from .spec import Change, Course, diff
 
 
-def may_manage(
-    stored: Mapping[str, Any] | None, person: str, admin: bool, scopes: Iterable[str] = ()
-) -> bool:
+def may_manage(stored: CourseRow | None, person: str, admin: bool, scopes: Iterable[str] = ()) -> bool:
     """Whether ``person`` may change, build and publish a course: its staff, its owner, an admin, or who
     has the scope for all of its roster."""
     if admin:
         return True
     if stored is None:
         return False
-    if teaches(scopes, stored.get("data", {}).get("roster", ())):
+    if teaches(scopes, stored.data.get("roster", ())):
         return True
-    return person == stored.get("owner") or person in stored.get("data", {}).get("staff", ())
+    return person == stored.owner or person in stored.data.get("staff", ())
 
 
 def data_may(course: Course, data_roots: Iterable[object]) -> str:
@@ -59,7 +58,7 @@ def teaches(scopes: Iterable[str], roster: Iterable[str]) -> bool:
 
 
 def may_apply(
-    known: Mapping[str, Any] | None, course: Course, by: str, admin: bool, scopes: Iterable[str] = ()
+    known: CourseRow | None, course: Course, by: str, admin: bool, scopes: Iterable[str] = ()
 ) -> Refusal | None:
     """Why ``by`` may not make of the stored course what the file says, or None. Pure.
 
@@ -74,14 +73,14 @@ def may_apply(
         return messages.not_staff(course.id, TEACH_SCOPE)
     if TEACH_SCOPE in given:
         return None
-    data = known["data"] if known else {}
-    mine = known is not None and (by == known.get("owner") or by in data.get("staff", ()))
+    data = known.data if known else {}
+    mine = known is not None and (by == known.owner or by in data.get("staff", ()))
     there = frozenset(data.get("roster", ())) if mine else frozenset()
     outside = [g for g in course.file.roster if g not in there and f"{TEACH_SCOPE}!group={g}" not in given]
     if outside:
         return messages.roster_outside(course.id, outside, TEACH_SCOPE)
     added = [p for p in course.file.staff if known is not None and p not in data.get("staff", ())]
-    owner = known is not None and by == known.get("owner")
+    owner = known is not None and by == known.owner
     if added and not owner and not teaches(given, course.file.roster):
         return messages.staff_outside(course.id, added, TEACH_SCOPE)
     return None
@@ -113,7 +112,7 @@ def apply(
     if why := data_may(course, data_roots):
         raise Refused(messages.course_not_theirs(course.id, why))
     try:
-        if course.file.image and (known is None or known["data"].get("image") != course.file.image):
+        if course.file.image and (known is None or known.data.get("image") != course.file.image):
             check(course.file.image)
     except NotReadable as error:
         raise Refused(messages.course_not_theirs(course.id, str(error))) from None
@@ -122,19 +121,19 @@ def apply(
         wanted["starter_files"] = dict(starter) if starter else None
     changes: list[Change] = []
 
-    def change(known: dict[str, Any] | None, owned: Mapping[str, int]) -> dict[str, Any] | None:
+    def change(known: CourseRow | None, owned: Mapping[str, int]) -> Mapping[str, Any] | None:
         """Rights, the number of courses and what changes, asked where it is written."""
         if no := may_apply(known, course, by, admin, scopes):
             raise Refused(no)
         if known is None and not admin and owned.get(by, 0) >= MAX_COURSES:
             raise Refused(messages.too_many_courses(MAX_COURSES))
-        changes.extend(diff(known["data"] if known else None, wanted))
+        changes.extend(diff(known.data if known else None, wanted))
         if dry_run or not changes:
             return None
         if known is None:
             return {"owner": by, "state": "draft", "data": wanted}
-        state = "draft" if known["state"] == "closed" else known["state"]
-        return {"state": state, "data": {**known["data"], **wanted}}
+        state = "draft" if known.state == "closed" else known.state
+        return {"state": state, "data": {**known.data, **wanted}}
 
     store.courses.apply(course.id, now, change)
     return changes
@@ -159,7 +158,7 @@ def publish(
     known = _course(store, course_id)
     if not may_manage(known, by, admin, scopes):
         raise Refused(messages.not_staff(course_id, TEACH_SCOPE))
-    data = known["data"]
+    data = known.data
     wanted = image or data.get("image") or f"{course_repository(course_id)}:candidate"
     own = wanted in (f"{course_repository(course_id)}:candidate", data.get("former"))
     try:
@@ -175,7 +174,7 @@ def publish(
         now,
         lambda row: {
             "state": "published",
-            "data": {**row["data"], "pinned": facts.id, "former": row["data"].get("pinned", "")},
+            "data": {**row.data, "pinned": facts.id, "former": row.data.get("pinned", "")},
         },
     )
     store.courses.add_publication(course_id, facts.id, by, now)
@@ -194,7 +193,7 @@ def step_back(
     resolve: Callable[[str], ImageFacts],
 ) -> str:
     """Publish the release before again."""
-    former = _course(store, course_id)["data"].get("former", "")
+    former = _course(store, course_id).data.get("former", "")
     if not former:
         raise Refused(messages.nothing_built(course_id, "an earlier release"))
     return publish(
@@ -218,7 +217,7 @@ def close(
     store.courses.update(course_id, now, lambda row: {"state": "closed"})
 
 
-def _course(store: Store, course_id: str) -> dict[str, Any]:
+def _course(store: Store, course_id: str) -> CourseRow:
     known = store.courses.get(course_id)
     if known is None:
         raise Refused(messages.course_unknown(course_id))

@@ -6,9 +6,9 @@ thread.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ from ..courses import publication as courses
 from ..policy.options import is_project_name
 from ..policy.resolve import Limits, Person
 from ..policy.storage import project_room
+from ..store.rows import BuildRow, EnvironmentRow
 from ..workspace.projects import Workspace
 from . import inventory, records, sharing, snapshot
 from .builder import logtext
@@ -40,6 +41,35 @@ if TYPE_CHECKING:
 COMMIT_MESSAGE = "Change the environment's recipe"
 LEGACY_FOLDER = "dockerfiles"
 """Beside the projects: ``dockerfiles/<project>.Dockerfile``."""
+
+
+@dataclass(frozen=True)
+class LogLine:
+    """One line of a build's log, as text and with its colours as safe HTML."""
+
+    seq: int
+    text: str
+    html: str
+
+
+@dataclass(frozen=True)
+class BuildLog:
+    """A build with lines of its log."""
+
+    row: BuildRow
+    lines: Sequence[LogLine]
+
+    @property
+    def reason(self) -> str:
+        """Why it failed, where it did."""
+        return str(self.row.data.get("reason", ""))
+
+
+@dataclass(frozen=True)
+class OwnBuild(BuildRow):
+    """A build with its place in the queue of builds."""
+
+    position: int | None = None
 
 
 class EnvironmentService:
@@ -119,7 +149,7 @@ class EnvironmentService:
         if missing and (legacy := self._legacy(files, project)) is not None:
             files.write_text("Dockerfile", legacy)
         known = self.store.environments.get(reference)
-        lock = known["data"].get("lock", {}) if known and hold_versions else {}
+        lock = known.data.get("lock", {}) if known and hold_versions else {}
         note = self._keep_recipe(person, files, recipe)
         return self.runner.submit(
             BuildRequest(
@@ -150,7 +180,7 @@ class EnvironmentService:
         row = self.store.courses.get(course)
         if row is None or not courses.may_manage(row, person.name, admin, scopes):
             raise Refused(messages.not_yours("course", course))
-        recipe = parse_recipe(row["data"].get("recipe") or {})
+        recipe = parse_recipe(row.data.get("recipe") or {})
         reader = reader_of(person)
         return self.runner.submit(
             BuildRequest(
@@ -163,29 +193,24 @@ class EnvironmentService:
                 limits=limits_from(limits.images.builds),
                 kind="course",
                 course=course,
-                groups=tuple(row["data"].get("roster", ())),
+                groups=tuple(row.data.get("roster", ())),
             ),
             self._room(person, limits),
         )
 
-    def builds(self, person: Person, environment: str | None = None) -> list[dict[str, Any]]:
+    def builds(self, person: Person, environment: str | None = None) -> list[OwnBuild]:
         """A person's builds, newest first, with their place in the queue."""
         rows = self.store.builds.find(owner=person.name, environment=environment)
-        return [{**row, "position": self.runner.position(row["id"])} for row in rows]
+        return [OwnBuild(**vars(row), position=self.runner.position(row.id)) for row in rows]
 
-    def log(self, person: Person, build: str, after: int = 0) -> dict[str, Any]:
+    def log(self, person: Person, build: str, after: int = 0) -> BuildLog:
         """A build's state and the lines after ``after``, each with its colours as safe HTML."""
         row = self._own_build(person, build)
         lines = [
-            {"seq": line["seq"], "text": logtext.plain(line["text"]), "html": logtext.to_html(line["text"])}
+            LogLine(line.seq, logtext.plain(line.text), logtext.to_html(line.text))
             for line in self.store.builds.log(build, after=after)
         ]
-        return {
-            "build": build,
-            "state": row["state"],
-            "reason": row["data"].get("reason", ""),
-            "lines": lines,
-        }
+        return BuildLog(row, lines)
 
     def cancel(self, person: Person, build: str) -> bool:
         """Stop one of the person's builds; False when it was over already."""
@@ -194,7 +219,7 @@ class EnvironmentService:
 
     # ------------------------------------------------------------ images
 
-    def get(self, person: Person, environment: str) -> Mapping[str, Any]:
+    def get(self, person: Person, environment: str) -> EnvironmentRow:
         """An own environment as the store keeps it."""
         return self._own(person, environment)
 
@@ -206,7 +231,7 @@ class EnvironmentService:
     def delete(self, person: Person, environment: str) -> list[str]:
         """Delete an own environment, refused while a session uses it; the groups it was shared with."""
         row = self._own(person, environment)
-        records.delete(self.store, self.images, environment, row["data"])
+        records.delete(self.store, self.images, environment, row.data)
         return self.store.shares.end(environment, person.name, self.clock())
 
     def tag(self, person: Person, limits: Limits, environment: str, tag: str) -> str:
@@ -215,8 +240,8 @@ class EnvironmentService:
         self._still_theirs(person, environment)
         try:
             reference = snapshot.tagged(environment, tag)
-            data = {"reference": reference, "current": row["data"]["current"], "previous": []}
-            data |= {k: row["data"][k] for k in ("size", "recipe", "lock") if k in row["data"]}
+            data = {"reference": reference, "current": row.data["current"], "previous": []}
+            data |= {k: row.data[k] for k in ("size", "recipe", "lock") if k in row.data}
             with self._claimed(person, limits, reference, data):
                 return snapshot.tag(self.images, environment, tag)
         except ValueError as error:
@@ -239,15 +264,15 @@ class EnvironmentService:
 
     def shared_with(self, environment: str) -> list[str]:
         """The groups an environment is shared with."""
-        return [share["group"] for share in self.store.shares.find(environment=environment)]
+        return [share.group for share in self.store.shares.find(environment=environment)]
 
     # ------------------------------------------------------------ keeping a session's packages
 
     def new_packages(self, container: str, image_id: str) -> snapshot.PackageDiff:
         """What a running session has that its image has not. The caller has checked whose session it is."""
         for row in self.store.environments.find():
-            if row["data"].get("current") == image_id and row["data"].get("lock"):
-                before = snapshot.packages_of_lock(row["data"]["lock"])
+            if row.data.get("current") == image_id and row.data.get("lock"):
+                before = snapshot.packages_of_lock(row.data["lock"])
                 break
         else:
             before = inventory.packages(self.images, image_id)
@@ -306,7 +331,7 @@ class EnvironmentService:
 
     @contextmanager
     def _claimed(
-        self, person: Person, limits: Limits, reference: str, data: dict[str, Any]
+        self, person: Person, limits: Limits, reference: str, data: Mapping[str, Any]
     ) -> Iterator[None]:
         """Count a new environment before it is made; what cannot be made after all is counted no more."""
         room, now = self._room(person, limits), self.clock()
@@ -324,9 +349,9 @@ class EnvironmentService:
         if not limits.images.build:
             raise Refused(messages.may_not_build(limits.source("images.build")))
 
-    def _own(self, person: Person, environment: str) -> Mapping[str, Any]:
+    def _own(self, person: Person, environment: str) -> EnvironmentRow:
         row = self.store.environments.get(environment) or self._tagged(person, environment)
-        if row is None or row["owner"] != person.name or row["kind"] != "mine":
+        if row is None or row.owner != person.name or row.kind != "mine":
             raise Refused(messages.not_yours("environment", environment))
         return row
 
@@ -337,7 +362,7 @@ class EnvironmentService:
             if not self.runner.resolver.readable(facts, reader_of(person)):
                 raise Refused(messages.not_yours("environment", environment))
 
-    def _tagged(self, person: Person, environment: str) -> Mapping[str, Any] | None:
+    def _tagged(self, person: Person, environment: str) -> EnvironmentRow | None:
         """An own image that no build of ours wrote down: a further tag, or one of the command line."""
         parsed = parse_user_image(environment)
         if parsed is None or not owns(person.name, parsed):
@@ -348,18 +373,18 @@ class EnvironmentService:
             return None
         if not self.runner.resolver.readable(facts, reader_of(person)):
             return None
-        data: dict[str, Any] = {"reference": environment, "current": facts.id, "size": facts.size}
-        return {"id": environment, "owner": person.name, "kind": "mine", "state": "ready", "data": data}
+        data, now = {"reference": environment, "current": facts.id, "size": facts.size}, self.clock()
+        return EnvironmentRow(environment, person.name, "ready", now, now, data, kind="mine")
 
-    def _own_build(self, person: Person, build: str) -> Mapping[str, Any]:
+    def _own_build(self, person: Person, build: str) -> BuildRow:
         row = self.store.builds.get(build)
-        if row is None or (row["owner"] != person.name and not self._staff_of(person, row)):
+        if row is None or (row.owner != person.name and not self._staff_of(person, row)):
             raise Refused(messages.not_yours("build", build))
         return row
 
-    def _staff_of(self, person: Person, build: Mapping[str, Any]) -> bool:
+    def _staff_of(self, person: Person, build: BuildRow) -> bool:
         """Whether a build is a course's that the person teaches: its staff share their builds."""
-        course = build["data"].get("course", "")
+        course = build.data.get("course", "")
         row = self.store.courses.get(course) if course else None
         return row is not None and courses.may_manage(row, person.name, person.admin)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -139,8 +139,8 @@ class Environments:
         found = list(course_environments(rows))
         built = {tag: facts.id for facts in self._images() for tag in facts.tags}
         for row in rows:
-            candidate = built.get(f"{course_repository(row['id'])}:candidate")
-            if row["state"] == "published" and candidate and candidate != row["data"].get("pinned"):
+            candidate = built.get(f"{course_repository(row.id)}:candidate")
+            if row.state == "published" and candidate and candidate != row.data.get("pinned"):
                 found.append(candidate_environment(row))
         return tuple(found)
 
@@ -152,15 +152,15 @@ class Environments:
             return ()
         groups: dict[tuple[str, str], set[str]] = {}
         for row in rows:
-            groups.setdefault((row["environment"], row["owner"]), set()).add(row["group"])
+            groups.setdefault((row.environment, row.owner), set()).add(row.group)
         return tuple(Share(e, owner, frozenset(g)) for (e, owner), g in groups.items())
 
-    def course(self, environment: Environment) -> dict[str, Any]:
+    def course(self, environment: Environment) -> Mapping[str, Any]:
         """The document of an environment's course; empty where it is no course's."""
         if not environment.course:
             return {}
         row = self._store().courses.get(environment.course)
-        return dict(row["data"]) if row else {}
+        return row.data if row else {}
 
     # ------------------------------------------------------------ what an image is
 

@@ -46,7 +46,7 @@ def record(
 ) -> None:
     """Make ``facts`` the environment's current image; the one before stays for going back."""
     known = store.environments.get(request.environment)
-    data: dict[str, Any] = dict(known["data"]) if known else {}
+    data: dict[str, Any] = dict(known.data) if known else {}
     previous, dropped = forward(
         data.get("previous", []), data.get("current", ""), facts.id, request.limits.keep
     )
@@ -89,7 +89,7 @@ def rollback(store: Store, images: Images, environment: str, now: datetime, to: 
     images.tag(target, data["reference"])
     drop(images, kept_reference(data["reference"], target))
     changed = {**data, "current": target, "previous": [current, *(p for p in previous if p != target)]}
-    store.environments.update(environment, now, lambda row: {"data": {**row["data"], **changed}})
+    store.environments.update(environment, now, lambda row: {"data": {**row.data, **changed}})
     return target
 
 
@@ -120,4 +120,4 @@ def _document(store: Store, environment: str) -> dict[str, Any]:
     known = store.environments.get(environment)
     if known is None:
         raise Refused(messages.environment_unknown(environment, BUILT_HERE))
-    return dict(known["data"])
+    return dict(known.data)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..core.errors import DS01Error, EngineError, StoreError
+from ..store.rows import CourseRow
 from . import reference
 from .catalogue import Environment
 from .facts import ImageFacts
@@ -105,11 +106,11 @@ class Resolver:
         return Known(
             id=facts.id,
             names=(*facts.tags, *facts.digests),
-            owners=frozenset(row["owner"] for row in rows if _made(row["data"], facts.id)),
+            owners=frozenset(row.owner for row in rows if _made(row.data, facts.id)),
             labelled=facts.labels.get(OWNER_LABEL, ""),
             elsewhere=bool(facts.others),
             courses=tuple(use for row in courses for use in _uses(row, facts)),
-            shared_with=frozenset(s["group"] for s in shares if s["environment"] in facts.tags),
+            shared_with=frozenset(s.group for s in shares if s.environment in facts.tags),
             listed_for=_listed_for(self._listed(), facts),
         )
 
@@ -138,15 +139,15 @@ def _made(data: Mapping[str, Any], image_id: str) -> bool:
     return image_id == data.get("current") or image_id in data.get("previous", ())
 
 
-def _uses(row: Mapping[str, Any], facts: ImageFacts) -> Iterable[CourseUse]:
-    data = row["data"]
+def _uses(row: CourseRow, facts: ImageFacts) -> Iterable[CourseUse]:
+    data = row.data
     pinned = data.get("pinned", "")
     # An image that its file names gives no right by that: the name may lead elsewhere tomorrow.
-    candidate = named(facts, f"{course_repository(row['id'])}:candidate")
-    published = bool(pinned) and pinned == facts.id and row["state"] != "closed"
+    candidate = named(facts, f"{course_repository(row.id)}:candidate")
+    published = bool(pinned) and pinned == facts.id and row.state != "closed"
     if published or candidate or facts.id in (pinned, data.get("former")):
-        staff = frozenset((row.get("owner") or "", *data.get("staff", ()))) - {""}
-        yield CourseUse(row["id"], staff, frozenset(data.get("roster", ())), published)
+        staff = frozenset((row.owner, *data.get("staff", ()))) - {""}
+        yield CourseUse(row.id, staff, frozenset(data.get("roster", ())), published)
 
 
 def named(facts: ImageFacts, *names: str) -> bool:

@@ -243,11 +243,11 @@ def queue_hints(standing: Standing) -> dict[str, QueueHint]:
         line = standing.site.store().tickets.find()
     except StoreError:
         return {}
-    waiting = [t for t in line if t["state"] == "waiting" and t["user"] != standing.situation.person.name]
+    waiting = [t for t in line if t.state == "waiting" and t.user != standing.situation.person.name]
     hints = {d.profile: QueueHint(0) for d in standing.situation.inventory.devices} | {"auto": QueueHint(0)}
     for profile in hints:
-        same = [t for t in waiting if t["profile"] in (profile, "auto") or profile == "auto"]
-        last = max((e["p50_s"] for t in same if (e := (t["shown"] or {}).get("estimate"))), default=None)
+        same = [t for t in waiting if t.profile in (profile, "auto") or profile == "auto"]
+        last = max((e["p50_s"] for t in same if (e := (t.shown or {}).get("estimate"))), default=None)
         # Whoever joins now comes after the last of them, so their wait is the least that can be said.
         hints[profile] = QueueHint(len(same), f"at least {text.duration(last)}" if last else "")
     return hints

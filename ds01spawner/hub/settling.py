@@ -72,9 +72,9 @@ def _sessions(client: Any, settings: Settings, store: Store) -> Iterator[tuple[s
         if told is None or INSTALLATION in labels:
             continue
         record = store.sessions.get(told.session)
-        same = record is not None and (record["user"], record["server"]) == (told.user, told.server)
-        if same and _mounts_workspace(client, row["Id"], settings, told.user):
-            yield row["Id"], name
+        same = record is not None and (record.user, record.server) == (told.user, told.server)
+        if same and _mounts_workspace(client, row.Id, settings, told.user):
+            yield row.Id, name
         else:
             log.warning("The container %s says that it is a session of this hub; it is left alone", name)
 
@@ -93,6 +93,6 @@ def _images(store: Store) -> set[str]:
     """Ids of the images that this hub built."""
     found: set[str] = set()
     for row in store.environments.find():
-        data = row["data"]
+        data = row.data
         found |= {i for i in (data.get("current"), *data.get("previous", ())) if i}
     return found

@@ -46,17 +46,16 @@ class Book:
         store = self._store()
         kept = {s: end for s in sessions if (end := self.kept_until(s)) is not None}
         deadlines = tuple(
-            (str(m.get("uuid") or ALL_DEVICES), Deadline(m["starts_at"], m["reason"], m.get("by") or ""))
+            (m.uuid or ALL_DEVICES, Deadline(m.starts_at, m.reason, m.by))
             for m in store.blocks.maintenance(now)
-            if m["starts_at"] is not None
         )
-        waiting = sum(1 for ticket in store.tickets.find() if ticket["state"] == "waiting")
+        waiting = sum(1 for ticket in store.tickets.find() if ticket.state == "waiting")
         return Facts(kept, deadlines, waiting)
 
     def kept_until(self, session: str) -> datetime | None:
         """Until when ``session`` was kept alive."""
         rows = self._store().extensions.find(session=session)
-        return keepalive.until(Extension(r["at"], r["seconds"], r["by"], r["source"]) for r in rows)
+        return keepalive.until(Extension(r.at, r.seconds, r.by, r.source) for r in rows)
 
     def keep_alive(
         self,

@@ -15,6 +15,7 @@ from typing import Any
 
 from ..core.errors import StoreError
 from ..store import Store
+from ..store.rows import NoticeRow
 from .channels import banner
 
 WAIT_S = 0.1
@@ -30,10 +31,10 @@ class NoticeBoard:
     ) -> None:
         self._store, self._clock, self._wait = store, clock, wait
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="ds01-notices")
-        self._known: OrderedDict[str, list[dict[str, Any]]] = OrderedDict()
+        self._known: OrderedDict[str, list[NoticeRow]] = OrderedDict()
         self._reading: Future[Any] | None = None
 
-    def of(self, user: str) -> list[dict[str, Any]]:
+    def of(self, user: str) -> list[NoticeRow]:
         """What ``user`` should see now, most urgent first; what was known last while the store is slow."""
         if self._reading is None or self._reading.done():
             self._reading = self._reader.submit(self._read, user)
@@ -48,8 +49,8 @@ class NoticeBoard:
         try:
             found = banner(self._store(), user, now)
             for notice in found:
-                if not notice["seen_at"]:
-                    self._store().notices.see(notice["id"], user, now)
+                if not notice.seen_at:
+                    self._store().notices.see(notice.id, user, now)
         except StoreError:
             return
         except Exception:

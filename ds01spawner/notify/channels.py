@@ -21,6 +21,7 @@ from tornado.httpclient import AsyncHTTPClient, HTTPRequest
 
 from ..idle.workspace import ProjectFolder
 from ..store import Store
+from ..store.rows import NoticeRow
 
 log = logging.getLogger(__name__)
 Kind = Literal["warning", "withdrawn", "retired", "kept", "started", "failed", "expired", "refused"]
@@ -211,11 +212,11 @@ class Notifier:
         self._sent = {k: v for k, v in self._sent.items() if k[1] in alive}
 
 
-def banner(store: Store, user: str, now: datetime) -> list[dict[str, Any]]:
+def banner(store: Store, user: str, now: datetime) -> list[NoticeRow]:
     """What the hub's pages show to ``user`` now, most urgent first; what was dismissed stays away."""
     order = {"danger": 0, "warning": 1}
     found = store.notices.of(user, now)
-    return sorted(found, key=lambda n: order.get(n["level"], 2))
+    return sorted(found, key=lambda n: order.get(n.level, 2))
 
 
 def _expiry(notice: Notice) -> datetime | None:

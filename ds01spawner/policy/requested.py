@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Protocol
 
 from pydantic import ValidationError
 
@@ -82,27 +82,42 @@ def read_values(wanted: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def override_of(row: Mapping[str, Any]) -> Override:
+class Approved(Protocol):
+    """An approved request, as the store keeps it."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def user(self) -> str: ...
+    @property
+    def wanted(self) -> Mapping[str, Any]: ...
+    @property
+    def until(self) -> datetime | None: ...
+    @property
+    def reason(self) -> str: ...
+    @property
+    def by(self) -> str: ...
+
+
+def override_of(row: Approved) -> Override:
     """The override of an approved request as the store keeps it.
 
-    ``row`` has ``id``, ``user``, ``wanted`` (as `check_request` returned it, or what the approver wrote
-    instead), ``until``, ``reason`` and ``by``. A value the policy cannot read (any more) is left out: it
-    widens nothing.
+    Its ``wanted`` is what `check_request` returned, or what the approver wrote instead. A value that the
+    policy cannot read (any more) is left out: it widens nothing.
     """
-    source = f"request {row['id']} approved by {row.get('by') or 'an admin'}"
-    until: datetime | None = row.get("until")
-    if until is not None:
-        source += f" until {until:%Y-%m-%d %H:%M} UTC"
+    source = f"request {row.id} approved by {row.by or 'an admin'}"
+    if row.until is not None:
+        source += f" until {row.until:%Y-%m-%d %H:%M} UTC"
     layer: dict[str, Value] = {}
-    for key, value in dict(row["wanted"]).items():
+    for key, value in row.wanted.items():
         try:
             read = read_values({key: value}) if key in ASKABLE else {}
         except ValueError:
             continue
         layer |= {k: Value(v, source) for k, v in read.items()}
-    return Override(row["user"], layer, until, row.get("reason") or "")
+    return Override(row.user, layer, row.until, row.reason)
 
 
-def overrides_from(rows: Iterable[Mapping[str, Any]]) -> tuple[Override, ...]:
+def overrides_from(rows: Iterable[Approved]) -> tuple[Override, ...]:
     """The overrides of approved requests, in the order they were approved."""
     return tuple(override_of(row) for row in rows)

@@ -13,6 +13,7 @@ from typing import Any
 from ..engines.base import EngineState
 from ..policy.resolve import Person
 from ..site import Site
+from ..store.rows import NoticeRow
 from .preempt import Preemptible, victims
 from .queue_pass import Pass
 
@@ -64,14 +65,14 @@ def preemptible(ledger: EngineState, warned: Mapping[str, Any]) -> dict[str, Pre
     return found
 
 
-def warnings(site: Site, ledger: EngineState, now: datetime) -> dict[str, dict[str, Any]]:
+def warnings(site: Site, ledger: EngineState, now: datetime) -> dict[str, NoticeRow]:
     """The live warnings of preemptible sessions, by session id."""
     owners = {r.labels.user for r in ledger.sessions if r.labels.preemptible}
     found = {}
     for user in owners:
         for notice in site.store().notices.of(user, now, dismissed=True):
-            if notice["kind"] == KIND:
-                found[notice["session"]] = notice
+            if notice.kind == KIND:
+                found[notice.session] = notice
     return found
 
 
@@ -83,7 +84,7 @@ def owners(ledger: EngineState) -> set[str]:
 def evict(
     site: Site,
     chosen: Iterable[Preemptible],
-    warned: Mapping[str, Mapping[str, Any]],
+    warned: Mapping[str, NoticeRow],
     people: Mapping[str, Person],
     now: datetime,
 ) -> list[Preemptible]:
@@ -106,12 +107,12 @@ def evict(
                 now, "session", "warned", user=session.user, by="queue", reason=REASON, kind="preempted",
                 server=session.server, session=session.session, project=session.project,
             )  # fmt: skip
-        elif now >= known["created_at"] + ahead:
+        elif now >= known.created_at + ahead:
             store.ends.retiring(session.session, now, f"Retired: {REASON}.", "preempted")
             due.append(session)
     wanted = {s.session for s in chosen}
     for number in set(warned) - wanted:
-        store.notices.delete(warned[number]["key"])  # deleted, so that a later need warns afresh
+        store.notices.delete(warned[number].key or "")  # deleted, so that a later need warns afresh
     return due
 
 

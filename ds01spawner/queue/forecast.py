@@ -9,6 +9,8 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from ..placement.devices import Holding, Inventory
+from ..store.rows import TicketRow
+from ..store.usage import Length
 from .estimate import Calibration, Lengths, estimate
 from .ticket import Ticket, Usage, Wait
 
@@ -37,15 +39,13 @@ class Experience:
         return mine if mine.cases >= 20 else self.calibrations.get("", Calibration())
 
 
-def learn(
-    durations: Iterable[Mapping[str, Any]], served: Iterable[tuple[str, float, float]], usage: Usage
-) -> Experience:
-    """From ended sessions (``{profile, hours}``) and served waits (kind, model p90 and actual seconds)."""
+def learn(lengths: Iterable[Length], served: Iterable[tuple[str, float, float]], usage: Usage) -> Experience:
+    """From ended sessions and served waits (kind, model p90 and actual seconds)."""
     hours: dict[str, list[float]] = defaultdict(list)
-    for d in durations:
-        hours[""].append(d["hours"])
-        if d["profile"]:
-            hours[d["profile"]].append(d["hours"])
+    for d in lengths:
+        hours[""].append(d.hours)
+        if d.profile:
+            hours[d.profile].append(d.hours)
     waits: dict[str, list[tuple[float, float, float]]] = defaultdict(list)
     for kind, model90, actual in served:
         for key in ("", kind):
@@ -131,14 +131,14 @@ def shown(wait: Wait, before: Mapping[str, Any]) -> dict[str, Any]:
     return {**data, "first": first}
 
 
-def served(rows: Iterable[Mapping[str, Any]], kinds: Mapping[str, Ticket]) -> list[tuple[str, float, float]]:
+def served(rows: Iterable[TicketRow], kinds: Mapping[str, Ticket]) -> list[tuple[str, float, float]]:
     """What past tickets teach: kind, model and actual wait in seconds, of those that were told a time."""
     found = []
     for r in rows:
-        first = (r["shown"] or {}).get("first")
-        if first and r["granted_at"] is not None and r["id"] in kinds:
-            actual = (r["granted_at"] - r["arrived"]).total_seconds()
-            found.append((kinds[r["id"]].kind, float(first["model90_s"]), actual))
+        first = (r.shown or {}).get("first")
+        if first and r.granted_at is not None and r.id in kinds:
+            actual = (r.granted_at - r.arrived).total_seconds()
+            found.append((kinds[r.id].kind, float(first["model90_s"]), actual))
     return found
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -18,6 +18,7 @@ from ..policy.plan import equivalents_of
 from ..policy.resolve import Limits, Person
 from ..site import Site
 from ..store import Store
+from ..store.rows import TicketRow
 from . import ticket_rules
 
 JOINS_A_DAY = 200
@@ -32,7 +33,7 @@ def join(
     server: str,
     now: datetime,
     known: Iterable[str] = (),
-) -> dict[str, Any]:
+) -> TicketRow:
     """A place in the queue for these options, or the one the same server has already.
 
     ``known`` are servers that the hub has already, whatever their names. Raises `Refused` when the hub
@@ -102,40 +103,40 @@ def instead_of(
         return replace(refused.refusal, asked=f"{refusal.asked}; {refusal.limit}")
     except StoreError:
         return replace(refusal, do="try again later: the queue cannot be joined at the moment")
-    return messages.queued(row["count"], row["profile"], row["id"], url)
+    return messages.queued(row.count, row.profile, row.id, url)
 
 
-def cancel(store: Store, ticket: str, by: Person, now: datetime) -> dict[str, Any]:
+def cancel(store: Store, ticket: str, by: Person, now: datetime) -> TicketRow:
     """Give a place up; its owner or an admin may. A stranger learns nothing: 404."""
     for _ in range(5):  # another writer may be faster; then look again at what it did
         row = store.tickets.get(ticket)
-        if row is None or (row["user"] != by.name and not by.admin):
+        if row is None or (row.user != by.name and not by.admin):
             raise Refused(messages.ticket_unknown())
-        reason = "given up" if row["user"] == by.name else f"taken out by {by.name}"
-        change = ticket_rules.cancel(row["state"], now, reason)
+        reason = "given up" if row.user == by.name else f"taken out by {by.name}"
+        change = ticket_rules.cancel(row.state, now, reason)
         if store.tickets.move(
-            ticket, row["version"], now, change.changes, action=change.action, release=change.release
+            ticket, row.version, now, change.changes, action=change.action, release=change.release
         ):
-            if row["user"] != by.name:
+            if row.user != by.name:
                 text = f"Your place in the queue for {ticket_rules.from_row(row).kind} was {reason}."
-                store.notices.add(row["user"], text, now, kind="queue", level="warning")
-            return {**row, **change.changes}
+                store.notices.add(row.user, text, now, kind="queue", level="warning")
+            return replace(row, **change.changes)
     raise Refused(messages.ticket_unknown())
 
 
 def own(store: Store, ticket: str, person: Person) -> dict[str, Any]:
     """One ticket in full, for its owner or an admin."""
     row = store.tickets.get(ticket)
-    if row is None or (row["user"] != person.name and not person.admin):
+    if row is None or (row.user != person.name and not person.admin):
         raise Refused(messages.ticket_unknown())
     return describe(row)
 
 
-def listing(rows: Iterable[Mapping[str, Any]], person: Person, names: bool = False) -> list[dict[str, Any]]:
+def listing(rows: Iterable[TicketRow], person: Person, names: bool = False) -> list[dict[str, Any]]:
     """The line as ``person`` may see it: the own places in full, those of others by class alone."""
     found = []
     for row in rows:
-        mine = row["user"] == person.name
+        mine = row.user == person.name
         line = describe(row) if mine or names or person.admin else _class(row)
         found.append({**line, "mine": mine})
     order = {"starting": 0, "granted": 1, "waiting": 2}
@@ -143,30 +144,30 @@ def listing(rows: Iterable[Mapping[str, Any]], person: Person, names: bool = Fal
     return found
 
 
-def describe(row: Mapping[str, Any]) -> dict[str, Any]:
+def describe(row: TicketRow) -> dict[str, Any]:
     """One ticket as JSON."""
-    shown = row["shown"] or {}
+    shown = row.shown or {}
     return {
         **_class(row),
-        "id": row["id"],
-        "user": row["user"],
-        "server": row["server"],
-        "project": row["options"].get("project", ""),
-        "reason": (shown.get("reason", "") if row["state"] == "waiting" else "") or row["reason"],
-        "ahead": shown.get("ahead", []) if row["state"] == "waiting" else [],
-        "estimate": shown.get("estimate") if row["state"] == "waiting" else None,
-        "arrived": _iso(row["arrived"]),
-        "expires_at": _iso(row["expires_at"]),
-        "claim_until": _iso(row["claim_until"]),
-        "devices": row["devices"],
+        "id": row.id,
+        "user": row.user,
+        "server": row.server,
+        "project": row.options.get("project", ""),
+        "reason": (shown.get("reason", "") if row.state == "waiting" else "") or row.reason,
+        "ahead": shown.get("ahead", []) if row.state == "waiting" else [],
+        "estimate": shown.get("estimate") if row.state == "waiting" else None,
+        "arrived": _iso(row.arrived),
+        "expires_at": _iso(row.expires_at),
+        "claim_until": _iso(row.claim_until),
+        "devices": list(row.devices),
     }
 
 
-def _class(row: Mapping[str, Any]) -> dict[str, Any]:
-    waiting = row["state"] == "waiting"
+def _class(row: TicketRow) -> dict[str, Any]:
+    waiting = row.state == "waiting"
     return {
-        "state": row["state"],
-        "position": (row["shown"] or {}).get("position") if waiting else None,
+        "state": row.state,
+        "position": (row.shown or {}).get("position") if waiting else None,
         "class": ticket_rules.from_row(row).kind,
     }
 

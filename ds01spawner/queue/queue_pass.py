@@ -24,6 +24,7 @@ from ..policy.options import parse_options
 from ..policy.resolve import Person
 from ..site import Site
 from ..store import Store
+from ..store.rows import CourseRow, TicketRow
 from . import reservations, ticket_rules
 from .forecast import HALF_LIFE, Experience, expected_ends, learn, served, shown, with_estimates
 from .joining import CURED_BY_WAITING
@@ -74,10 +75,10 @@ class Prepared:
 class Pass:
     """What one pass did."""
 
-    granted: list[dict[str, Any]] = field(default_factory=list)
-    expired: list[tuple[dict[str, Any], str]] = field(default_factory=list)
+    granted: list[TicketRow] = field(default_factory=list)
+    expired: list[tuple[TicketRow, str]] = field(default_factory=list)
     """Places that are over, with the notice about it."""
-    refused: list[tuple[dict[str, Any], Refusal]] = field(default_factory=list)
+    refused: list[tuple[TicketRow, Refusal]] = field(default_factory=list)
     """Places that could not start even if it were their turn, and that waiting does not mend."""
     waiting: int = 0
     decision: Decision = field(default_factory=Decision)
@@ -95,27 +96,27 @@ def run_pass(
     store, now = site.store(), reading.now
     done = Pass()
     rows = _tidy(store, reading, done)
-    waiting = {r["id"]: r for r in rows if r["state"] == "waiting"}
+    waiting = {r.id: r for r in rows if r.state == "waiting"}
     if not waiting:
         store.blocks.guard((), now, now + GUARD_FOR)
         return done
     courses = store.courses.find()
     prepared = {
-        i: _prepare(site, reading, r, courses) for i, r in waiting.items() if r["user"] in reading.people
+        i: _prepare(site, reading, r, courses) for i, r in waiting.items() if r.user in reading.people
     }
     lasts = lasts_until(reading.ledger)
     ends = expected_ends(reading.inventory, reading.ledger.holdings, lasts, experience, now)
     uuids = [d.uuid for d in reading.inventory.devices]
     blocks = merge_blocks(store.blocks.at(now, uuids), near(site, now))
     pool = PlacementPool(reading.inventory, reading.ledger.holdings, blocks, ends, site.settings.strategy)
-    busy = {r["user"] for r in rows if r["state"] in ("granted", "starting")} | set(pending)
+    busy = {r.user for r in rows if r.state in ("granted", "starting")} | set(pending)
 
     def entitled(ticket: Ticket, grants: Any) -> str:
         if ticket.user in busy or any(g.ticket.user == ticket.user for g in grants):
             return ONE_AT_A_TIME
         row = waiting[ticket.id]
-        if row["reason"] and row["granted_at"] is not None and now - row["granted_at"] < COOL_DOWN:
-            return f"{row['reason']}; it is tried again in a moment"
+        if row.reason and row.granted_at is not None and now - row.granted_at < COOL_DOWN:
+            return f"{row.reason}; it is tried again in a moment"
         refusal = prepared[ticket.id].refusal
         return refusal.sentence if refusal is not None else ""
 
@@ -138,8 +139,8 @@ def read_experience(store: Store, now: datetime) -> Experience:
     """What history teaches; some ten milliseconds for thousands of sessions."""
     users, groups = store.usage.decayed(now, HALF_LIFE)
     past = store.tickets.find(("started",), limit=1000)
-    kinds = {r["id"]: ticket_rules.from_row(r) for r in past}
-    return learn(store.usage.durations(now), served(past, kinds), FairUsage(users, groups))
+    kinds = {r.id: ticket_rules.from_row(r) for r in past}
+    return learn(store.usage.lengths(now), served(past, kinds), FairUsage(users, groups))
 
 
 def near(site: Site, now: datetime) -> dict[str, Block]:
@@ -160,7 +161,7 @@ def keep_reservations(
         reservation = reservations.from_row(row)
         owner = f"reservation:{reservation.id}"
         live = store.blocks.live(now)
-        kept = tuple(b["uuid"] for b in live if b["owner"] == owner)
+        kept = tuple(b.uuid for b in live if b.owner == owner)
         occurrence = reservations.current(reservation, now)
         if occurrence is None:
             if kept:
@@ -170,7 +171,7 @@ def keep_reservations(
         if reservations.no_show(reservation, occurrence, kept, holdings, now):
             store.reservations.release(reservation.id, occurrence.start, "nobody came within the grace", now)
             continue
-        taken = frozenset(b["uuid"] for b in live if b["owner"] != owner and b["kind"] != "guard") | set(out)
+        taken = frozenset(b.uuid for b in live if b.owner != owner and b.kind != "guard") | set(out)
         wanted = reservations.choose(
             reservation, reading.inventory, holdings, taken, ends, kept, courses_of(reading.ledger)
         )
@@ -208,11 +209,11 @@ def warn_collisions(store: Store, reading: Reading, horizon: timedelta) -> int:
     return len(sure)
 
 
-def apply(store: Store, row: Mapping[str, Any], change: Change, now: datetime) -> bool:
+def apply(store: Store, row: TicketRow, change: Change, now: datetime) -> bool:
     """Write a change to the ticket as it was read; False when somebody else was faster."""
     return store.tickets.move(
-        row["id"],
-        row["version"],
+        row.id,
+        row.version,
         now,
         change.changes,
         action=change.action,
@@ -240,14 +241,14 @@ def courses_of(ledger: EngineState) -> dict[str, str]:
     return {session: course for session, e in environments.items() if (course := course_named(e))}
 
 
-def _tidy(store: Store, reading: Reading, done: Pass) -> list[dict[str, Any]]:
+def _tidy(store: Store, reading: Reading, done: Pass) -> list[TicketRow]:
     """Expire what is overdue and cancel places of people who are gone; the rows that are left."""
     changed = False
     rows = store.tickets.find(LIVE)
     for row in rows:
-        if row["user"] in reading.gone:
+        if row.user in reading.gone:
             why = "the account does not exist any more"
-            changed |= apply(store, row, ticket_rules.cancel(row["state"], reading.now, why), reading.now)
+            changed |= apply(store, row, ticket_rules.cancel(row.state, reading.now, why), reading.now)
         elif (why := ticket_rules.overdue(row, reading.now)) and (
             text := _expire(store, row, why, reading.now)
         ):
@@ -256,32 +257,30 @@ def _tidy(store: Store, reading: Reading, done: Pass) -> list[dict[str, Any]]:
     return store.tickets.find(LIVE) if changed else rows
 
 
-def _expire(store: Store, row: Mapping[str, Any], why: str, now: datetime) -> str:
+def _expire(store: Store, row: TicketRow, why: str, now: datetime) -> str:
     """What its owner is told; nothing where somebody else was faster."""
-    if not apply(store, row, ticket_rules.expire(row["state"], now, why), now):
+    if not apply(store, row, ticket_rules.expire(row.state, now, why), now):
         return ""
     text = f"Your place in the queue for {ticket_rules.from_row(row).kind} is over: {why}."
-    key = key_of(row["id"], "expired")
-    store.notices.add(row["user"], text, now, kind="queue", level="warning", key=key)
+    key = key_of(row.id, "expired")
+    store.notices.add(row.user, text, now, kind="queue", level="warning", key=key)
     return text
 
 
-def _prepare(
-    site: Site, reading: Reading, row: Mapping[str, Any], courses: Iterable[Mapping[str, Any]]
-) -> Prepared:
+def _prepare(site: Site, reading: Reading, row: TicketRow, courses: Iterable[CourseRow]) -> Prepared:
     """The ticket with its owner's present rights: quota and rules are checked here, not at the door."""
-    person = reading.people[row["user"]]
+    person = reading.people[row.user]
     limits = site.limits(person, reading.now)
     window = timedelta(seconds=limits.queue.claim_window)
     rights: dict[str, Any] = {
         "groups": tuple(sorted(person.groups)),
-        "course": course_of(row["options"].get("environment", ""), person, courses),
+        "course": course_of(row.options.get("environment", ""), person, courses),
         "priority": limits.queue.priority,
     }
     try:
-        options = parse_options(row["options"])
+        options = parse_options(row.options)
         situation = of(site, person, reading.now, reading.inventory, reading.ledger, courses=tuple(courses))
-        answer = entitle(situation, options, row["server"])
+        answer = entitle(situation, options, row.server)
     except Refused as refused:
         answer = refused.refusal
     except DS01Error as error:
@@ -301,13 +300,11 @@ def _prepare(
     return Prepared(ticket_rules.from_row(row, request=request, length=length, **rights), window)
 
 
-def _grant(
-    store: Store, row: Mapping[str, Any], grant: Grant, window: timedelta, now: datetime
-) -> dict[str, Any] | None:
-    change = ticket_rules.grant(row["state"], grant.devices, now, window)
+def _grant(store: Store, row: TicketRow, grant: Grant, window: timedelta, now: datetime) -> TicketRow | None:
+    change = ticket_rules.grant(row.state, grant.devices, now, window)
     if not apply(store, row, change, now):
         return None
-    return {**row, **change.changes, "version": row["version"] + 1}
+    return replace(row, **change.changes, version=row.version + 1)
 
 
 def _latest(reading: Reading, lasts: Mapping[str, datetime]) -> dict[str, datetime]:
@@ -319,7 +316,7 @@ def _tell(
     store: Store,
     decision: Decision,
     pool: PlacementPool,
-    waiting: Mapping[str, Mapping[str, Any]],
+    waiting: Mapping[str, TicketRow],
     ends: Mapping[str, datetime],
     latest: Mapping[str, datetime],
     experience: Experience,
@@ -328,5 +325,5 @@ def _tell(
     """Write what each waiting ticket is told, where it has changed."""
     eligible = {t.id: pool.eligible(t) for t in decision.waiting}
     waits = with_estimates(explain(decision, pool), eligible, ends, latest, experience, now)
-    told = {w.ticket.id: shown(w, waiting[w.ticket.id]["shown"] or {}) for w in waits}
-    store.tickets.show({i: s for i, s in told.items() if s != waiting[i]["shown"]})
+    told = {w.ticket.id: shown(w, waiting[w.ticket.id].shown or {}) for w in waits}
+    store.tickets.show({i: s for i, s in told.items() if s != waiting[i].shown})

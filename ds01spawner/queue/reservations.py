@@ -21,6 +21,7 @@ from dateutil.rrule import rrulestr
 from .. import messages
 from ..core.errors import Refused
 from ..placement.devices import Device, Holding, Inventory
+from ..store.rows import ReservationRow
 
 SUBJECT = re.compile(r"(user|group|course):[^\s:][^\s]{0,200}")
 LEAD = timedelta(minutes=30)
@@ -200,21 +201,21 @@ def collisions(
     return found
 
 
-def from_row(row: Mapping[str, Any]) -> Reservation:
+def from_row(row: ReservationRow) -> Reservation:
     """A stored reservation."""
     return Reservation(
-        id=row["id"],
-        subject=row["subject"],
-        starts_at=row["starts_at"],
-        ends_at=row["ends_at"],
-        zone=row["zone"] or "UTC",
-        rrule=row["rrule"],
-        devices=tuple(row["devices"]),
-        profile=row["profile"],
-        count=row["count"],
-        grace=timedelta(seconds=row["grace"]),
-        title=row["title"],
-        released=frozenset(datetime.fromisoformat(s) for s in row["released"]),
+        id=row.id,
+        subject=row.subject,
+        starts_at=row.starts_at,
+        ends_at=row.ends_at,
+        zone=row.zone or "UTC",
+        rrule=row.rrule,
+        devices=row.devices,
+        profile=row.profile,
+        count=row.count,
+        grace=timedelta(seconds=row.grace),
+        title=row.title,
+        released=frozenset(datetime.fromisoformat(s) for s in row.released),
     )
 
 
@@ -227,7 +228,7 @@ def to_row(reservation: Reservation, by: str) -> dict[str, Any]:
         "ends_at": reservation.ends_at,
         "zone": reservation.zone,
         "rrule": reservation.rrule,
-        "devices": list(reservation.devices),
+        "devices": reservation.devices,
         "profile": reservation.profile,
         "count": reservation.count,
         "grace": int(reservation.grace.total_seconds()),

@@ -11,6 +11,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from typing import Any, Protocol
 
@@ -20,6 +21,7 @@ from ..engines.base import EngineSession
 from ..policy.resolve import Person
 from ..service.retiring import retire_session
 from ..site import Site
+from ..store.rows import TicketRow
 from . import eviction, queue_pass, ticket_rules
 from .forecast import Experience, expected_ends
 from .pace import Pace
@@ -51,7 +53,7 @@ class Hub(Protocol):
     async def person(self, name: str, max_age: float = ...) -> Person:
         """A user as the policy sees them."""
 
-    async def start(self, user: str, server: str, options: dict[str, Any]) -> None:
+    async def start(self, user: str, server: str, options: Mapping[str, Any]) -> None:
         """Start a server."""
 
     async def stop(self, user: str, server: str) -> Stopped:
@@ -121,10 +123,10 @@ class Runner:
         if not rows and not reserved and not self._evicting:
             self.waiting = 0
             return False
-        people, gone = await self._people({r["user"] for r in rows} | self._owners)
+        people, gone = await self._people({r.user for r in rows} | self._owners)
         # Sessions of somebody the hub has forgotten are warned like anybody's.
         people |= {name: Person(name) for name in gone & self._owners}
-        await self._follow_up([r for r in rows if r["user"] not in gone])
+        await self._follow_up([r for r in rows if r.user not in gone])
         now = self.clock()
         done, due = await asyncio.to_thread(self._pass, now, people, frozenset(gone), reserved)
         self.waiting = done.waiting
@@ -136,14 +138,14 @@ class Runner:
             self._retire(session)
         for row in done.granted:
             await self._begin(row)
-        left = [r for r in rows if r["state"] == "granted" and r["id"] not in self._starts]
+        left = [r for r in rows if r.state == "granted" and r.id not in self._starts]
         for row in left[: self.pace.free(len(self._starts))]:
             await self._begin(row)  # granted by a process that is no more
         if done.granted:
             self.on_change()
         return bool(rows or self._starts)
 
-    def _load(self) -> tuple[list[dict[str, Any]], bool]:
+    def _load(self) -> tuple[list[TicketRow], bool]:
         store = self.site.store()
         if self._evicting is None:
             self._evicting = bool(store.facts.get(EVICTING, False))
@@ -223,55 +225,55 @@ class Runner:
                 gone.add(name)
         return people, gone
 
-    async def _follow_up(self, rows: list[dict[str, Any]]) -> None:
+    async def _follow_up(self, rows: list[TicketRow]) -> None:
         """Compare what should run with what the hub says runs."""
-        starting = {r["id"] for r in rows if r["state"] == "starting"}
+        starting = {r.id for r in rows if r.state == "starting"}
         self._unknown = {i: at for i, at in self._unknown.items() if i in starting}
         for row in rows:
-            if row["id"] in self._starts:
+            if row.id in self._starts:
                 continue
-            fresh = row["state"] != "waiting"
-            user = await (self.hub.user(row["user"], 0) if fresh else self.hub.user(row["user"]))
-            await self._compare(row, user.servers.get(row["server"]))
+            fresh = row.state != "waiting"
+            user = await (self.hub.user(row.user, 0) if fresh else self.hub.user(row.user))
+            await self._compare(row, user.servers.get(row.server))
 
-    async def _compare(self, row: dict[str, Any], server: HubServer | None) -> None:
+    async def _compare(self, row: TicketRow, server: HubServer | None) -> None:
         now = self.clock()
-        if (server and server.up) or row["state"] != "starting":
-            self._unknown.pop(row["id"], None)
+        if (server and server.up) or row.state != "starting":
+            self._unknown.pop(row.id, None)
             if server and server.ready:
                 await self._running(row)
             return
-        since = max(self._unknown.setdefault(row["id"], now), row["starting_at"] or now)
+        since = max(self._unknown.setdefault(row.id, now), row.starting_at or now)
         if now - since >= NEVER_ARRIVED:
-            del self._unknown[row["id"]]
+            del self._unknown[row.id]
             reason = "the start did not come to an end; it is tried again"
-            await self._write(row, ticket_rules.give_back(row["state"], now, reason, row["attempts"]))
+            await self._write(row, ticket_rules.give_back(row.state, now, reason, row.attempts))
 
-    async def _running(self, row: Mapping[str, Any]) -> None:
+    async def _running(self, row: TicketRow) -> None:
         """The session is there; its owner is told, unless they started it themselves."""
-        if await self._write(row, ticket_rules.running(row["state"], self.clock())):
+        if await self._write(row, ticket_rules.running(row.state, self.clock())):
             self.on_change()
-            if row["state"] != "waiting":
+            if row.state != "waiting":
                 self._announcer.started(row)
 
-    async def _begin(self, row: dict[str, Any]) -> None:
+    async def _begin(self, row: TicketRow) -> None:
         """Write that the start will be asked for, one ticket after the other, then ask side by side."""
-        if not await self._write(row, ticket_rules.start(row["state"], self.clock(), row["attempts"])):
+        if not await self._write(row, ticket_rules.start(row.state, self.clock(), row.attempts)):
             return
-        row = {**row, "state": "starting", "attempts": row["attempts"] + 1, "version": row["version"] + 1}
+        row = replace(row, state="starting", attempts=row.attempts + 1, version=row.version + 1)
         task = asyncio.ensure_future(self._start(row))
-        self._starts[row["id"]], self._users[row["id"]] = task, row["user"]
-        task.add_done_callback(lambda _: self._forget(row["id"]))
+        self._starts[row.id], self._users[row.id] = task, row.user
+        task.add_done_callback(lambda _: self._forget(row.id))
 
     def _forget(self, ticket: str) -> None:
         self._starts.pop(ticket, None)
         self._users.pop(ticket, None)
 
-    async def _start(self, row: dict[str, Any]) -> None:
+    async def _start(self, row: TicketRow) -> None:
         """Ask the hub for one session; every ending is written to the ticket."""
         began = time.monotonic()
         try:
-            await self.hub.start(row["user"], row["server"], row["options"])
+            await self.hub.start(row.user, row.server, row.options)
             ready = await self._until_settled(row)
         except HubError as error:
             await self._failed(row, error)
@@ -285,44 +287,44 @@ class Runner:
         else:
             await self._failed(row, HubError(400, "the session ended while it was starting"))
 
-    async def _until_settled(self, row: Mapping[str, Any]) -> bool:
+    async def _until_settled(self, row: TicketRow) -> bool:
         """Wait while the hub says that the server is pending; whether it became ready.
 
         A place given up meanwhile by somebody who cannot ask the hub (the command) ends the start.
         """
         while True:
-            if await asyncio.to_thread(self._given_up, row["id"]):
-                await self.hub.stop(row["user"], row["server"])
+            if await asyncio.to_thread(self._given_up, row.id):
+                await self.hub.stop(row.user, row.server)
                 return False
-            server = (await self.hub.user(row["user"], 0)).servers.get(row["server"])
+            server = (await self.hub.user(row.user, 0)).servers.get(row.server)
             if server is None or server.ready or not server.pending:
                 return server is not None and server.ready
             await asyncio.sleep(0.5)
 
     def _given_up(self, ticket: str) -> bool:
         row = self.site.store().tickets.get(ticket)
-        return row is not None and row["state"] == "cancelled"
+        return row is not None and row.state == "cancelled"
 
-    async def _failed(self, row: dict[str, Any], error: HubError) -> None:
+    async def _failed(self, row: TicketRow, error: HubError) -> None:
         """Back to its place; a hub that is busy slows the pace and costs no attempt."""
         try:
-            user = await self.hub.user(row["user"], 0)
+            user = await self.hub.user(row.user, 0)
         except DS01Error:
-            log.info("The hub cannot say what became of %s/%s", row["user"], row["server"])
+            log.info("The hub cannot say what became of %s/%s", row.user, row.server)
             return  # the next pass compares again
-        if user.is_up(row["server"]):
+        if user.is_up(row.server):
             return
-        attempts = row["attempts"]
+        attempts = row.attempts
         if error.status in _BUSY:
             attempts = 0
             if error.status != 503:
                 self.pace.failed()
         change = ticket_rules.give_back("starting", self.clock(), str(error), attempts)
         if attempts == 0:
-            change.changes["attempts"] = row["attempts"] - 1
+            change = replace(change, changes={**change.changes, "attempts": row.attempts - 1})
         if await self._write(row, change) and change.action == "failed":
             await self._announcer.failed(row, str(error))
 
-    async def _write(self, row: Mapping[str, Any], change: ticket_rules.Change) -> bool:
+    async def _write(self, row: TicketRow, change: ticket_rules.Change) -> bool:
         now = self.clock()
         return await asyncio.to_thread(lambda: queue_pass.apply(self.site.store(), row, change, now))

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine
 from datetime import datetime, timedelta
 from typing import Any
 
 from ..notify.channels import Kind, Notice, Notifier
 from ..store import Store
+from ..store.rows import TicketRow
 
 SHOWN_FOR = timedelta(hours=12)
 
@@ -33,26 +34,26 @@ class TicketNotifier:
         self._sending: set[asyncio.Task[Any]] = set()
         self._refused: set[str] = set()
 
-    def started(self, row: Mapping[str, Any]) -> None:
+    def started(self, row: TicketRow) -> None:
         """The session runs. Returns at once."""
-        project = row["options"].get("project") or "default"
-        at = self._link(row["user"], row["server"])
+        project = row.options.get("project") or "default"
+        at = self._link(row.user, row.server)
         text = f"Your session on {project} has started from the queue" + (f": {at}" if at else ".")
         self._in_background(self._tell(row, "started", "info", text))
 
-    async def failed(self, row: Mapping[str, Any], why: str) -> None:
+    async def failed(self, row: TicketRow, why: str) -> None:
         """The place is over without a session."""
         text = f"Your session from the queue could not be started: {why}"
         await self._tell(row, "failed", "danger", text)
 
-    def expired(self, row: Mapping[str, Any], text: str) -> None:
+    def expired(self, row: TicketRow, text: str) -> None:
         """The place is over; its notice was written with that. Returns at once."""
         self._in_background(self._send(row, "expired", text))
 
-    def refused(self, row: Mapping[str, Any], why: str) -> None:
+    def refused(self, row: TicketRow, why: str) -> None:
         """It could not start even if it were its turn; told once for each place. Returns at once."""
-        if row["id"] not in self._refused:
-            self._refused.add(row["id"])
+        if row.id not in self._refused:
+            self._refused.add(row.id)
             text = f"Your place in the queue cannot become a session as things are. {why}"
             self._in_background(self._tell(row, "refused", "warning", text))
 
@@ -65,31 +66,31 @@ class TicketNotifier:
         self._sending.add(task)
         task.add_done_callback(self._sending.discard)
 
-    async def _tell(self, row: Mapping[str, Any], kind: Kind, level: str, text: str) -> None:
+    async def _tell(self, row: TicketRow, kind: Kind, level: str, text: str) -> None:
         if await asyncio.to_thread(self._write, row, kind, level, text):
             await self._send(row, kind, text)
 
-    def _write(self, row: Mapping[str, Any], kind: Kind, level: str, text: str) -> bool:
+    def _write(self, row: TicketRow, kind: Kind, level: str, text: str) -> bool:
         """Whether it is new; what an earlier process has told is not told again."""
-        store, now, key = self._store(), self._clock(), key_of(row["id"], kind)
+        store, now, key = self._store(), self._clock(), key_of(row.id, kind)
         if store.notices.by_key(key) is not None:
             return False
         end = now + SHOWN_FOR if kind == "started" else None
         store.notices.add(
-            row["user"], text, now, kind="queue", level=level, server=row["server"], key=key, expires_at=end
+            row.user, text, now, kind="queue", level=level, server=row.server, key=key, expires_at=end
         )
         return True
 
-    async def _send(self, row: Mapping[str, Any], kind: Kind, text: str) -> None:
+    async def _send(self, row: TicketRow, kind: Kind, text: str) -> None:
         if self._notifier is None:
             return
-        project = row["options"].get("project") or "default"
+        project = row.options.get("project") or "default"
         about = Notice(
             kind,
-            key_of(row["id"], kind),
-            row["user"],
-            row["server"],
-            row["id"],
+            key_of(row.id, kind),
+            row.user,
+            row.server,
+            row.id,
             project,
             text,
             self._clock(),

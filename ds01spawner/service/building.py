@@ -9,7 +9,6 @@ import asyncio
 import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from tornado import web
 
@@ -25,6 +24,7 @@ from ..environments.offered import Shown
 from ..environments.probe import clear_leftovers
 from ..policy.resolve import Limits, Person
 from ..store.catalogue import ACTIVE
+from ..store.rows import EnvironmentRow
 from .context import Context
 from .environment_views import BuildLine, Card, build_line, card, project_of
 
@@ -131,9 +131,9 @@ def _shelf(
 ) -> Shelf:
     site, now, url = context.site, context.clock(), context.urls.service
     projects = [p.name for p in site.workspaces.projects(person.name)]
-    rows = {row["id"]: row for row in the.store.environments.find(owner=person.name, kind="mine")}
+    rows = {row.id: row for row in the.store.environments.find(owner=person.name, kind="mine")}
     found = the.builds(person)
-    lines = [build_line(b, project_of(b["environment"], person.name, projects), url) for b in found]
+    lines = [build_line(b, project_of(b.environment, person.name, projects), url) for b in found]
     latest: dict[str, BuildLine] = {}
     for line in lines:
         latest.setdefault(line.environment, line)
@@ -159,9 +159,9 @@ def _shelf(
     return Shelf(cards, lines, len(rows), waiting, projects)
 
 
-def _newer_base(row: Mapping[str, Any] | None, everything: Iterable[Shown]) -> bool:
+def _newer_base(row: EnvironmentRow | None, everything: Iterable[Shown]) -> bool:
     """Whether an environment's base is another image now than when it was built."""
-    data = row["data"] if row else {}
+    data = row.data if row else {}
     base, built_on = (data.get("recipe") or {}).get("base", ""), (data.get("lock") or {}).get("base", "")
     if not built_on or (data.get("recipe") or {}).get("dockerfile"):
         return False

@@ -180,14 +180,14 @@ def report_missing(site: Site, sessions: Iterable[str]) -> list[str]:
     forgotten = []
     for session in sessions:
         row = site.store().sessions.get(session)
-        if row is None or row["ended_at"] is not None:
+        if row is None or row.ended_at is not None:
             continue
         now = _real_now()
-        since = min(row["seen_at"], now) - timedelta(seconds=60)
+        since = min(row.seen_at, now) - timedelta(seconds=60)
         found = site.engine.how_vanished(session, since, now)
-        ended = explain(session, found, say_size(row["memory"]) if row["memory"] else "")
+        ended = explain(session, found, say_size(row.memory) if row.memory else "")
         if ended is None:
-            ended = lost(session, row["seen_at"])
+            ended = lost(session, row.seen_at)
             forgotten.append(session)
         site.endings.write_end(ended)
     return forgotten

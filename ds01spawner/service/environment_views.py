@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 from urllib.parse import urlencode
 
+from ..environments.environment_service import OwnBuild
 from ..environments.naming import parse_user_image, user_repository
 from ..environments.offered import Shown
 from ..pages import text
 from ..policy.resolve import Limits
 from ..store.catalogue import ACTIVE
+from ..store.rows import EnvironmentRow
 
 STATES = {
     "queued": "waiting",
@@ -79,20 +80,20 @@ class Card:
     """Groups that an own environment is shared with."""
 
 
-def build_line(row: Mapping[str, Any], project: str, service_url: str) -> BuildLine:
+def build_line(row: OwnBuild, project: str, service_url: str) -> BuildLine:
     """A stored build for a list."""
-    detail = row["data"].get("reason", "")
-    if row["state"] == "queued" and row.get("position"):
-        detail = f"{row['position']} before it"
+    detail = row.data.get("reason", "")
+    if row.state == "queued" and row.position:
+        detail = f"{row.position} before it"
     return BuildLine(
-        row["id"],
-        row["environment"],
+        row.id,
+        row.environment,
         project,
-        row["state"],
-        STATES.get(row["state"], row["state"]),
+        row.state,
+        STATES.get(row.state, row.state),
         detail,
-        row["created_at"],
-        f"{service_url}builds/{row['id']}",
+        row.created_at,
+        f"{service_url}builds/{row.id}",
     )
 
 
@@ -108,7 +109,7 @@ def card(
     *,
     person: str,
     projects: Sequence[str] = (),
-    row: Mapping[str, Any] | None = None,
+    row: EnvironmentRow | None = None,
     build: BuildLine | None = None,
     running: Sequence[str] = (),
     newer_base: bool = False,
@@ -117,7 +118,7 @@ def card(
     """One card. ``row`` is what the store has of an own environment, ``running`` the image ids of the
     person's sessions that started from it."""
     environment, image = shown.environment, shown.image
-    data = row["data"] if row else {}
+    data = row.data if row else {}
     own = environment.kind == "mine"
     current = image.id if image else ""
     return Card(

@@ -24,6 +24,7 @@ from ..policy.resolve import Limits, Person
 from ..workspace.projects import WorkspaceError
 from . import bodies
 from .context import Context
+from .openapi import Operations
 from .places import REFUSED_AFTER_S, Kind, TooMany
 
 log = logging.getLogger(__name__)
@@ -188,7 +189,7 @@ class PageHandler(PersonHandler):
 class ApiHandler(PersonHandler):
     """A JSON answer. Cookie and token both serve; a cookie needs its XSRF token for everything."""
 
-    openapi: ClassVar[dict[str, Any]] = {}
+    openapi: ClassVar[Operations] = {}
     """OpenAPI operations by method, for the published document."""
 
     def set_default_headers(self) -> None:

@@ -131,8 +131,8 @@ def tell_kills(site: Site, watch: MemoryWatch, sessions: Iterable[EngineSession]
         memory = SessionUse.from_labels(labels).memory
         text = notes.memory_kill(labels.project, say_size(memory) if memory else "", kills.new)
         for notice in store.notices.of(labels.user, now):
-            if notice["kind"] == "memory" and notice["session"] == labels.session:
-                store.notices.expire(notice["key"], now)
+            if notice.kind == "memory" and notice.session == labels.session:
+                store.notices.expire(notice.key or "", now)
         about: dict[str, Any] = {"server": labels.server, "session": labels.session}
         end = now + timedelta(days=1)
         store.notices.add(
@@ -185,7 +185,7 @@ def prune_starters(site: Site, now: datetime) -> None:
     courses = site.store().courses.find()
     if len(courses) >= MOST_COURSES:
         return  # not all were listed
-    kept = [(row["id"], row["data"].get("starter_files") or {}) for row in courses]
+    kept = [(row.id, row.data.get("starter_files") or {}) for row in courses]
     named = {(course, files["archive"]) for course, files in kept if files.get("archive")}
     removed = sweep_starters(site.settings.courses, named, (now - timedelta(days=1)).timestamp())
     if removed:

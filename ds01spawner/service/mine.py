@@ -18,6 +18,7 @@ from ..pages.cards import SessionCard
 from ..pages.inputs import KeepAlive, Runs, Series
 from ..policy.resolve import Person
 from ..store import Store
+from ..store.rows import NoticeRow
 from . import views
 from .context import Context
 from .site_reading import CHANGED_S, Snapshot
@@ -107,14 +108,14 @@ def series(context: Context, sessions: Sequence[str]) -> Mapping[str, Sequence[S
     return {s: source(s) for s in sessions} if source else {}
 
 
-async def notices(context: Context, person: Person, now: datetime) -> list[dict[str, Any]]:
+async def notices(context: Context, person: Person, now: datetime) -> list[NoticeRow]:
     """What the person should read; nothing while the store is down."""
 
-    def read(store: Store) -> list[dict[str, Any]]:
+    def read(store: Store) -> list[NoticeRow]:
         found = banner(store, person.name, now)
         for notice in found:
-            if not notice["seen_at"]:
-                store.notices.see(notice["id"], person.name, now)
+            if not notice.seen_at:
+                store.notices.see(notice.id, person.name, now)
         return found
 
     try:

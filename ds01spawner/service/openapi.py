@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 _GROUP = re.compile(r"\((?!\?)[^()]*\)")
 _ERROR = {
@@ -25,36 +26,44 @@ _ERROR = {
 }
 
 
-def operation(
-    summary: str,
-    answer: str,
-    *,
-    query: Iterable[str] = (),
-    body: Mapping[str, Any] | None = None,
-    names: Iterable[str] = ("id",),
-) -> dict[str, Any]:
-    """One operation. ``query`` names arguments, ``body`` the properties of a JSON object.
+@dataclass(frozen=True)
+class Operation:
+    """What one method of a handler does."""
 
-    ``names`` name the path's parameters in order.
-    """
-    described: dict[str, Any] = {
-        "summary": summary,
-        "parameters": [{"name": n, "in": "query", "schema": {"type": "string"}} for n in query],
-        "responses": {
-            "200": {"description": answer, "content": {"application/json": {"schema": {"type": "object"}}}},
-            "default": {"$ref": "#/components/responses/Error"},
-        },
-        "x-names": list(names),
-    }
-    if body is not None:
-        schema = {"type": "object", "properties": dict(body), "additionalProperties": False}
-        described["requestBody"] = {"content": {"application/json": {"schema": schema}}}
-    return described
+    summary: str
+    answer: str
+    query: tuple[str, ...] = ()
+    """Names of query arguments."""
+    body: Mapping[str, Any] | None = None
+    """The properties of a JSON object."""
+    names: tuple[str, ...] = ("id",)
+    """The names of the path's parameters, in order."""
+
+    def described(self, parameters: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+        """As OpenAPI has it; ``parameters`` are those of the path."""
+        query = ({"name": n, "in": "query", "schema": {"type": "string"}} for n in self.query)
+        json = {"application/json": {"schema": {"type": "object"}}}
+        described: dict[str, Any] = {
+            "summary": self.summary,
+            "parameters": [*parameters, *query],
+            "responses": {
+                "200": {"description": self.answer, "content": json},
+                "default": {"$ref": "#/components/responses/Error"},
+            },
+        }
+        if self.body is not None:
+            schema = {"type": "object", "properties": dict(self.body), "additionalProperties": False}
+            described["requestBody"] = {"content": {"application/json": {"schema": schema}}}
+        return described
+
+
+Operations: TypeAlias = Mapping[str, Operation]
+"""By method."""
 
 
 def document(routes: Iterable[tuple[str, Any]], server: str, version: str) -> dict[str, Any]:
     """The OpenAPI document of every route whose handler describes itself."""
-    paths: dict[str, Any] = {}
+    paths = {}
     for pattern, handler in routes:
         operations = getattr(handler, "openapi", None)
         if not operations or not pattern.startswith("api/"):
@@ -79,16 +88,12 @@ def document(routes: Iterable[tuple[str, Any]], server: str, version: str) -> di
     }
 
 
-def _path(pattern: str, operations: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-    names = next(iter(operations.values())).get("x-names", ["id"])
+def _path(pattern: str, operations: Operations) -> tuple[str, Mapping[str, Any]]:
+    names = next(iter(operations.values())).names
     count = len(_GROUP.findall(pattern))
     given = iter(names if count else ())
     path = "/" + _GROUP.sub(lambda _: "{" + next(given) + "}", pattern)
     inside = [
         {"name": n, "in": "path", "required": True, "schema": {"type": "string"}} for n in names[:count]
     ]
-    item: dict[str, Any] = {}
-    for method, described in operations.items():
-        shown = {k: v for k, v in described.items() if k != "x-names"}
-        item[method] = {**shown, "parameters": inside + shown["parameters"]}
-    return path, item
+    return path, {method: o.described(inside) for method, o in operations.items()}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
@@ -22,9 +22,12 @@ from ..environments.pulling import Pulled
 from ..environments.resolver import NotReadable
 from ..environments.rights import Reader
 from ..pages import text
+from ..pages.inputs import SessionInfo
 from ..policy.options import is_project_name
 from ..policy.resolve import Person
 from ..store import Store
+from ..store.catalogue import ACTIVE
+from ..store.rows import BuildRow, CourseRow
 from . import building
 from .context import Context
 from .views import session_info
@@ -53,12 +56,12 @@ class Teacher:
         person = self.person
         return Reader(person.name, frozenset(person.groups), admin=person.admin)
 
-    def manages(self, row: Mapping[str, Any]) -> bool:
+    def manages(self, row: CourseRow) -> bool:
         """Whether a stored course is theirs to change."""
         return courses.may_manage(row, self.person.name, self.person.admin, self.scopes)
 
 
-def own_course(store: Store, teacher: Teacher, course: str) -> dict[str, Any]:
+def own_course(store: Store, teacher: Teacher, course: str) -> CourseRow:
     """A course the person manages. Others learn nothing, not even whether it is there."""
     row = store.courses.get(course)
     if row is None or not teacher.manages(row):
@@ -107,7 +110,7 @@ async def publish(context: Context, teacher: Teacher, course: str, back: bool = 
     row = await context.store(lambda s: own_course(s, teacher, course))
     images, now = context.site.environments.images, context.clock()
     resolver = context.site.environments.resolver
-    wanted = row["data"].get("image") or f"{course_repository(course)}:candidate"
+    wanted = row.data.get("image") or f"{course_repository(course)}:candidate"
 
     def work(store: Store) -> str:
         rights: dict[str, Any] = {
@@ -119,7 +122,7 @@ async def publish(context: Context, teacher: Teacher, course: str, back: bool = 
             return courses.step_back(store, images, course, teacher.person.name, now, **rights)
         try:
             # An image that is not theirs to hand out is not looked at either.
-            own = not row["data"].get("image")
+            own = not row.data.get("image")
             facts = images.inspect(wanted) if own else resolver.resolve(wanted, teacher.reader)
         except (ImageMissing, NotReadable):
             facts = None  # said by `publish` in its own words
@@ -151,7 +154,7 @@ async def build(context: Context, teacher: Teacher, course: str) -> str:
 async def prepull(context: Context, teacher: Teacher, course: str) -> dict[str, Any]:
     """Fetch the image of a course without a recipe; says how far it is. Asking again asks how far."""
     row = await context.store(lambda s: own_course(s, teacher, course))
-    reference = row["data"].get("image", "")
+    reference = row.data.get("image", "")
     environments = context.site.environments
     pulls: dict[str, dict[str, Any]] = context.extra.setdefault("courses.pulls", {})
     if not reference:
@@ -207,12 +210,22 @@ async def _pull(context: Context, pull: dict[str, Any], reference: str, reader: 
         pull |= {"state": "ready", "image_id": facts.id}
 
 
-def standing(row: Mapping[str, Any], candidate: str, builds: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Standing:
+    """How far a course is: what was built last, what students get and got before, and the next step."""
+
+    candidate: str
+    pinned: str
+    former: str
+    step: str
+
+
+def standing(row: CourseRow, candidate: str, builds: Sequence[BuildRow]) -> Standing:
     """How far a course is: what students get, what was built last, and the next step in words. Pure."""
-    data = row["data"]
+    data = row.data
     pinned = data.get("pinned", "")
-    busy = bool(builds) and builds[0]["state"] in ("queued", "building", "checking")
-    if row["state"] == "closed":
+    busy = bool(builds) and builds[0].state in ACTIVE
+    if row.state == "closed":
         step = "It is closed: nobody sees its card. Apply its file again to open it."
     elif busy:
         step = "Its environment is being built."
@@ -222,26 +235,37 @@ def standing(row: Mapping[str, Any], candidate: str, builds: Sequence[Mapping[st
         step = "Start it once to test it, then publish it."
     else:
         step = "Students get what was built last."
-    return {"candidate": candidate, "pinned": pinned, "former": data.get("former", ""), "step": step}
+    return Standing(candidate, pinned, data.get("former", ""), step)
 
 
-async def roster(context: Context, row: Mapping[str, Any], now: datetime) -> list[dict[str, Any]]:
+@dataclass(frozen=True)
+class Member:
+    """One line of the class: a person, with one session of theirs where they have any."""
+
+    user: str
+    info: SessionInfo | None
+    up: str
+    member: bool
+    """Whether the roster has them (still)."""
+
+
+async def roster(context: Context, row: CourseRow, now: datetime) -> list[Member]:
     """Members of the roster with their sessions of this course, those who work first."""
-    groups = frozenset(row["data"].get("roster", ()))
+    groups = frozenset(row.data.get("roster", ()))
     members = set()
     for state in ("active", "inactive"):
         members |= {u.name async for u in context.hub.users(state) if groups & u.groups}
     snapshot = await context.snapshots.get()
     running: dict[str, list[Any]] = {}
     for record in snapshot.ledger.sessions:
-        if record.labels.environment.partition(":")[0] == f"course/{row['id']}":
+        if record.labels.environment.partition(":")[0] == f"course/{row.id}":
             running.setdefault(record.labels.user, []).append(record)
     rows = []
     for name in sorted(members | set(running), key=lambda n: (n not in running, n)):
         for record in running.get(name, [None]):
             info = session_info(record, snapshot) if record else None
             up = text.duration(now - info.started_at) if info and info.started_at else ""
-            rows.append({"user": name, "info": info, "up": up, "member": name in members})
+            rows.append(Member(name, info, up, name in members))
     return rows
 
 

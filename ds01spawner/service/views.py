@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -22,6 +22,8 @@ from ..pages.strip import Strip, build_strip, card_titles
 from ..pages.unfinished import sentence
 from ..policy.resolve import Limits, Person
 from ..store import Store
+from ..store.rows import SessionRow
+from ..store.usage import UsageRow
 from ..workspace.spaces import Spaces
 from ..workspace.usage import Measured
 from .context import Context, Urls
@@ -79,7 +81,7 @@ def session_info(record: EngineSession, snapshot: Snapshot) -> SessionInfo:
 def keep_alive(store: Store, limits: Limits, session: str, user: str, now: datetime) -> KeepAlive:
     """What keeping a session alive is still worth. Blocking."""
     caps = from_policy(limits.idle, limits.source("idle.timeout"), POLL_S).keep_alive
-    granted = [keepalive.Extension(r["at"], r["seconds"]) for r in store.extensions.find(session=session)]
+    granted = [keepalive.Extension(r.at, r.seconds) for r in store.extensions.find(session=session)]
     day = store.extensions.since(user, now - timedelta(days=1))
     left = min(caps.session - sum(e.seconds for e in granted), caps.day - day)
     step = min(KEEP_STEP, timedelta(seconds=max(60.0, caps.request)))
@@ -200,28 +202,37 @@ def _intent_json(intent: Intent) -> dict[str, Any]:
     return {"at": intent.due.isoformat(), "reason": intent.reason, "problem": intent.problem or None}
 
 
-def project_rows(
-    spaces: Spaces | None, used: Sequence[Mapping[str, Any]], person: str
-) -> list[dict[str, Any]]:
+@dataclass(frozen=True)
+class ProjectRow:
+    """One project of a person's on the page of their use."""
+
+    project: str
+    disk: str
+    bytes: int
+    """-1 where they are not known."""
+    sessions: int
+    gpu_hours: str
+
+
+def project_rows(spaces: Spaces | None, used: Sequence[UsageRow], person: str) -> list[ProjectRow]:
     """Disk, sessions and GPU-hours of each project, the largest first. Pure.
 
     ``used`` is the person's use by project as the store counts it; ``spaces`` None while nobody knows.
     """
-    rows = {}
     known = spaces.projects if spaces else {}
-    for line in used:
-        project = line["key"].removeprefix(f"{person}/")
-        rows[project] = {"sessions": line["sessions"], "gpu_hours": text.amount(line["gpu_hours"])}
+    lines = {line.key.removeprefix(f"{person}/"): line for line in used}
+    nothing = UsageRow("")
     found = [
-        {
-            "project": name,
-            "disk": _disk(known.get(name), gone=spaces is not None and spaces.complete),
-            "bytes": known[name].bytes if name in known else -1,
-            **rows.get(name, {"sessions": 0, "gpu_hours": text.amount(0.0)}),
-        }
-        for name in {*known, *rows}
+        ProjectRow(
+            project=name,
+            disk=_disk(known.get(name), gone=spaces is not None and spaces.complete),
+            bytes=known[name].bytes if name in known else -1,
+            sessions=lines.get(name, nothing).sessions,
+            gpu_hours=text.amount(lines.get(name, nothing).gpu_hours),
+        )
+        for name in {*known, *lines}
     ]
-    return sorted(found, key=lambda r: (-r["bytes"], r["project"]))
+    return sorted(found, key=lambda r: (-r.bytes, r.project))
 
 
 def _disk(measured: Measured | None, *, gone: bool) -> str:
@@ -241,23 +252,37 @@ def space_told(spaces: Spaces | None, now: datetime) -> dict[str, str]:
     }
 
 
-def history_rows(
-    rows: Sequence[Mapping[str, Any]], now: datetime, titles: Mapping[str, str]
-) -> list[dict[str, Any]]:
+@dataclass(frozen=True)
+class HistoryRow:
+    """One session, past or running, in a table."""
+
+    user: str
+    project: str
+    environment: str
+    profile: str
+    started_at: datetime
+    lasted: str
+    ended_at: datetime | None
+    gpu_hours: str
+    reason: str
+
+
+def history_rows(rows: Sequence[SessionRow], now: datetime, titles: Mapping[str, str]) -> list[HistoryRow]:
     """Past and running sessions for a table; an environment that is gone is named by its id."""
-    return [
-        {
-            "user": r["user"],
-            "project": r["project"],
-            "environment": titles.get(r["environment"], r["environment"]),
-            "profile": r["profile"] or "CPU only",
-            "started_at": r["started_at"],
-            "lasted": text.duration((r["ended_at"] or now) - r["started_at"]),
-            "ended_at": r["ended_at"],
-            "gpu_hours": text.amount(
-                r["equivalents"] * ((r["ended_at"] or now) - r["started_at"]).total_seconds() / 3600
-            ),
-            "reason": r["reason"] if r["ended_at"] else "running",
-        }
-        for r in rows
-    ]
+    found = []
+    for r in rows:
+        lasted = (r.ended_at or now) - r.started_at
+        found.append(
+            HistoryRow(
+                user=r.user,
+                project=r.project,
+                environment=titles.get(r.environment, r.environment),
+                profile=r.profile or "CPU only",
+                started_at=r.started_at,
+                lasted=text.duration(lasted),
+                ended_at=r.ended_at,
+                gpu_hours=text.amount(r.equivalents * lasted.total_seconds() / 3600),
+                reason=r.reason if r.ended_at else "running",
+            )
+        )
+    return found

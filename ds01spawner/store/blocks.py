@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime
-from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, or_, select
 
 from ..placement.devices import Block, State
 from . import models as t
-from .db import Facts, Part, rows
+from .db import Facts, Part
 from .events import append_event
+from .rows import BlockRow, many
 
 ALL_DEVICES = "*"
 GUARD = "queue"
@@ -47,22 +47,22 @@ class Blocks(Part):
         A maintenance of all devices is given for each of ``uuids``, and under ``"*"`` when it runs, for
         callers that do not know the devices.
         """
-        chosen: dict[str, dict[str, Any]] = {}
+        chosen: dict[str, BlockRow] = {}
         for r in self.live(now):
-            targets = (ALL_DEVICES, *uuids) if r["uuid"] == ALL_DEVICES else (r["uuid"],)
+            targets = (ALL_DEVICES, *uuids) if r.uuid == ALL_DEVICES else (r.uuid,)
             for uuid in targets:
-                if uuid not in chosen or _RANK[chosen[uuid]["kind"]] < _RANK[r["kind"]]:
+                if uuid not in chosen or _RANK[chosen[uuid].kind] < _RANK[r.kind]:
                     chosen[uuid] = r
         return {uuid: as_block(r) for uuid, r in chosen.items()}
 
-    def live(self, now: datetime, kind: str | None = None) -> list[dict[str, Any]]:
+    def live(self, now: datetime, kind: str | None = None) -> list[BlockRow]:
         """The rows in force at ``now``, oldest first."""
         b = t.device_blocks
         query = select(b).where(_live(now), b.c.starts_at <= now).order_by(b.c.id)
         if kind is not None:
             query = query.where(b.c.kind == kind)
         with self.db.read() as c:
-            return rows(c.execute(query))
+            return many(BlockRow, c.execute(query))
 
     def drain(self, uuid: str, reason: str, by: str, now: datetime, until: datetime | None = None) -> None:
         """Take a device (or card) out of use for new sessions; running ones stay. Repeats replace."""
@@ -130,12 +130,12 @@ class Blocks(Part):
                 append_event(c, now, "device", "maintenance-ended", by=by)
             return bool(done)
 
-    def maintenance(self, now: datetime) -> list[dict[str, Any]]:
+    def maintenance(self, now: datetime) -> list[BlockRow]:
         """Announced and running maintenance: ``starts_at`` is the deadline at which sessions end."""
         b = t.device_blocks
         query = select(b).where(_live(now), b.c.kind == "maintenance").order_by(b.c.starts_at)
         with self.db.read() as c:
-            return rows(c.execute(query))
+            return many(BlockRow, c.execute(query))
 
     def hold(
         self,
@@ -156,8 +156,8 @@ class Blocks(Part):
         Written anew only when the devices change or the time is half over: a loop may call it often.
         """
         wanted = set(uuids)
-        known = {r["uuid"]: r["until"] for r in self.live(now, "guard")}
-        if wanted == set(known) and all(end - now > (until - now) / 2 for end in known.values()):
+        known = {r.uuid: r.until for r in self.live(now, "guard")}
+        if wanted == set(known) and all(end and end - now > (until - now) / 2 for end in known.values()):
             return
         with self.db.write() as c:
             reason = "people wait for it in the queue"
@@ -169,11 +169,9 @@ class Blocks(Part):
             return _end_blocks(c, now, owner=owner)
 
 
-def as_block(r: dict[str, Any]) -> Block:
+def as_block(r: BlockRow) -> Block:
     """One row as placement reads it."""
-    return Block(
-        state=_STATES[r["kind"]], reason=r["reason"], until=_iso(r["until"]), exempt=frozenset(r["exempt"])
-    )
+    return Block(state=_STATES[r.kind], reason=r.reason, until=_iso(r.until), exempt=frozenset(r.exempt))
 
 
 def add_block(
@@ -190,9 +188,11 @@ def add_block(
     starts_at: datetime | None = None,
 ) -> int:
     """Insert one row inside a transaction."""
-    values: dict[str, Any] = {"kind": kind, "uuid": uuid, "owner": owner, "reason": reason, "by": by}
-    values |= {"until": until, "exempt": sorted(exempt), "created_at": now, "starts_at": starts_at or now}
-    number = c.execute(t.device_blocks.insert().values(**values)).inserted_primary_key
+    new = t.device_blocks.insert().values(
+        kind=kind, uuid=uuid, owner=owner, reason=reason, by=by, until=until, exempt=sorted(exempt),
+        created_at=now, starts_at=starts_at or now,
+    )  # fmt: skip
+    number = c.execute(new).inserted_primary_key
     assert number is not None
     return int(number[0])
 

@@ -9,13 +9,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, ClassVar, Generic, TypeVar
 
 from sqlalchemy import Connection, Table, func, select
 
 from . import models as t
-from .db import Part, row, rows
+from .db import Part
 from .events import append_event
+from .rows import BuildRow, CourseRow, DocumentRow, EnvironmentRow, LogLine, PublicationRow, many, one
+
+D = TypeVar("D", bound=DocumentRow)
 
 ACTIVE = ("queued", "building", "checking")
 """States of a build that is not over."""
@@ -37,64 +40,75 @@ class Own:
     environments: frozenset[str]
 
 
-class Documents(Part):
+class Documents(Part, Generic[D]):
     """Documents with an owner and a state."""
 
-    def _put(self, table: Table, key: str, values: dict[str, Any], now: datetime) -> None:
-        with self.db.write() as c:
-            changed = c.execute(table.update().where(table.c.id == key).values(**values, updated_at=now))
-            if changed.rowcount == 0:
-                c.execute(table.insert().values(id=key, **values, created_at=now, updated_at=now))
+    table: ClassVar[Table]
+    kind: type[D]
 
-    def _get(self, table: Table, key: str) -> dict[str, Any] | None:
+    def get(self, key: str) -> D | None:
+        """One of them, or None."""
         with self.db.read() as c:
-            return row(c.execute(select(table).where(table.c.id == key)))
+            return self._one(c, key)
 
-    def _list(
-        self, table: Table, limit: int, states: Iterable[str] | None, **equal: str | None
-    ) -> list[dict[str, Any]]:
-        query = select(table).order_by(table.c.created_at.desc(), table.c.id).limit(limit)
-        if states is not None:
-            query = query.where(table.c.state.in_(list(states)))
-        for name, value in equal.items():
-            if value is not None:
-                query = query.where(table.c[name] == value)
-        with self.db.read() as c:
-            return rows(c.execute(query))
+    def update(self, key: str, now: datetime, change: Callable[[D], Mapping[str, Any]]) -> D | None:
+        """Apply ``change`` in one transaction; the row afterwards, None when it does not exist.
 
-    def _update(
-        self, table: Table, key: str, now: datetime, change: Callable[[dict[str, Any]], dict[str, Any]]
-    ) -> dict[str, Any] | None:
+        ``change`` gets the row and returns the columns to set (``state``, ``data``, ``kind``, ``owner``).
+        It must be quick and do no I/O: the store waits for it.
+        """
         with self.db.write() as c:
-            known = row(c.execute(select(table).where(table.c.id == key)))
+            known = self._one(c, key)
             if known is None:
                 return None
-            values = {**change(dict(known)), "updated_at": now}
-            c.execute(table.update().where(table.c.id == key).values(**values))
-            return {**known, **values}
+            self._set(c, key, **change(known), updated_at=now)
+            return self._one(c, key)
 
-    def _delete(self, table: Table, key: str) -> bool:
+    def delete(self, key: str) -> bool:
+        """Remove it; False when there was none."""
         with self.db.write() as c:
-            return bool(c.execute(table.delete().where(table.c.id == key)).rowcount)
+            return bool(c.execute(self.table.delete().where(self.table.c.id == key)).rowcount)
+
+    def _put(self, key: str, now: datetime, **values: Any) -> None:
+        with self.db.write() as c:
+            if not self._set(c, key, **values, updated_at=now):
+                c.execute(self.table.insert().values(id=key, **values, created_at=now, updated_at=now))
+
+    def _one(self, c: Connection, key: str) -> D | None:
+        return one(self.kind, c.execute(select(self.table).where(self.table.c.id == key)))
+
+    def _set(self, c: Connection, key: str, **values: Any) -> bool:
+        return bool(c.execute(self.table.update().where(self.table.c.id == key).values(**values)).rowcount)
+
+    def _find(self, limit: int, states: Iterable[str] | None, **equal: str | None) -> list[D]:
+        columns = self.table.c
+        query = select(self.table).order_by(columns.created_at.desc(), columns.id).limit(limit)
+        if states is not None:
+            query = query.where(columns.state.in_(list(states)))
+        for name, value in equal.items():
+            if value is not None:
+                query = query.where(columns[name] == value)
+        with self.db.read() as c:
+            return many(self.kind, c.execute(query))
 
 
-class Builds(Documents):
+class Builds(Documents[BuildRow]):
     """Builds with their logs."""
 
+    table, kind = t.builds, BuildRow
+
     def put(
-        self, build: str, owner: str, environment: str, state: str, data: dict[str, Any], now: datetime
+        self, build: str, owner: str, environment: str, state: str, data: Mapping[str, Any], now: datetime
     ) -> None:
         """Create or replace a build."""
-        self._put(
-            t.builds, build, {"owner": owner, "environment": environment, "state": state, "data": data}, now
-        )
+        self._put(build, now, owner=owner, environment=environment, state=state, data=data)
 
     def claim(
         self,
         build: str,
         owner: str,
         environment: str,
-        data: dict[str, Any],
+        data: Mapping[str, Any],
         now: datetime,
         admit: Callable[[Own, Sequence[ActiveBuild], int], None],
     ) -> None:
@@ -113,19 +127,15 @@ class Builds(Documents):
             values = {"owner": owner, "environment": environment, "state": "queued", "data": data}
             c.execute(b.insert().values(id=build, **values, created_at=now, updated_at=now))
 
-    def get(self, build: str) -> dict[str, Any] | None:
-        """A build, or None."""
-        return self._get(t.builds, build)
-
     def find(
         self,
         owner: str | None = None,
         environment: str | None = None,
         states: Iterable[str] | None = None,
         limit: int = 200,
-    ) -> list[dict[str, Any]]:
+    ) -> list[BuildRow]:
         """Builds, newest first."""
-        return self._list(t.builds, limit, states, owner=owner, environment=environment)
+        return self._find(limit, states, owner=owner, environment=environment)
 
     def move(
         self, build: str, state: str, now: datetime, *, expected: Iterable[str] | None = None, **data: Any
@@ -134,38 +144,36 @@ class Builds(Documents):
 
         With ``expected`` only from one of those states: False means somebody else was faster.
         """
-        b = t.builds
         with self.db.write() as c:
-            known = row(c.execute(select(b).where(b.c.id == build)))
-            if known is None or (expected is not None and known["state"] not in set(expected)):
+            known = self._one(c, build)
+            if known is None or (expected is not None and known.state not in set(expected)):
                 return False
-            values = {"state": state, "data": {**known["data"], **data}, "updated_at": now}
-            c.execute(b.update().where(b.c.id == build).values(**values))
-            if state != known["state"] and state in _BUILD_ACTIONS:
+            self._set(c, build, state=state, data={**known.data, **data}, updated_at=now)
+            if state != known.state and state in _BUILD_ACTIONS:
                 append_event(
-                    c, now, "build", state, user=known["owner"], build=build,
-                    environment=known["environment"], image=str(data.get("image", "")),
+                    c, now, "build", state, user=known.owner, build=build,
+                    environment=known.environment, image=str(data.get("image", "")),
                     reason=str(data.get("reason", "")),
                 )  # fmt: skip
             return True
 
     def fail(self, states: Iterable[str], reason: str, now: datetime) -> list[str]:
         """Fail every build in ``states`` (after a restart nobody works on them); returns their ids."""
-        stale = [b["id"] for b in self.find(states=states, limit=10_000)]
+        stale = [b.id for b in self.find(states=states, limit=10_000)]
         return [b for b in stale if self.move(b, "failed", now, expected=states, reason=reason)]
 
-    def delete(self, build: str) -> None:
-        """Remove a build and its log."""
+    def delete(self, key: str) -> bool:
+        """Remove a build and its log; False when there was none."""
         with self.db.write() as c:
-            c.execute(t.build_log.delete().where(t.build_log.c.build == build))
-            c.execute(t.builds.delete().where(t.builds.c.id == build))
+            c.execute(t.build_log.delete().where(t.build_log.c.build == key))
+            return bool(c.execute(t.builds.delete().where(t.builds.c.id == key)).rowcount)
 
     def prune(self, before: datetime, states: Iterable[str]) -> int:
         """Remove the builds in ``states`` that nothing has changed since ``before``; returns how many."""
         b = t.builds
         query = select(b.c.id).where(b.c.updated_at < before, b.c.state.in_(list(states)))
         with self.db.read() as c:
-            old = [r["id"] for r in rows(c.execute(query))]
+            old = list(c.execute(query).scalars())
         for build in old:
             self.delete(build)
         return len(old)
@@ -180,12 +188,12 @@ class Builds(Documents):
                 c.execute(log.insert(), values)
             return int(last) + len(values)
 
-    def log(self, build: str, after: int = 0, limit: int = 5000) -> list[dict[str, Any]]:
-        """Log lines ``{seq, text}`` after line ``after``."""
+    def log(self, build: str, after: int = 0, limit: int = 5000) -> list[LogLine]:
+        """Log lines after line ``after``."""
         log = t.build_log
         query = select(log.c.seq, log.c.text).where(log.c.build == build, log.c.seq > after)
         with self.db.read() as c:
-            return rows(c.execute(query.order_by(log.c.seq).limit(limit)))
+            return many(LogLine, c.execute(query.order_by(log.c.seq).limit(limit)))
 
     def trim_log(self, build: str, head: int, tail: int) -> int:
         """Keep the first ``head`` and last ``tail`` lines of a log; returns how many lines went."""
@@ -196,17 +204,24 @@ class Builds(Documents):
             return int(c.execute(log.delete().where(log.c.build == build, middle)).rowcount)
 
 
-class Environments(Documents):
+class Environments(Documents[EnvironmentRow]):
     """Environments of every kind with their recipes."""
 
+    table, kind = t.environments, EnvironmentRow
+
     def claim(
-        self, environment: str, owner: str, data: dict[str, Any], now: datetime, admit: Callable[[Own], None]
+        self,
+        environment: str,
+        owner: str,
+        data: Mapping[str, Any],
+        now: datetime,
+        admit: Callable[[Own], None],
     ) -> bool:
         """Write down an own environment before it is made, where ``admit`` does not raise; False where it is
         there already, and stays as it was."""
         e = t.environments
         with self.db.write() as c:
-            if row(c.execute(select(e.c.id).where(e.c.id == environment))):
+            if self._one(c, environment):
                 return False
             admit(_own(c, owner, _active(c)))
             values = {"owner": owner, "kind": "mine", "state": "ready", "data": data}
@@ -214,48 +229,30 @@ class Environments(Documents):
             return True
 
     def put(
-        self, environment: str, owner: str, kind: str, state: str, data: dict[str, Any], now: datetime
+        self, environment: str, owner: str, kind: str, state: str, data: Mapping[str, Any], now: datetime
     ) -> None:
         """Create or replace an environment (``lab``, ``course``, ``mine``, ``shared``) and its recipe."""
-        self._put(
-            t.environments, environment, {"owner": owner, "kind": kind, "state": state, "data": data}, now
-        )
+        self._put(environment, now, owner=owner, kind=kind, state=state, data=data)
 
-    def get(self, environment: str) -> dict[str, Any] | None:
-        """An environment, or None."""
-        return self._get(t.environments, environment)
-
-    def find(self, owner: str | None = None, kind: str | None = None) -> list[dict[str, Any]]:
+    def find(self, owner: str | None = None, kind: str | None = None) -> list[EnvironmentRow]:
         """Environments, newest first."""
-        return self._list(t.environments, 10_000, None, owner=owner, kind=kind)
-
-    def update(
-        self, environment: str, now: datetime, change: Callable[[dict[str, Any]], dict[str, Any]]
-    ) -> dict[str, Any] | None:
-        """Apply ``change`` to the whole document row in one transaction; None when it does not exist.
-
-        ``change`` gets the row and returns the columns to set (``state``, ``data``, ``kind``, ``owner``).
-        It must be quick and do no I/O: the store waits for it.
-        """
-        return self._update(t.environments, environment, now, change)
-
-    def delete(self, environment: str) -> bool:
-        """Remove an environment; False when there was none."""
-        return self._delete(t.environments, environment)
+        return self._find(10_000, None, owner=owner, kind=kind)
 
 
-class Courses(Documents):
+class Courses(Documents[CourseRow]):
     """Courses with what they published."""
 
-    def put(self, course: str, owner: str, state: str, data: dict[str, Any], now: datetime) -> None:
+    table, kind = t.courses, CourseRow
+
+    def put(self, course: str, owner: str, state: str, data: Mapping[str, Any], now: datetime) -> None:
         """Create or replace a course."""
-        self._put(t.courses, course, {"owner": owner, "state": state, "data": data}, now)
+        self._put(course, now, owner=owner, state=state, data=data)
 
     def apply(
         self,
         course: str,
         now: datetime,
-        change: Callable[[dict[str, Any] | None, Mapping[str, int]], dict[str, Any] | None],
+        change: Callable[[CourseRow | None, Mapping[str, int]], Mapping[str, Any] | None],
     ) -> None:
         """Make or change a course in one transaction.
 
@@ -264,33 +261,19 @@ class Courses(Documents):
         """
         k = t.courses
         with self.db.write() as c:
-            known = row(c.execute(select(k).where(k.c.id == course)))
-            owned = rows(c.execute(select(k.c.owner, func.count().label("count")).group_by(k.c.owner)))
-            values = change(known, {r["owner"]: r["count"] for r in owned})
+            known = self._one(c, course)
+            owned = c.execute(select(k.c.owner, func.count().label("courses")).group_by(k.c.owner))
+            values = change(known, {r.owner: r.courses for r in owned})
             if values is None:
                 return
             if known is None:
                 c.execute(k.insert().values(id=course, **values, created_at=now, updated_at=now))
             else:
-                c.execute(k.update().where(k.c.id == course).values(**values, updated_at=now))
+                self._set(c, course, **values, updated_at=now)
 
-    def get(self, course: str) -> dict[str, Any] | None:
-        """A course, or None."""
-        return self._get(t.courses, course)
-
-    def find(self, states: Iterable[str] | None = None) -> list[dict[str, Any]]:
+    def find(self, states: Iterable[str] | None = None) -> list[CourseRow]:
         """Courses, newest first."""
-        return self._list(t.courses, 10_000, states)
-
-    def update(
-        self, course: str, now: datetime, change: Callable[[dict[str, Any]], dict[str, Any]]
-    ) -> dict[str, Any] | None:
-        """As `Environments.update`, for a course."""
-        return self._update(t.courses, course, now, change)
-
-    def delete(self, course: str) -> bool:
-        """Remove a course; its publications stay as history."""
-        return self._delete(t.courses, course)
+        return self._find(10_000, states)
 
     def add_publication(self, course: str, image: str, by: str, now: datetime, **data: Any) -> int:
         """Record that ``course`` gives ``image`` (an immutable id) from now on."""
@@ -301,24 +284,26 @@ class Courses(Documents):
             assert number is not None
             return int(number[0])
 
-    def publications(self, course: str) -> list[dict[str, Any]]:
+    def publications(self, course: str) -> list[PublicationRow]:
         """What a course published, newest first."""
         p = t.publications
         with self.db.read() as c:
-            return rows(c.execute(select(p).where(p.c.course == course).order_by(p.c.id.desc())))
+            return many(
+                PublicationRow, c.execute(select(p).where(p.c.course == course).order_by(p.c.id.desc()))
+            )
 
 
 def _active(c: Connection) -> list[ActiveBuild]:
     b = t.builds
-    found = rows(c.execute(select(b).where(b.c.state.in_(ACTIVE))))
-    return [ActiveBuild(r["owner"], r["environment"], r["data"].get("kind", "mine")) for r in found]
+    found = many(BuildRow, c.execute(select(b).where(b.c.state.in_(ACTIVE))))
+    return [ActiveBuild(r.owner, r.environment, r.data.get("kind", "mine")) for r in found]
 
 
 def _own(c: Connection, owner: str, active: Iterable[ActiveBuild]) -> Own:
     e = t.environments
-    there = rows(c.execute(select(e.c.id).where(e.c.owner == owner, e.c.kind == "mine")))
+    there = c.execute(select(e.c.id).where(e.c.owner == owner, e.c.kind == "mine")).scalars()
     making = {b.environment for b in active if b.owner == owner and b.kind == "mine"}
-    return Own(frozenset({r["id"] for r in there} | making))
+    return Own(frozenset({*there, *making}))
 
 
 _BUILD_ACTIONS = ("queued", "building", "checking", "ready", "failed", "cancelled")

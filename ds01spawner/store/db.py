@@ -324,14 +324,3 @@ def _fact(c: Connection, key: str, default: Any = None) -> Any:
 def _set_fact(c: Connection, key: str, value: Any, now: datetime) -> None:
     c.execute(t.facts.delete().where(t.facts.c.key == key))
     c.execute(t.facts.insert().values(key=key, value=value, updated_at=now))
-
-
-def rows(result: Any) -> list[dict[str, Any]]:
-    """Rows as plain dicts."""
-    return [dict(r) for r in result.mappings()]
-
-
-def row(result: Any) -> dict[str, Any] | None:
-    """The first row as a plain dict, or None."""
-    first = result.mappings().first()
-    return None if first is None else dict(first)

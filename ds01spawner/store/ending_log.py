@@ -15,7 +15,6 @@ from concurrent.futures import Future, ThreadPoolExecutor, TimeoutError
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 from ..core.ending import RANKS, Ended, rank
 from ..core.errors import StoreError
@@ -168,22 +167,26 @@ class Endings:
         """The last ending of a server as history tells it, or as far as it is known here. Blocking."""
         known = self.last(user, server)
         try:
-            row: dict[str, Any] | None = self._store().ends.last(user, server)
+            row = self._store().ends.last(user, server)
         except StoreError:
             return known
-        if not row or (known and known.session != row["session"] and known.at > row["ended_at"]):
+        if (
+            row is None
+            or row.ended_at is None
+            or (known and known.session != row.session and known.at > row.ended_at)
+        ):
             return known
-        tail = str((row["data"].get("end") or {}).get("log_tail") or "")
-        same = known is not None and known.session == row["session"]
+        tail = str((row.data.get("end") or {}).get("log_tail") or "")
+        same = known is not None and known.session == row.session
         return Ending(
             user,
             server,
-            row["project"],
-            row["ended_at"],
-            row["reason"] or end_clauses.UNRECORDED,
-            row["kind"],
+            row.project,
+            row.ended_at,
+            row.reason or end_clauses.UNRECORDED,
+            row.kind,
             tail or (known.log_tail if same and known else ""),
-            row["session"],
+            row.session,
         )
 
     def flush(self) -> None:

@@ -6,7 +6,7 @@ handlers get them; it remembers how far it came, and repeats a line rather than 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timezone
 from functools import cache
 from importlib import resources
@@ -16,18 +16,19 @@ import yaml
 from sqlalchemy import Connection, select
 
 from . import models as t
-from .db import Facts, Part, rows
+from .db import Facts, Part
+from .rows import EventRow, many
 
 TOPICS = ("session", "ticket", "device", "reservation", "request", "build", "environment", "course", "site")
 
 
 @cache
-def schema(topic: str) -> dict[str, Any]:
+def schema(topic: str) -> Mapping[str, Any]:
     """The shipped schema of a topic; ``ValueError`` when there is none."""
     if topic not in TOPICS:
         raise ValueError(f"no such event topic: {topic}")
     text = (resources.files(__package__) / "schemas" / f"{topic}.yaml").read_text()
-    loaded: dict[str, Any] = yaml.safe_load(text)
+    loaded: Mapping[str, Any] = yaml.safe_load(text)
     return loaded
 
 
@@ -51,11 +52,11 @@ def append_event(c: Connection, at: datetime, topic: str, action: str, *, user: 
     return int(number[0])
 
 
-def as_json(event: dict[str, Any]) -> dict[str, Any]:
+def as_json(event: EventRow) -> dict[str, Any]:
     """One event as the flat JSON object that the schemas describe."""
-    at = event["at"].astimezone(timezone.utc).isoformat(timespec="milliseconds")
-    flat = {"id": event["id"], "at": at, "action": event["action"], **event["data"]}
-    return flat | ({"user": event["user"]} if event["user"] else {})
+    at = event.at.astimezone(timezone.utc).isoformat(timespec="milliseconds")
+    flat = {"id": event.id, "at": at, "action": event.action, **event.data}
+    return flat | ({"user": event.user} if event.user else {})
 
 
 class Events(Part):
@@ -75,7 +76,7 @@ class Events(Part):
         since: datetime | None = None,
         limit: int = 500,
         latest: bool = False,
-    ) -> list[dict[str, Any]]:
+    ) -> list[EventRow]:
         """Events with a number above ``after``, oldest first; ``latest`` takes the last ``limit`` of them."""
         e = t.events
         query = select(e).where(e.c.id > after).limit(limit)
@@ -87,7 +88,7 @@ class Events(Part):
         if since is not None:
             query = query.where(e.c.at >= since)
         with self.db.read() as c:
-            found = rows(c.execute(query))
+            found = many(EventRow, c.execute(query))
         return found[::-1] if latest else found
 
     def prune(self, before: datetime) -> int:
@@ -113,7 +114,7 @@ class EventStream:
         cursor = int(self.facts.get(self.CURSOR, 0))
         found = self.events.find(cursor)
         for event in found:
-            self.logger.emit(schema_id=schema(event["topic"])["$id"], data=as_json(event))
+            self.logger.emit(schema_id=schema(event.topic)["$id"], data=as_json(event))
         if found:
-            self.facts.set(self.CURSOR, found[-1]["id"], now)
+            self.facts.set(self.CURSOR, found[-1].id, now)
         return len(found)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import and_, func, or_, select
 
 from . import models as t
-from .db import Part, row, rows
+from .db import Part
 from .events import append_event
+from .rows import ExtensionRow, NoticeRow, many, one
 
 EVERYBODY = "*"
 
@@ -30,7 +31,7 @@ class Notices(Part):
         session: str = "",
         expires_at: datetime | None = None,
         key: str | None = None,
-        data: dict[str, Any] | None = None,
+        data: Mapping[str, Any] | None = None,
     ) -> int:
         """Write a notice to ``user`` (or `EVERYBODY`) and return its number.
 
@@ -59,7 +60,7 @@ class Notices(Part):
             assert number is not None
             return int(number[0])
 
-    def of(self, user: str, now: datetime, dismissed: bool = False) -> list[dict[str, Any]]:
+    def of(self, user: str, now: datetime, dismissed: bool = False) -> list[NoticeRow]:
         """What ``user`` should see now, newest first, with ``seen_at`` and ``dismissed_at``."""
         n, m = t.notices, t.notice_marks
         query = (
@@ -71,12 +72,12 @@ class Notices(Part):
         if not dismissed:
             query = query.where(m.c.dismissed_at.is_(None))
         with self.db.read() as c:
-            return rows(c.execute(query))
+            return many(NoticeRow, c.execute(query))
 
-    def by_key(self, key: str) -> dict[str, Any] | None:
+    def by_key(self, key: str) -> NoticeRow | None:
         """The notice written with ``key``, or None: how a warning is found again after a restart."""
         with self.db.read() as c:
-            return row(c.execute(select(t.notices).where(t.notices.c.key == key)))
+            return one(NoticeRow, c.execute(select(t.notices).where(t.notices.c.key == key)))
 
     def see(self, number: int, user: str, at: datetime) -> bool:
         """Mark as shown to ``user``, the first time only; False when it is not theirs."""
@@ -113,7 +114,7 @@ class Notices(Part):
             if c.execute(theirs).scalar() is None:
                 return False
             mine = and_(m.c.notice == number, m.c.user == user)
-            if row(c.execute(select(m).where(mine))) is None:
+            if c.execute(select(m.c.notice).where(mine)).first() is None:
                 c.execute(m.insert().values(notice=number, user=user, **{column: at}))
             else:
                 c.execute(m.update().where(mine, m.c[column].is_(None)).values(**{column: at}))
@@ -173,13 +174,13 @@ class Extensions(Part):
 
     def total(self, session: str) -> int:
         """Seconds granted to ``session`` so far."""
-        return sum(int(r["seconds"]) for r in self.find(session=session))
+        return sum(r.seconds for r in self.find(session=session))
 
     def since(self, user: str, since: datetime) -> int:
         """Seconds granted to all sessions of ``user`` since ``since``."""
-        return sum(int(r["seconds"]) for r in self.find(user=user) if r["at"] >= since)
+        return sum(r.seconds for r in self.find(user=user) if r.at >= since)
 
-    def find(self, session: str | None = None, user: str | None = None) -> list[dict[str, Any]]:
+    def find(self, session: str | None = None, user: str | None = None) -> list[ExtensionRow]:
         """The audit, oldest first."""
         e = t.extensions
         query = select(e).order_by(e.c.id)
@@ -188,4 +189,4 @@ class Extensions(Part):
         if user is not None:
             query = query.where(e.c.user == user)
         with self.db.read() as c:
-            return rows(c.execute(query))
+            return many(ExtensionRow, c.execute(query))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import uuid4
@@ -10,8 +10,9 @@ from uuid import uuid4
 from sqlalchemy import func, or_, select
 
 from . import models as t
-from .db import Part, row, rows
+from .db import Part
 from .events import append_event
+from .rows import RequestRow, many, one
 
 DAY = timedelta(days=1)
 
@@ -22,7 +23,7 @@ class Requests(Part):
     def add(
         self,
         user: str,
-        wanted: dict[str, Any],
+        wanted: Mapping[str, Any],
         reason: str,
         now: datetime,
         until: datetime | None = None,
@@ -54,7 +55,7 @@ class Requests(Part):
             )
         return number
 
-    def find(self, user: str | None = None, state: str | None = None) -> list[dict[str, Any]]:
+    def find(self, user: str | None = None, state: str | None = None) -> list[RequestRow]:
         """Requests, newest first."""
         q = t.requests
         query = select(q).order_by(q.c.created_at.desc(), q.c.id)
@@ -63,7 +64,7 @@ class Requests(Part):
         if state is not None:
             query = query.where(q.c.state == state)
         with self.db.read() as c:
-            return rows(c.execute(query))
+            return many(RequestRow, c.execute(query))
 
     def decide(
         self,
@@ -73,7 +74,7 @@ class Requests(Part):
         now: datetime,
         *,
         answer: str = "",
-        wanted: dict[str, Any] | None = None,
+        wanted: Mapping[str, Any] | None = None,
         until: datetime | None = None,
     ) -> bool:
         """Answer an open request with ``approved``, ``denied`` or ``withdrawn``; False when it is not open.
@@ -84,20 +85,23 @@ class Requests(Part):
             raise ValueError(f"a request cannot become {state!r}")
         q = t.requests
         with self.db.write() as c:
-            known = row(c.execute(select(q).where(q.c.id == number, q.c.state == "asked")))
+            known = one(RequestRow, c.execute(select(q).where(q.c.id == number, q.c.state == "asked")))
             if known is None:
                 return False
-            values: dict[str, Any] = {"state": state, "by": by, "decided_at": now, "answer": answer}
-            values |= {"wanted": wanted} if wanted is not None else {}
-            values |= {"until": until} if until is not None else {}
-            c.execute(q.update().where(q.c.id == number).values(**values))
+            change = q.update().where(q.c.id == number)
+            change = change.values(state=state, by=by, decided_at=now, answer=answer)
+            if wanted is not None:
+                change = change.values(wanted=wanted)
+            if until is not None:
+                change = change.values(until=until)
+            c.execute(change)
             append_event(
-                c, now, "request", state, user=known["user"], by=by, request=number, reason=answer,
-                wanted=wanted or known["wanted"], until=_iso(until or known["until"]),
+                c, now, "request", state, user=known.user, by=by, request=number, reason=answer,
+                wanted=wanted or known.wanted, until=_iso(until or known.until),
             )  # fmt: skip
             return True
 
-    def overrides(self, now: datetime, user: str | None = None) -> list[dict[str, Any]]:
+    def overrides(self, now: datetime, user: str | None = None) -> list[RequestRow]:
         """Approved requests in force at ``now``, oldest first: dated overrides for the policy."""
         q = t.requests
         live = or_(q.c.until.is_(None), q.c.until > now)
@@ -105,7 +109,7 @@ class Requests(Part):
         if user is not None:
             query = query.where(q.c.user == user)
         with self.db.read() as c:
-            return rows(c.execute(query))
+            return many(RequestRow, c.execute(query))
 
 
 def _iso(at: datetime | None) -> str:

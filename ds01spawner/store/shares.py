@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from datetime import datetime
-from typing import Any
 
 from sqlalchemy import delete, func, select
 
 from . import models as t
-from .db import Part, row, rows
+from .db import Part
 from .events import append_event
+from .rows import ShareRow, many
 
 
 class Shares(Part):
@@ -31,7 +31,7 @@ class Shares(Part):
         """
         s = t.shares
         with self.db.write() as c:
-            if row(c.execute(select(s).where(s.c.environment == environment, s.c.group == group))):
+            if c.execute(select(s).where(s.c.environment == environment, s.c.group == group)).first():
                 return False
             counted = select(func.count()).select_from(s).where(s.c.environment == environment)
             admit(c.execute(counted).scalar_one())
@@ -47,18 +47,18 @@ class Shares(Part):
         s = t.shares
         with self.db.write() as c:
             wanted = [s.c.environment == environment, *([s.c.group == group] if group is not None else [])]
-            ended = rows(c.execute(select(s).where(*wanted).order_by(s.c.group)))
+            ended = many(ShareRow, c.execute(select(s).where(*wanted).order_by(s.c.group)))
             c.execute(delete(s).where(*wanted))
             for share in ended:
                 append_event(
-                    c, now, "environment", "unshared", user=share["owner"], by=by, environment=environment,
-                    group=share["group"],
+                    c, now, "environment", "unshared", user=share.owner, by=by, environment=environment,
+                    group=share.group,
                 )  # fmt: skip
-            return [share["group"] for share in ended]
+            return [share.group for share in ended]
 
     def find(
         self, environment: str | None = None, owner: str | None = None, groups: Iterable[str] | None = None
-    ) -> list[dict[str, Any]]:
+    ) -> list[ShareRow]:
         """What is shared: of one environment, by one owner, or with some of ``groups``."""
         s = t.shares
         query = select(s).order_by(s.c.environment, s.c.group)
@@ -69,4 +69,4 @@ class Shares(Part):
         if groups is not None:
             query = query.where(s.c.group.in_(list(groups)))
         with self.db.read() as c:
-            return rows(c.execute(query))
+            return many(ShareRow, c.execute(query))

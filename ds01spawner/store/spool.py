@@ -10,7 +10,7 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -20,7 +20,7 @@ from typing import IO, Annotated, Any, Literal, TypeAlias
 from pydantic import Field, TypeAdapter, ValidationError
 
 from ..core.ending import Ended
-from .history import SessionRecord
+from .session_record import SessionRecord
 from .store import Store
 
 MOST_BYTES = 4 * 2**20
@@ -51,7 +51,7 @@ class Noted:
     reason: str
     kind: str
     by: str = ""
-    data: dict[str, Any] | None = None
+    data: Mapping[str, Any] | None = None
     what: Literal["noted"] = "noted"
 
     def write(self, store: Store) -> Ended | None:

@@ -7,11 +7,12 @@ from .catalogue import Builds, Courses, Environments
 from .db import Database, Facts
 from .ends import Ends
 from .events import Events
-from .history import Sessions, Usage
+from .history import Sessions
 from .notices import Extensions, Notices
 from .requests import Requests
 from .shares import Shares
 from .tickets import Reservations, Tickets
+from .usage import Usage
 
 
 class Store:

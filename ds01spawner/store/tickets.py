@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -10,8 +10,9 @@ from sqlalchemy import func, select
 
 from . import models as t
 from .blocks import end_holds, write_hold
-from .db import Part, row, rows
+from .db import Part
 from .events import append_event
+from .rows import ReservationRow, TicketRow, many, one
 
 LIVE = ("waiting", "granted", "starting")
 DAY = timedelta(days=1)
@@ -22,10 +23,10 @@ class Tickets(Part):
 
     def add(
         self,
-        values: dict[str, Any],
+        values: Mapping[str, Any],
         now: datetime,
         admit: Callable[[int, int], None] = lambda live, day: None,
-    ) -> dict[str, Any]:
+    ) -> TicketRow:
         """Write a waiting ticket, or return the live one of the same user and server.
 
         Clicking twice, or a retried request, never gives two places. ``admit`` raises where one more is too
@@ -35,7 +36,7 @@ class Tickets(Part):
         k = t.tickets
         with self.db.write() as c:
             same = [k.c.user == values["user"], k.c.server == values.get("server", ""), k.c.state.in_(LIVE)]
-            known = row(c.execute(select(k).where(*same)))
+            known = one(TicketRow, c.execute(select(k).where(*same)))
             if known is not None:
                 return known
             theirs = select(func.count()).select_from(k).where(k.c.user == values["user"])
@@ -47,18 +48,18 @@ class Tickets(Part):
                 server=values.get("server", ""), profile=values.get("profile", ""),
                 count=values.get("count", 1),
             )  # fmt: skip
-            added = row(c.execute(select(k).where(k.c.id == values["id"])))
+            added = one(TicketRow, c.execute(select(k).where(k.c.id == values["id"])))
             assert added is not None
             return added
 
-    def get(self, ticket: str) -> dict[str, Any] | None:
+    def get(self, ticket: str) -> TicketRow | None:
         """One ticket, or None."""
         with self.db.read() as c:
-            return row(c.execute(select(t.tickets).where(t.tickets.c.id == ticket)))
+            return one(TicketRow, c.execute(select(t.tickets).where(t.tickets.c.id == ticket)))
 
     def find(
         self, states: Iterable[str] | None = LIVE, user: str | None = None, limit: int = 10_000
-    ) -> list[dict[str, Any]]:
+    ) -> list[TicketRow]:
         """Tickets in arrival order; ``states`` None means all, with the newest ``limit``."""
         k = t.tickets
         query = select(k).order_by(k.c.arrived.desc(), k.c.id.desc()).limit(limit)
@@ -67,14 +68,14 @@ class Tickets(Part):
         if user is not None:
             query = query.where(k.c.user == user)
         with self.db.read() as c:
-            return rows(c.execute(query))[::-1]
+            return many(TicketRow, c.execute(query))[::-1]
 
     def move(
         self,
         ticket: str,
         version: int,
         now: datetime,
-        changes: dict[str, Any],
+        changes: Mapping[str, Any],
         *,
         action: str = "",
         hold: Iterable[str] | None = None,
@@ -87,26 +88,26 @@ class Tickets(Part):
         """
         k = t.tickets
         with self.db.write() as c:
-            known = row(c.execute(select(k).where(k.c.id == ticket, k.c.version == version)))
+            known = one(TicketRow, c.execute(select(k).where(k.c.id == ticket, k.c.version == version)))
             if known is None:
                 return False
             c.execute(k.update().where(k.c.id == ticket).values(**changes, version=version + 1))
             owner = f"ticket:{ticket}"
             if hold is not None:
                 reason = "held for the next person in the queue"
-                exempt = (owner, f"user:{known['user']}")
+                exempt = (owner, f"user:{known.user}")
                 write_hold(c, owner, hold, reason, now, changes["claim_until"], exempt)
             if release:
                 end_holds(c, owner, now)
             if action:
                 append_event(
-                    c, now, "ticket", action, user=known["user"], ticket=ticket, server=known["server"],
-                    profile=known["profile"], count=known["count"], devices=list(changes.get("devices", ())),
-                    reason=changes.get("reason", ""), waited=(now - known["arrived"]).total_seconds(),
+                    c, now, "ticket", action, user=known.user, ticket=ticket, server=known.server,
+                    profile=known.profile, count=known.count, devices=list(changes.get("devices", ())),
+                    reason=changes.get("reason", ""), waited=(now - known.arrived).total_seconds(),
                 )  # fmt: skip
             return True
 
-    def show(self, shown: dict[str, dict[str, Any]]) -> None:
+    def show(self, shown: Mapping[str, Mapping[str, Any]]) -> None:
         """Keep what each waiting ticket is told (position, reason, estimate); no version, no event."""
         k = t.tickets
         with self.db.write() as c:
@@ -118,13 +119,15 @@ class Tickets(Part):
         k = t.tickets
         mine = [k.c.user == user, k.c.server == server, k.c.state.in_(("granted", "starting"))]
         with self.db.read() as c:
-            return frozenset(f"ticket:{r['id']}" for r in rows(c.execute(select(k.c.id).where(*mine))))
+            return frozenset(
+                f"ticket:{number}" for number in c.execute(select(k.c.id).where(*mine)).scalars()
+            )
 
 
 class Reservations(Part):
     """Devices promised from–to, perhaps repeating."""
 
-    def add(self, values: dict[str, Any], now: datetime) -> str:
+    def add(self, values: Mapping[str, Any], now: datetime) -> str:
         """Write a reservation (see `ds01spawner.queue.reservations.Reservation` for the fields)."""
         with self.db.write() as c:
             c.execute(t.reservations.insert().values(**values, created_at=now))
@@ -136,14 +139,14 @@ class Reservations(Part):
             )  # fmt: skip
         return str(values["id"])
 
-    def find(self, cancelled: bool = False) -> list[dict[str, Any]]:
+    def find(self, cancelled: bool = False) -> list[ReservationRow]:
         """Reservations by their first begin; past ones are among them."""
         r = t.reservations
         query = select(r).order_by(r.c.starts_at, r.c.id)
         if not cancelled:
             query = query.where(r.c.cancelled_at.is_(None))
         with self.db.read() as c:
-            return rows(c.execute(query))
+            return many(ReservationRow, c.execute(query))
 
     def cancel(self, reservation: str, by: str, now: datetime) -> bool:
         """Call a reservation off and free what it keeps; False when it is unknown or was cancelled."""
@@ -175,10 +178,10 @@ class Reservations(Part):
         r = t.reservations
         stamp = occurrence.isoformat()
         with self.db.write() as c:
-            known = row(c.execute(select(r.c.released).where(r.c.id == reservation)))
-            if known is None or stamp in known["released"]:
+            known = c.execute(select(r.c.released).where(r.c.id == reservation)).scalar()
+            if known is None or stamp in known:
                 return False
-            released = [*known["released"], stamp]
+            released = [*known, stamp]
             c.execute(r.update().where(r.c.id == reservation).values(released=released))
             end_holds(c, f"reservation:{reservation}", now)
             append_event(

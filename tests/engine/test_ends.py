@@ -106,7 +106,7 @@ async def test_an_end_that_is_not_ours_is_told_as_it_was(spawner, engine, how, k
     await asyncio.to_thread(tidy, site, now() + timedelta(minutes=2))
     await asyncio.to_thread(site.endings.flush)
     assert site.store().ends.of(session).reason == ended.reason
-    assert [e["action"] for e in site.store().events.find(topic="session")] == ["started", "ended"]
+    assert [e.action for e in site.store().events.find(topic="session")] == ["started", "ended"]
 
 
 async def test_accounting_agrees_with_the_engine(spawner, engine):
@@ -125,12 +125,12 @@ async def test_accounting_agrees_with_the_engine(spawner, engine):
     )
     times = {e["Action"]: e["timeNano"] / 1e9 for e in raw}
     held = times["die"] - times["create"]
-    told = (ended.at - row["started_at"]).total_seconds()
+    told = (ended.at - row.started_at).total_seconds()
     assert ended.clock is Clock.engine
     assert abs(told - held) < 0.3
-    assert (row["profile"], row["project"]) == (
+    assert (row.profile, row.project) == (
         "1g.10gb",
-        "default" if not row["project"] else row["project"],
+        "default" if not row.project else row.project,
     )
 
 
@@ -174,8 +174,8 @@ async def test_a_start_that_fails_is_in_history_with_the_device_it_held(spawner)
         await broken.start()
     broken.site.endings.flush()
     (row,) = broken.site.store().sessions.find(user="alice")
-    assert (row["kind"], row["profile"]) in {("failed", "1g.10gb"), ("refused", "1g.10gb")}
-    assert "exit code 3" in row["reason"]
+    assert (row.kind, row.profile) in {("failed", "1g.10gb"), ("refused", "1g.10gb")}
+    assert "exit code 3" in row.reason
 
 
 async def test_a_removal_under_way_is_not_lost(spawner, engine):
@@ -214,8 +214,8 @@ async def test_a_row_the_reconciler_adds_knows_groups_course_and_profile(spawner
         c.execute(t.sessions.delete())
     await asyncio.to_thread(tidy, one.site, now())
     row = store.sessions.get(one.session_id)
-    assert (row["groups"], row["profile"]) == (["nlp", "staff, a"], "1g.10gb")
-    assert row["ended_at"] is None
+    assert (row.groups, row.profile) == (("nlp", "staff, a"), "1g.10gb")
+    assert row.ended_at is None
 
 
 def test_the_engine_tells_when_it_started(engine):

@@ -76,8 +76,8 @@ def run(runner, wanted, timeout_s=800):
     build = runner.submit(wanted)
     runner.wait(build, timeout_s)
     known = runner.store.builds.get(build)
-    log = "\n".join(line["text"] for line in runner.store.builds.log(build, limit=10_000))
-    return known["state"], known["data"].get("reason", ""), log
+    log = "\n".join(line.text for line in runner.store.builds.log(build, limit=10_000))
+    return known.state, known.data.get("reason", ""), log
 
 
 def folder_of(project: ProjectFiles) -> Path:
@@ -224,12 +224,12 @@ def test_cancel_ends_the_step(runner, owner, project):
     with pytest.raises(Refused, match="being built already"):
         runner.submit(request(owner, {"pip": ["six"]}, project, base=BASE))
     deadline = time.monotonic() + 60
-    while not any(line["text"] == "now" for line in runner.store.builds.log(build)):
+    while not any(line.text == "now" for line in runner.store.builds.log(build)):
         assert time.monotonic() < deadline
         time.sleep(0.1)
     assert runner.cancel(build, "changed my mind")
     assert runner.wait(build, 30) == "cancelled"
-    assert runner.store.builds.get(build)["data"]["reason"] == "changed my mind"
+    assert runner.store.builds.get(build).data["reason"] == "changed my mind"
     assert not runner.cancel(build)
     assert_nothing_runs(marker)
 
@@ -243,7 +243,7 @@ def test_after_a_restart_nothing_is_building_and_nothing_half_built_is_left(
         images.tag(images.inspect(BUSYBOX).id, tag)
     assert runner.recover() == ["b-old"]
     known = store.builds.get("b-old")
-    assert (known["state"], known["data"]["reason"]) == ("failed", RESTARTED)
+    assert (known.state, known.data["reason"]) == ("failed", RESTARTED)
     tags = {t for f in images.list() for t in f.tags}
     images.remove(theirs)
     assert ours not in tags

@@ -30,11 +30,11 @@ async def test_a_killed_process_is_told_once_and_the_session_goes_on(spawner, en
     assert await one.poll() is None
     assert housekeeping.tell_kills(site, watch, sessions, NOW) == 1
     (notice,) = site.store().notices.of("alice", NOW)
-    assert "project 'thesis' was ended by the kernel" in notice["text"]
-    assert "all its memory of 64 MiB" in notice["text"]
-    assert (notice["level"], notice["session"]) == ("warning", one.session_id)
-    (event,) = [e for e in site.store().events.find(user="alice") if e["action"] == "limited"]
-    assert event["data"]["session"] == one.session_id
+    assert "project 'thesis' was ended by the kernel" in notice.text
+    assert "all its memory of 64 MiB" in notice.text
+    assert (notice.level, notice.session) == ("warning", one.session_id)
+    (event,) = [e for e in site.store().events.find(user="alice") if e.action == "limited"]
+    assert event.data["session"] == one.session_id
     assert housekeeping.tell_kills(site, MemoryWatch(version), sessions, NOW) == 0, "told before a restart"
     engine.containers.get(one.object_id).exec_run(["sh", "-c", EAT])
     assert housekeeping.tell_kills(site, watch, sessions, NOW + timedelta(minutes=1)) == 1

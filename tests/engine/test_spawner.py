@@ -258,8 +258,8 @@ async def test_history_knows_when_a_session_ran(spawner, hub_id):
     await one.stop()
     one.site.endings.flush()
     (record,) = one.site.store().sessions.find(user="alice")
-    assert (record["project"], record["kind"], record["profile"]) == ("thesis", "stopped", "1g.10gb")
-    assert record["ended_at"] >= record["started_at"]
+    assert (record.project, record.kind, record.profile) == ("thesis", "stopped", "1g.10gb")
+    assert record.ended_at >= record.started_at
 
 
 async def test_a_dead_engine_is_a_clear_refusal(spawner, tmp_path):

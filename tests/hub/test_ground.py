@@ -97,7 +97,7 @@ def test_a_session_that_does_not_find_its_moved_hub_is_told(own_hub, engine):
     store = Store.open(f"sqlite:///{hub.state}/ds01.sqlite")
 
     def told():
-        return [n["text"] for n in store.notices.of("alice", datetime.now(timezone.utc))]
+        return [n.text for n in store.notices.of("alice", datetime.now(timezone.utc))]
 
     hub.wait_for(lambda: any("start it again" in text for text in told()), 120, "the owner to be told")
     code, found = check(hub, "network")

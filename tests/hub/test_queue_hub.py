@@ -25,6 +25,7 @@ from support.smtp import Relay
 from support.webhook import Webhook
 
 from ds01spawner.store import Store
+from ds01spawner.store.rows import EventRow
 
 TINY = """
 c.DS01Spawner.cmd = ["httpd", "-f", "-p", "8888"]
@@ -116,10 +117,10 @@ class Class:
         assert len(set(devices)) == len(devices), f"a device is held twice: {held}"
         self.held.update(set(held))
 
-    def events(self, action: str) -> list[dict[str, Any]]:
+    def events(self, action: str) -> list[EventRow]:
         """Events of tickets, in the order in which they were written."""
         found = self.store.events.find(topic="ticket", limit=10_000)
-        return [e for e in found if e["action"] == action]
+        return [e for e in found if e.action == action]
 
 
 def serve(make: Any, image: str, sessions_of: Any, students: int, devices: int) -> Class:
@@ -143,21 +144,21 @@ def serve(make: Any, image: str, sessions_of: Any, students: int, devices: int) 
 def judge(room: Class, devices: int) -> None:
     """What the log must say."""
     waited = [n for n in room.names[devices:] if n in room.ended]
-    firsts = list(dict.fromkeys(e["user"] for e in room.events("granted")))
+    firsts = list(dict.fromkeys(e.user for e in room.events("granted")))
     assert firsts == waited, "not granted in the order of arrival"
-    assert Counter(e["user"] for e in room.events("started")) == Counter(waited), "lost, or started twice"
+    assert Counter(e.user for e in room.events("started")) == Counter(waited), "lost, or started twice"
     assert room.events("expired") == room.events("failed") == []
-    gone = {e["user"] for e in room.events("cancelled")}
+    gone = {e.user for e in room.events("cancelled")}
     assert gone == set(room.names) - set(room.ended)
     assert room.store.tickets.find() == []
-    sessions = Counter(s["user"] for s in room.store.sessions.find(limit=1000))
+    sessions = Counter(s.user for s in room.store.sessions.find(limit=1000))
     assert sessions == Counter(room.ended), "somebody had two sessions"
 
 
 def report(room: Class, path: Path) -> None:
     """The log of the queue, for whoever wants to read it."""
     lines = [
-        f"{e['at']:%H:%M:%S.%f} {e['action']:<9} {e['user']} {','.join(e['data'].get('devices', ()))}"
+        f"{e.at:%H:%M:%S.%f} {e.action:<9} {e.user} {','.join(e.data.get('devices', ()))}"
         for e in room.store.events.find(topic="ticket", limit=10_000)
     ]
     path.write_text("\n".join([*lines, f"ended: {' '.join(room.ended)}", ""]))
@@ -209,7 +210,7 @@ def test_from_the_form_to_the_session_without_scripts(own_hub, busybox_image):
         answer = asks(browser)
         (ticket,) = room.store.tickets.find()
         assert answer.status_code == 202, answer.text
-        page = f"/services/ds01/queue?ticket={ticket['id']}"
+        page = f"/services/ds01/queue?ticket={ticket.id}"
         assert answer.headers["Refresh"] == f"0; url={page}"
         room.hub.wait_for(lambda: "number 1 in line" in browser.get(page).text, 15, "the number in line")
         shown = browser.get(page)
@@ -220,7 +221,7 @@ def test_from_the_form_to_the_session_without_scripts(own_hub, busybox_image):
         moved = browser.get(page, follow_redirects=False)
         assert (moved.status_code, moved.headers["Location"]) == (302, "/user/alice/")
         (notice,) = room.store.notices.of("alice", datetime.now(timezone.utc))
-        assert "started from the queue" in notice["text"]
+        assert "started from the queue" in notice.text
 
 
 def test_a_preemptible_session_is_warned_and_goes_first_and_everybody_listens(
@@ -244,11 +245,11 @@ def test_a_preemptible_session_is_warned_and_goes_first_and_everybody_listens(
     room.hub.wait_for(lambda: (tmp_path / "told.txt").exists(), 120, "the hook to be called")
     assert (tmp_path / "told.txt").read_text() == "started s01\n"
     (first,) = room.store.sessions.find(user="s00")
-    assert (first["kind"], "entitled" in first["reason"]) == ("preempted", True)
+    assert (first.kind, "entitled" in first.reason) == ("preempted", True)
     events = room.store.events.find(topic="session", limit=100)
-    mine = [e["action"] for e in events if e["user"] == "s00"]
+    mine = [e.action for e in events if e.user == "s00"]
     assert mine == ["started", "warned", "ended"]
-    warned, ended = (next(e["at"] for e in events if e["action"] == a) for a in ("warned", "ended"))
+    warned, ended = (next(e.at for e in events if e.action == a) for a in ("warned", "ended"))
     assert (ended - warned).total_seconds() >= 3
 
     def heard() -> bool:
@@ -293,13 +294,13 @@ def test_a_course_s_reservation_serves_its_students_places_and_people_are_told(
         room.hub.wait_ready("s01")
         assert [c.labels["ds01.user"] for c in sessions_of(room.hub)] == ["s01"]
         room.hub.wait_for(
-            lambda: room.store.tickets.get(place["id"])["state"] == "started", 120, "the place's end"
+            lambda: room.store.tickets.get(place["id"]).state == "started", 120, "the place's end"
         )
 
         (waiting,) = room.store.tickets.find(["waiting"])
-        assert waiting["user"] == "s00"
+        assert waiting.user == "s00"
         over = {"expires_at": datetime.now(timezone.utc)}
-        assert room.store.tickets.move(waiting["id"], waiting["version"], over["expires_at"], over)
+        assert room.store.tickets.move(waiting.id, waiting.version, over["expires_at"], over)
 
         def heard() -> bool:
             return {(n["kind"], n["user"]) for n in hook.received} == {("started", "s01"), ("expired", "s00")}

@@ -129,7 +129,7 @@ def test_a_session_is_told_once_until_it_is_well_below(tmp_path):
     site = Site(Settings(state_dir=tmp_path, devices="none"))
 
     def notices():
-        return [n["text"] for n in site.store().notices.of("alice", NOW)]
+        return [n.text for n in site.store().notices.of("alice", NOW)]
 
     tell(site, [use(50)], NOW)
     assert notices() == []

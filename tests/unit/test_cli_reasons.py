@@ -31,7 +31,7 @@ def store(tmp_path, monkeypatch) -> Store:
 )  # fmt: skip
 def test_what_no_reader_sees_is_refused(store, command, sign):
     (request,) = store.requests.find(state="asked")
-    words = command.format(request=request["id"]).split()
+    words = command.format(request=request.id).split()
     done = CliRunner().invoke(build_app(), [*words, f"the fan{sign} is broken"])
     assert (done.exit_code, "rintable text" in done.output) == (1, True), done.output
     assert store.blocks.live(NOW) == store.blocks.maintenance(NOW) == []

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta, timezone
 
 import pytest
+from support.rows import block
 
 from ds01spawner.admission.maintenance import Maintenance, ahead, closed, longest_lead
 from ds01spawner.core.errors import StoreError
@@ -18,7 +19,7 @@ LEAD = 1800
 
 
 def row(starts=SIX, until=None, uuid="*"):
-    return {"uuid": uuid, "starts_at": starts, "until": until, "reason": "new driver"}
+    return block(kind="maintenance", uuid=uuid, starts_at=starts, until=until, reason="new driver")
 
 
 @pytest.mark.parametrize(

@@ -224,11 +224,11 @@ class BuildRunner:
         step = 0.2
         for _ in range(max(1, int(timeout_s / step))):
             known = self.store.builds.get(build)
-            if known is None or known["state"] in FINAL:
+            if known is None or known.state in FINAL:
                 break
             deadline.wait(step)
         known = self.store.builds.get(build)
-        return str(known["state"]) if known else "failed"
+        return str(known.state) if known else "failed"
 
     def close(self, timeout_s: float = 10) -> None:
         """Stop everything; what was under way is failed with the reason."""

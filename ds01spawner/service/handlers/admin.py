@@ -12,6 +12,7 @@ from ...core import freetext
 from ...core.errors import StoreError
 from ...engines.base import EngineSession
 from ...pages import text
+from ...store.rows import BlockRow, EventRow
 from .. import actions, mine, retiring, views
 from ..handler_base import PageHandler
 from ..site_reading import Snapshot
@@ -31,8 +32,8 @@ class Admin(PageHandler):
         now = context.clock()
         found = await mine.decisions(context, [r.labels.session for r in snapshot.ledger.sessions])
         problem = ""
-        events: list[dict[str, Any]] = []
-        drains: list[dict[str, Any]] = []
+        events: list[EventRow] = []
+        drains: list[BlockRow] = []
         try:
             events, drains = await context.store(
                 lambda s: (s.events.find(latest=True, limit=EVENTS_SHOWN), s.blocks.live(now, "drain"))
@@ -57,7 +58,7 @@ class Admin(PageHandler):
             rows=sorted(rows, key=lambda r: (r["labels"].user, r["labels"].server)),
             statuses=snapshot.statuses(),
             events=events[::-1],
-            drained={d["uuid"]: d for d in drains},
+            drained={d.uuid: d for d in drains},
             problem=problem or policy_problem or "",
             now=now,
         )

@@ -14,7 +14,7 @@ from ...placement import availability
 from ...store.events import as_json
 from .. import actions, mine, retiring, views
 from ..handler_base import ApiHandler
-from ..openapi import operation
+from ..openapi import Operation, Operations
 
 MAX_EVENTS = 1000
 
@@ -22,8 +22,8 @@ MAX_EVENTS = 1000
 class AvailabilityApi(ApiHandler):
     """What is free for the person, by profile."""
 
-    openapi: ClassVar[dict[str, Any]] = {
-        "get": operation("Free and busy devices by profile, at most a few seconds old", "Availability")
+    openapi: ClassVar[Operations] = {
+        "get": Operation("Free and busy devices by profile, at most a few seconds old", "Availability")
     }
 
     async def get(self) -> None:
@@ -44,8 +44,8 @@ class AvailabilityApi(ApiHandler):
 class DevicesApi(ApiHandler):
     """Every device; the shape is that of ``ds01 gpus --json``."""
 
-    openapi: ClassVar[dict[str, Any]] = {
-        "get": operation("Every device with its state and the reason", "Devices")
+    openapi: ClassVar[Operations] = {
+        "get": Operation("Every device with its state and the reason", "Devices")
     }
 
     async def get(self) -> None:
@@ -65,8 +65,8 @@ class DevicesApi(ApiHandler):
 class SessionsApi(ApiHandler):
     """Running sessions."""
 
-    openapi: ClassVar[dict[str, Any]] = {
-        "get": operation(
+    openapi: ClassVar[Operations] = {
+        "get": Operation(
             "Own running sessions with the idle decision; `all=1` for admins", "Sessions", query=("all",)
         )
     }
@@ -91,9 +91,9 @@ class SessionsApi(ApiHandler):
 class SessionApi(ApiHandler):
     """One session, by its id."""
 
-    openapi: ClassVar[dict[str, Any]] = {
-        "get": operation("One session", "Session"),
-        "delete": operation(
+    openapi: ClassVar[Operations] = {
+        "get": Operation("One session", "Session"),
+        "delete": Operation(
             "Retire it; the workspace is kept. Admins give a reason that its owner sees. 202 while it is not"
             " gone yet: it is being retired, also when the container engine does not answer",
             "Done",
@@ -133,8 +133,8 @@ class SessionApi(ApiHandler):
 class KeepAliveApi(ApiHandler):
     """Keeping one session alive."""
 
-    openapi: ClassVar[dict[str, Any]] = {
-        "post": operation(
+    openapi: ClassVar[Operations] = {
+        "post": Operation(
             "Keep a session alive for some time, within the caps of the policy",
             "Granted",
             body={"seconds": {"type": "integer", "minimum": 60}},
@@ -156,8 +156,8 @@ class KeepAliveApi(ApiHandler):
 class EventsApi(ApiHandler):
     """What happened: own events, or all for admins."""
 
-    openapi: ClassVar[dict[str, Any]] = {
-        "get": operation(
+    openapi: ClassVar[Operations] = {
+        "get": Operation(
             "Events after a number, oldest first; own ones, `all=1` for admins",
             "Events",
             query=("after", "limit", "topic", "all"),
@@ -174,26 +174,26 @@ class EventsApi(ApiHandler):
         limit = self.number("limit", 200, 1, MAX_EVENTS)
         topic = self.get_query_argument("topic", "")[:64] or None
         found = await self.ctx.store(lambda s: s.events.find(after, topic=topic, user=user, limit=limit))
-        self.json({"events": [as_json(e) for e in found], "next": found[-1]["id"] if found else after})
+        self.json({"events": [as_json(e) for e in found], "next": found[-1].id if found else after})
 
 
 class NoticesApi(ApiHandler):
     """What the person should read."""
 
-    openapi: ClassVar[dict[str, Any]] = {"get": operation("Notices not dismissed, newest first", "Notices")}
+    openapi: ClassVar[Operations] = {"get": Operation("Notices not dismissed, newest first", "Notices")}
 
     async def get(self) -> None:
         """Reading over the API does not mark them as seen."""
         now = self.ctx.clock()
         found = await self.ctx.store(lambda s: s.notices.of(self.person.name, now))
         fields = ("id", "kind", "level", "text", "server", "created_at", "expires_at", "seen_at")
-        self.json({"notices": [{k: n[k] for k in fields} for n in found]})
+        self.json({"notices": [{k: getattr(n, k) for k in fields} for n in found]})
 
 
 class NoticeApi(ApiHandler):
     """One notice."""
 
-    openapi: ClassVar[dict[str, Any]] = {"delete": operation("Dismiss a notice", "Done")}
+    openapi: ClassVar[Operations] = {"delete": Operation("Dismiss a notice", "Done")}
 
     async def delete(self, number: str) -> None:
         """Dismissed means dismissed."""
@@ -206,8 +206,8 @@ class NoticeApi(ApiHandler):
 class UsageApi(ApiHandler):
     """Accounting."""
 
-    openapi: ClassVar[dict[str, Any]] = {
-        "get": operation(
+    openapi: ClassVar[Operations] = {
+        "get": Operation(
             "GPU-, session- and CPU-hours over `days`; own, or `by=user|group|course|project` for admins",
             "Usage",
             query=("days", "by"),
@@ -224,11 +224,11 @@ class UsageApi(ApiHandler):
             if by not in ("user", "group", "course", "project"):
                 raise web.HTTPError(400, "by is user, group, course or project")
             rows = await self.ctx.store(lambda s: s.usage.by(by, since, now))
-            self.json({"by": by, "since": since, "until": now, "rows": rows})
+            self.json({"by": by, "since": since, "until": now, "rows": [asdict(r) for r in rows]})
             return
         name = self.person.name
         rows = await self.ctx.store(lambda s: s.usage.by("user", since, now))
-        own = next((r for r in rows if r["key"] == name), {"key": name, "sessions": 0, "gpu_hours": 0.0})
+        own = next((asdict(r) for r in rows if r.key == name), {"key": name, "sessions": 0, "gpu_hours": 0.0})
         self.json({"since": since, "until": now, **own})
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from tornado import web
@@ -10,12 +12,14 @@ from ...core.errors import Refused, StoreError
 from ...core.yaml_reader import FileProblems
 from ...environments.builder.projectfiles import ProjectFileError
 from ...environments.naming import course_repository
+from ...store import Store
+from ...store.rows import BuildRow, CourseRow, PublicationRow
 from .. import teaching
 from ..context import Context
 from ..environment_views import STATES
 from ..handler_base import ApiHandler, PageHandler, PersonHandler
-from ..openapi import operation
-from ..teaching import Teacher
+from ..openapi import Operation, Operations
+from ..teaching import Standing, Teacher
 
 COURSE = r"([a-z0-9](?:[a-z0-9-]{0,38}[a-z0-9])?)"
 
@@ -98,9 +102,10 @@ class CoursePage(PageHandler):
         self.page(
             "course.html",
             now=now,
-            roster=await teaching.roster(self.ctx, found["row"], now),
+            roster=await teaching.roster(self.ctx, found.row, now),
             states=STATES,
-            **found,
+            **vars(found),
+            **vars(found.standing),
         )
 
     async def post(self, course: str) -> None:
@@ -154,35 +159,46 @@ async def act_on(context: Context, teacher: Teacher, course: str, act: str) -> d
         return dict(await teaching.prepull(context, teacher, course))
     if act == "close":
         by, now = teacher.person.name, context.clock()
-        rights: dict[str, Any] = {"admin": teacher.person.admin, "scopes": teacher.scopes}
         await context.store(lambda s: teaching.own_course(s, teacher, course))  # others learn nothing
-        await context.store(lambda s: courses.close(s, course, by, now, **rights))
+        await context.store(
+            lambda s: courses.close(s, course, by, now, admin=teacher.person.admin, scopes=teacher.scopes)
+        )
         return {"state": "closed"}
     raise web.HTTPError(400, "there is no such button")
 
 
-async def describe(context: Context, teacher: Teacher, course: str) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Described:
     """A course for its staff: the row, how far it is, builds, publications."""
 
-    def read(store: Any) -> dict[str, Any]:
+    row: CourseRow
+    builds: Sequence[BuildRow]
+    publications: Sequence[PublicationRow]
+    standing: Standing
+    pull: Mapping[str, Any] | None = None
+    """How far the fetching of its image is."""
+    test: str = ""
+    """The environment in which staff test it."""
+
+
+async def describe(context: Context, teacher: Teacher, course: str) -> Described:
+    """Read it; staff alone may."""
+
+    def read(store: Store) -> Described:
         row = teaching.own_course(store, teacher, course)
-        wanted = row["data"].get("image") or f"{course_repository(course)}:candidate"
+        wanted = row.data.get("image") or f"{course_repository(course)}:candidate"
         facts = context.site.environments.facts(wanted)
         builds = store.builds.find(environment=f"course/{course}", limit=teaching.SHOWN)
-        return {
-            "row": row,
-            "builds": builds,
-            "publications": store.courses.publications(course)[: teaching.SHOWN],
-            **teaching.standing(row, facts.id if facts else "", builds),
-        }
+        standing = teaching.standing(row, facts.id if facts else "", builds)
+        return Described(row, builds, store.courses.publications(course)[: teaching.SHOWN], standing)
 
     found = await context.store(read)
     pull = context.extra.get("courses.pulls", {}).get(course)
     # A course that is not published yet is tested as itself; after that, what was built last has a card.
     test = f"course/{course}"
-    if found["pinned"] and found["candidate"] != found["pinned"]:
+    if found.standing.pinned and found.standing.candidate != found.standing.pinned:
         test = f"course/{course}:candidate"
-    return {**found, "pull": pull, "test": test}
+    return replace(found, pull=pull, test=test)
 
 
 # ------------------------------------------------------------------------------------------- REST
@@ -191,9 +207,9 @@ async def describe(context: Context, teacher: Teacher, course: str) -> dict[str,
 class CoursesApi(ApiHandler):
     """Courses one teaches."""
 
-    openapi: ClassVar[dict[str, Any]] = {
-        "get": operation("Courses the person teaches", "Courses"),
-        "post": operation(
+    openapi: ClassVar[Operations] = {
+        "get": Operation("Courses the person teaches", "Courses"),
+        "post": Operation(
             "Apply a course.yaml: `text`, or that of one's own `project`, where starter files lie too. "
             "`dry_run` only says what would change",
             "What changed",
@@ -223,23 +239,23 @@ class CoursesApi(ApiHandler):
 class CourseApi(ApiHandler):
     """One course."""
 
-    openapi: ClassVar[dict[str, Any]] = {
-        "get": operation("A course the person teaches", "The course", names=("course",))
+    openapi: ClassVar[Operations] = {
+        "get": Operation("A course the person teaches", "The course", names=("course",))
     }
 
     async def get(self, course: str) -> None:
         """With how far it is."""
         found = await describe(self.ctx, teacher_of(self), course)
-        releases = [{"image_id": p["image"], "by": p["by"], "at": p["at"]} for p in found["publications"]]
-        keys = ("candidate", "pinned", "former", "step", "pull")
-        self.json({**_course_json(found["row"]), **{k: found[k] for k in keys}, "publications": releases})
+        releases = [{"image_id": p.image, "by": p.by, "at": p.at} for p in found.publications]
+        far = {**vars(found.standing), "pull": found.pull}
+        self.json({**_course_json(found.row), **far, "publications": releases})
 
 
 class CourseActApi(ApiHandler):
     """What staff do."""
 
-    openapi: ClassVar[dict[str, Any]] = {
-        "post": operation(
+    openapi: ClassVar[Operations] = {
+        "post": Operation(
             "`build`, `publish`, `back` (the release before), `prepull` or `close`",
             "Done; `build` is the id of a build",
             names=("course", "act"),
@@ -255,8 +271,8 @@ class CourseActApi(ApiHandler):
         self.json({"ok": True, "course": course, **await act_on(self.ctx, teacher, course, act)})
 
 
-def _course_json(row: dict[str, Any]) -> dict[str, Any]:
-    return {"course": row["id"], "state": row["state"], "owner": row["owner"], **row["data"]}
+def _course_json(row: CourseRow) -> dict[str, Any]:
+    return {"course": row.id, "state": row.state, "owner": row.owner, **row.data}
 
 
 async def stop(context: Context) -> None:

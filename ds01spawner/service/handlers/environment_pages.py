@@ -13,6 +13,7 @@ from ...core.errors import Refused
 from ...core.yaml_reader import FileProblems
 from ...environments.builder.builds import FINAL
 from ...environments.builder.projectfiles import ProjectFileError
+from ...environments.environment_service import BuildLog
 from ...policy.options import is_project_name
 from ...policy.resolve import Person
 from .. import building, recipes
@@ -180,27 +181,25 @@ async def look(context: Context, person: Person, build: str, after: int = 0) -> 
     """What the build's page shows."""
     env_service = await building.env_service(context)
 
-    def read() -> dict[str, Any]:
+    def read() -> tuple[BuildLog, str]:
         found = env_service.log(person, build, after)
-        row = env_service.store.builds.get(build) or {}
         projects = [p.name for p in context.site.workspaces.projects(person.name)]
-        return {**found, "row": row, "project": project_of(row.get("environment", ""), person.name, projects)}
+        return found, project_of(found.row.environment, person.name, projects)
 
-    found = await asyncio.to_thread(read)
-    lines = found["lines"]
-    row = found["row"]
+    found, project = await asyncio.to_thread(read)
+    row, lines = found.row, found.lines
     return {
         "build": build,
-        "state": found["state"],
-        "word": STATES.get(found["state"], found["state"]),
-        "reason": found["reason"],
-        "final": found["state"] in FINAL,
+        "state": row.state,
+        "word": STATES.get(row.state, row.state),
+        "reason": found.reason,
+        "final": row.state in FINAL,
         # `logtext.to_html` escapes everything but the spans it makes itself.
-        "lines": [Markup(line["html"]) for line in lines],  # noqa: S704
-        "after": lines[-1]["seq"] if lines else after,
-        "environment": row.get("environment", ""),
-        "project": found["project"],
-        "course": row.get("data", {}).get("course", ""),
+        "lines": [Markup(line.html) for line in lines],  # noqa: S704
+        "after": lines[-1].seq if lines else after,
+        "environment": row.environment,
+        "project": project,
+        "course": row.data.get("course", ""),
         "position": env_service.runner.position(build),
     }
 

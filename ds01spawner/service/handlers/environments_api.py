@@ -9,11 +9,11 @@ from tornado import web
 
 from ...core.errors import DS01Error
 from ...environments.builder.recipe import parse_recipe
-from ...environments.environment_service import EnvironmentService, as_card
+from ...environments.environment_service import EnvironmentService, OwnBuild, as_card
 from ...policy.resolve import Person
 from .. import actions, building, keeping
 from ..handler_base import ApiHandler
-from ..openapi import operation
+from ..openapi import Operation, Operations
 from .environment_pages import BUILD
 
 OWN = r"(ds01-[a-z0-9._-]{1,80}/[a-z0-9._-]{1,80}:[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})"
@@ -24,8 +24,8 @@ RECIPE = {"project": {"type": "string"}, "recipe": {"type": "object"}, "tag": {"
 class EnvironmentsApi(ApiHandler):
     """What may be started."""
 
-    openapi: ClassVar[dict[str, Any]] = {
-        "get": operation("Environments the person sees, with check and reason", "Environments")
+    openapi: ClassVar[Operations] = {
+        "get": Operation("Environments the person sees, with check and reason", "Environments")
     }
 
     async def get(self) -> None:
@@ -53,9 +53,9 @@ def _shareable(row: dict[str, Any]) -> dict[str, Any]:
 class EnvironmentApi(ApiHandler):
     """One own environment."""
 
-    openapi: ClassVar[dict[str, Any]] = {
-        "get": operation("One of one's own environments with recipe and former images", "The environment"),
-        "delete": operation(
+    openapi: ClassVar[Operations] = {
+        "get": Operation("One of one's own environments with recipe and former images", "The environment"),
+        "delete": Operation(
             "Delete it; refused while a session uses it",
             "Done; `was_shared_with` are the groups that lose it",
         ),
@@ -66,7 +66,7 @@ class EnvironmentApi(ApiHandler):
         env_service = await building.env_service(self.ctx)
         row = await asyncio.to_thread(env_service.get, self.person, environment)
         groups = await asyncio.to_thread(env_service.shared_with, environment)
-        self.json({"id": row["id"], "state": row["state"], **row["data"], "shared_with": groups})
+        self.json({"id": row.id, "state": row.state, **row.data, "shared_with": groups})
 
     async def delete(self, environment: str) -> None:
         """Delete."""
@@ -78,8 +78,8 @@ class EnvironmentApi(ApiHandler):
 class EnvironmentActApi(ApiHandler):
     """Changes to an own environment."""
 
-    openapi: ClassVar[dict[str, Any]] = {
-        "post": operation(
+    openapi: ClassVar[Operations] = {
+        "post": Operation(
             "`rebuild`, `rollback` (to a former image `to`), `tag` (as `tag`), `share`, `unshare` (`group`)",
             "Done; `build` where one was queued, `shared_with` after sharing",
             body={
@@ -117,9 +117,9 @@ class EnvironmentActApi(ApiHandler):
 class BuildsApi(ApiHandler):
     """Builds."""
 
-    openapi: ClassVar[dict[str, Any]] = {
-        "get": operation("Own builds, newest first", "Builds", query=("environment",)),
-        "post": operation(
+    openapi: ClassVar[Operations] = {
+        "get": Operation("Own builds, newest first", "Builds", query=("environment",)),
+        "post": Operation(
             "Keep a recipe in a project and build it; without `recipe` the project's own is built",
             "The build's id",
             body=RECIPE,
@@ -155,9 +155,9 @@ class BuildsApi(ApiHandler):
 class BuildApi(ApiHandler):
     """One build."""
 
-    openapi: ClassVar[dict[str, Any]] = {
-        "get": operation("One build with its log after line `after`", "The build", query=("after",)),
-        "delete": operation("Cancel it", "Done; `ok` is false when it was over already"),
+    openapi: ClassVar[Operations] = {
+        "get": Operation("One build with its log after line `after`", "The build", query=("after",)),
+        "delete": Operation("Cancel it", "Done; `ok` is false when it was over already"),
     }
 
     async def get(self, build: str) -> None:
@@ -165,7 +165,8 @@ class BuildApi(ApiHandler):
         env_service = await building.env_service(self.ctx)
         after = self.number("after", 0, 0, 10**9)
         found = await asyncio.to_thread(env_service.log, self.person, build, after)
-        self.json({**found, "lines": [{"seq": x["seq"], "text": x["text"]} for x in found["lines"]]})
+        lines = [{"seq": line.seq, "text": line.text} for line in found.lines]
+        self.json({"build": build, "state": found.row.state, "reason": found.reason, "lines": lines})
 
     async def delete(self, build: str) -> None:
         """Cancel."""
@@ -176,8 +177,8 @@ class BuildApi(ApiHandler):
 class ProjectsApi(ApiHandler):
     """Projects with their recipes."""
 
-    openapi: ClassVar[dict[str, Any]] = {
-        "get": operation("Own projects, newest first, each with its recipe", "Projects")
+    openapi: ClassVar[Operations] = {
+        "get": Operation("Own projects, newest first, each with its recipe", "Projects")
     }
 
     async def get(self) -> None:
@@ -189,9 +190,9 @@ class ProjectsApi(ApiHandler):
 class PackagesApi(ApiHandler):
     """What a running session has that its image has not."""
 
-    openapi: ClassVar[dict[str, Any]] = {
-        "get": operation("New and changed packages of one's own session", "The difference"),
-        "post": operation("Write them into the recipe of the session's project", "The difference"),
+    openapi: ClassVar[Operations] = {
+        "get": Operation("New and changed packages of one's own session", "The difference"),
+        "post": Operation("Write them into the recipe of the session's project", "The difference"),
     }
 
     async def record(self, session: str) -> Any:
@@ -228,17 +229,17 @@ def _projects(env_service: EnvironmentService, person: Person) -> list[dict[str,
     return found
 
 
-def _build_json(row: dict[str, Any]) -> dict[str, Any]:
-    data = row["data"]
+def _build_json(row: OwnBuild) -> dict[str, Any]:
+    data = row.data
     return {
-        "build": row["id"],
-        "environment": row["environment"],
-        "state": row["state"],
-        "position": row.get("position"),
+        "build": row.id,
+        "environment": row.environment,
+        "state": row.state,
+        "position": row.position,
         "reason": data.get("reason", ""),
         "image_id": data.get("image"),
-        "created_at": row["created_at"],
-        "updated_at": row["updated_at"],
+        "created_at": row.created_at,
+        "updated_at": row.updated_at,
     }
 
 

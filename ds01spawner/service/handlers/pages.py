@@ -17,6 +17,8 @@ from ...pages.inputs import Quota
 from ...pages.launch_page import QuotaLine, quota_line
 from ...policy.options import from_form, parse_options
 from ...policy.resolve import Limits
+from ...store.rows import SessionRow
+from ...store.usage import UsageRow
 from ...workspace.spaces import SpaceBook, Spaces
 from .. import mine, views
 from ..handler_base import PageHandler
@@ -79,8 +81,8 @@ class Usage(PageHandler):
         limits = await self.limits()
         name = self.person.name
         problem, hours = "", 0.0
-        rows: list[dict[str, Any]] = []
-        used: list[dict[str, Any]] = []
+        rows: list[SessionRow] = []
+        used: list[UsageRow] = []
         try:
             rows, hours, used = await self.ctx.store(
                 lambda store: (
@@ -93,7 +95,7 @@ class Usage(PageHandler):
             problem = str(error)
         titles = await asyncio.to_thread(self.titles)
         spaces = await self.spaces()
-        recent = [r for r in rows if r["started_at"] >= since or not r["ended_at"]]
+        recent = [r for r in rows if r.started_at >= since or not r.ended_at]
         self.page(
             "usage.html",
             days=days,

@@ -24,9 +24,10 @@ from ...queue import booking, joining
 from ...queue.runner import Runner
 from ...queue.ticket import LIVE
 from ...queue.ticket_notifier import TicketNotifier
+from ...store.rows import TicketRow
 from ..context import Context
 from ..handler_base import ApiHandler, PageHandler
-from ..openapi import operation
+from ..openapi import Operation, Operations
 
 NAV = (("queue", "Queue"),)
 TICKET = r"([0-9a-f]{1,32})"
@@ -42,22 +43,22 @@ async def line(context: Context, person: Any) -> list[dict[str, Any]]:
     return joining.listing(rows, person, context.settings.show_holders)
 
 
-async def give_up(context: Context, ticket: str, person: Any) -> dict[str, Any]:
+async def give_up(context: Context, ticket: str, person: Any) -> TicketRow:
     """Cancel a place; a start that is under way for it is stopped."""
     now = context.clock()
     before = await context.store(lambda s: s.tickets.get(ticket))
     row = await context.store(lambda s: joining.cancel(s, ticket, person, now))
-    if before is not None and before["state"] == "starting":
-        await context.hub.stop(row["user"], row["server"])
+    if before is not None and before.state == "starting":
+        await context.hub.stop(row.user, row.server)
     return row
 
 
 class QueueApi(ApiHandler):
     """The line."""
 
-    openapi: ClassVar[dict[str, Any]] = {
-        "get": operation("The line: own places in full, those of others by class", "The line"),
-        "post": operation(
+    openapi: ClassVar[Operations] = {
+        "get": Operation("The line: own places in full, those of others by class", "The line"),
+        "post": Operation(
             "Join the queue: the session starts by itself when it is its turn",
             "The place, also when the same server had one already",
             body={"server": {"type": "string"}, "options": {"type": "object"}},
@@ -81,16 +82,16 @@ class QueueApi(ApiHandler):
         now, person = self.ctx.clock(), self.person
         known = tuple((await self.ctx.hub.user(person.name)).servers) if server else ()
         row = await self.ctx.store(lambda s: joining.join(s, person, limits, options, server, now, known))
-        self.set_header("Location", f"{self.ctx.urls.service}api/queue/{row['id']}")
+        self.set_header("Location", f"{self.ctx.urls.service}api/queue/{row.id}")
         self.json(joining.describe(row), 202)
 
 
 class TicketApi(ApiHandler):
     """One place."""
 
-    openapi: ClassVar[dict[str, Any]] = {
-        "get": operation("One's own place, also when it is over", "The place"),
-        "delete": operation("Give the place up", "Done"),
+    openapi: ClassVar[Operations] = {
+        "get": Operation("One's own place, also when it is over", "The place"),
+        "delete": Operation("Give the place up", "Done"),
     }
 
     async def get(self, ticket: str) -> None:
@@ -101,15 +102,15 @@ class TicketApi(ApiHandler):
     async def delete(self, ticket: str) -> None:
         """Cancel."""
         row = await give_up(self.ctx, ticket, self.person)
-        self.json({"ok": True, "id": row["id"], "state": row["state"]})
+        self.json({"ok": True, "id": row.id, "state": row.state})
 
 
 class ReservationsApi(ApiHandler):
     """Reservations and when they hold."""
 
-    openapi: ClassVar[dict[str, Any]] = {
-        "get": operation("Coming reservations", "Reservations"),
-        "post": operation(
+    openapi: ClassVar[Operations] = {
+        "get": Operation("Coming reservations", "Reservations"),
+        "post": Operation(
             "Reserve devices for a user, group or course (admins)",
             "The reservation",
             body={name: {"type": kind} for name, kind in booking.FIELDS.items()},
@@ -134,7 +135,7 @@ class ReservationsApi(ApiHandler):
 class ReservationApi(ApiHandler):
     """One reservation."""
 
-    openapi: ClassVar[dict[str, Any]] = {"delete": operation("Call a reservation off (admins)", "Done")}
+    openapi: ClassVar[Operations] = {"delete": Operation("Call a reservation off (admins)", "Done")}
 
     async def delete(self, reservation: str) -> None:
         """Cancel."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from datetime import date, datetime, time, timedelta, timezone
 from typing import Any, ClassVar
 
@@ -12,8 +13,9 @@ from ...admission import limit_requests
 from ...core.errors import Refused, StoreError
 from ...policy.key_info import keys
 from ...policy.requested import ASKABLE
+from ...store.rows import RequestRow
 from ..handler_base import ApiHandler, PageHandler
-from ..openapi import operation
+from ..openapi import Operation, Operations
 
 NAV = (("requests", "Ask for more"),)
 SHOWN = 50
@@ -68,8 +70,8 @@ class Requests(PageHandler):
     async def show(self, refused: str = "") -> None:
         """The page."""
         limits, name, problem = await self.limits(), self.person.name, ""
-        mine: list[dict[str, Any]] = []
-        waiting: list[dict[str, Any]] = []
+        mine: list[RequestRow] = []
+        waiting: list[RequestRow] = []
         try:
             mine = (await self.ctx.store(lambda s: s.requests.find(name)))[:SHOWN]
             if self.person.admin:
@@ -97,11 +99,11 @@ class Requests(PageHandler):
 class RequestsApi(ApiHandler):
     """Own requests, or everybody's for admins."""
 
-    openapi: ClassVar[dict[str, Any]] = {
-        "get": operation(
+    openapi: ClassVar[Operations] = {
+        "get": Operation(
             "Own requests for more, newest first; `all=1` for admins", "Requests", query=("all", "state")
         ),
-        "post": operation(
+        "post": Operation(
             "Ask for more than your limits until a date; an admin answers",
             "Its id",
             body={
@@ -134,7 +136,7 @@ class RequestsApi(ApiHandler):
 class RequestApi(ApiHandler):
     """One request of one's own."""
 
-    openapi: ClassVar[dict[str, Any]] = {"delete": operation("Withdraw an own open request", "Done")}
+    openapi: ClassVar[Operations] = {"delete": Operation("Withdraw an own open request", "Done")}
 
     async def delete(self, number: str) -> None:
         """Withdraw."""
@@ -146,8 +148,8 @@ class RequestApi(ApiHandler):
 class DecisionApi(ApiHandler):
     """An admin's answer."""
 
-    openapi: ClassVar[dict[str, Any]] = {
-        "post": operation(
+    openapi: ClassVar[Operations] = {
+        "post": Operation(
             "Approve or deny an open request; admins only. `wanted` and `until` grant something else",
             "The request as answered",
             body={
@@ -175,12 +177,20 @@ class DecisionApi(ApiHandler):
                 s, number, state, by, now, answer=answer, wanted=wanted, until=until
             )
         )
-        self.json({"ok": True, **limit_requests.as_json({**done, "decided_at": now})})
+        self.json({"ok": True, **limit_requests.as_json(done)})
 
 
-def _row(row: Mapping[str, Any], now: datetime) -> dict[str, Any]:
-    over = row["state"] == "approved" and row["until"] is not None and row["until"] <= now
-    return {**row, "text": limit_requests.describe(row["wanted"]), "state": "over" if over else row["state"]}
+@dataclass(frozen=True)
+class RequestLine(RequestRow):
+    """A request as the page shows it."""
+
+    text: str = ""
+
+
+def _row(row: RequestRow, now: datetime) -> RequestLine:
+    over = row.state == "approved" and row.until is not None and row.until <= now
+    line = RequestLine(**vars(row), text=limit_requests.describe(row.wanted))
+    return replace(line, state="over" if over else row.state)
 
 
 def _last_day(text: str) -> datetime | None:

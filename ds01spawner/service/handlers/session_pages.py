@@ -10,6 +10,7 @@ from tornado import web
 from ...core.errors import Refused, StoreError
 from ...notify.channels import banner
 from ...pages import text
+from ...store.rows import NoticeRow
 from .. import actions, keeping, retiring, views
 from ..handler_base import PageHandler
 
@@ -125,7 +126,7 @@ class Notices(PageHandler):
     async def get(self) -> None:
         """Most urgent first."""
         now, problem = self.ctx.clock(), ""
-        found: list[dict[str, Any]] = []
+        found: list[NoticeRow] = []
         try:
             found = await self.ctx.store(lambda store: banner(store, self.person.name, now))
         except StoreError as error:

@@ -80,6 +80,6 @@ def _left(stage: Any) -> dict[str, Any]:
         "environments": len(store.environments.find(kind="mine")),
         "projects": len(world.site.workspaces.projects("alice")),
         "notices": len(store.notices.of("alice", NOW)),
-        "roster": store.courses.get("nlp")["data"]["roster"],
-        "course": store.courses.get("nlp")["state"],
+        "roster": store.courses.get("nlp").data["roster"],
+        "course": store.courses.get("nlp").state,
     }

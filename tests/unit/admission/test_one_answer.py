@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.rows import block, course, ticket
 
 from ds01spawner import messages
 from ds01spawner.admission.accounts import claim_keys, course_of
@@ -37,12 +38,7 @@ from ds01spawner.workspace import staging
 
 NOW = datetime(2026, 3, 2, 12, 0, tzinfo=timezone.utc)
 ALICE = Person("alice", frozenset({"nlp"}))
-COURSE = {
-    "id": "nlp",
-    "owner": "prof",
-    "state": "published",
-    "data": {"title": "NLP", "roster": ["nlp"], "staff": [], "pinned": "sha256:1"},
-}
+COURSE = course(title="NLP", roster=["nlp"], staff=[], pinned="sha256:1")
 POLICIES = (
     "version: 1",
     "version: 1\ndefaults:\n  gpu: {max_equivalents: 0.43, full_gpu: false, profiles: [1g.10gb]}\n"
@@ -129,8 +125,8 @@ USES = st.builds(
 )
 SOME = st.lists(st.sampled_from(UUIDS), max_size=3, unique=True).map(tuple)
 ANNOUNCED = [
-    {"uuid": "*", "starts_at": NOW + timedelta(minutes=10), "until": None, "reason": "kernel update"},
-    {"uuid": "*", "starts_at": NOW + timedelta(hours=9), "until": None, "reason": "far away"},
+    block(kind="maintenance", starts_at=NOW + timedelta(minutes=10), reason="kernel update"),
+    block(kind="maintenance", starts_at=NOW + timedelta(hours=9), reason="far away"),
 ]
 WORLDS = st.builds(
     World,
@@ -184,11 +180,10 @@ def of_the_claim(world, options):
 
 def of_the_queue(world, options):
     """A ticket whose turn it is: its owner's rights, then the devices."""
-    row = {
-        "id": "t", "user": "alice", "server": "", "arrived": NOW, "groups": [], "priority": 0,
-        "state": "waiting", "profile": options.gpu, "count": options.gpu_count,
-        "preemptible": options.preemptible, "options": options.stored(),
-    }  # fmt: skip
+    row = ticket(
+        user="alice", arrived=NOW, profile=options.gpu, count=options.gpu_count,
+        preemptible=options.preemptible, options=options.stored(),
+    )  # fmt: skip
     reading = queue_pass.Reading(NOW, world.inventory, world.snapshot, {"alice": ALICE})
     prepared = queue_pass._prepare(world, reading, row, [COURSE])
     if prepared.refusal is not None:

@@ -87,17 +87,17 @@ def test_publish_and_step_back(tmp_path, store):
     images.known["ds01-course/nlp:candidate"] = "sha256:aaaa"
     assert publish(store, images, "nlp", "prof", NOW, admin=False) == "sha256:aaaa"
     images.known["ds01-course/nlp:candidate"] = "sha256:bbbb"
-    assert store.courses.get("nlp")["data"]["pinned"] == "sha256:aaaa"
+    assert store.courses.get("nlp").data["pinned"] == "sha256:aaaa"
     assert publish(store, images, "nlp", "prof", NOW, admin=False) == "sha256:bbbb"
     assert step_back(store, images, "nlp", "prof", NOW, admin=False) == "sha256:aaaa"
-    assert [p["image"] for p in store.courses.publications("nlp")] == [
+    assert [p.image for p in store.courses.publications("nlp")] == [
         "sha256:aaaa",
         "sha256:bbbb",
         "sha256:aaaa",
     ]
     # Applying the file again neither publishes nor forgets what is published.
     assert apply(store, load(tmp_path), "root", NOW) == []
-    assert store.courses.get("nlp")["data"]["pinned"] == "sha256:aaaa"
+    assert store.courses.get("nlp").data["pinned"] == "sha256:aaaa"
 
 
 def test_who_sees_the_card(tmp_path, store):
@@ -202,7 +202,7 @@ def test_an_image_that_is_not_theirs_is_neither_applied_nor_published(tmp_path, 
 
 
 def pinned_of(store):
-    return store.courses.get("nlp")["data"]["pinned"]
+    return store.courses.get("nlp").data["pinned"]
 
 
 @pytest.mark.parametrize("name", ["49 3", "'x'", "Site/NLP", "x:y:z", "0" * 64, "a@sha256:00"])

@@ -144,9 +144,9 @@ def test_others_builds_and_environments_are_not_found(env_service):
     build = env_service.build(ALICE, limits(ALICE), [LAB], "p", parse_recipe({}))
     env_service.store.builds.append_log(build, ["\x1b[31m<b>no</b>\x1b[0m"])
     env_service.store.environments.put("ds01-alice/p:latest", "alice", "mine", "ready", {}, NOW)
-    (line,) = env_service.log(ALICE, build)["lines"]
-    assert line["text"] == "<b>no</b>"
-    assert line["html"] == '<span class="ds01-ansi-31">&lt;b&gt;no&lt;/b&gt;</span>'
+    (line,) = env_service.log(ALICE, build).lines
+    assert line.text == "<b>no</b>"
+    assert line.html == '<span class="ds01-ansi-31">&lt;b&gt;no&lt;/b&gt;</span>'
     assert env_service.cancel(ALICE, build)
     assert env_service.builds(BOB) == []
     for act in (

@@ -109,10 +109,7 @@ def test_share_and_unshare(env_service):
     assert env_service.share(ALICE, limits(ALICE), MINE, "cv") == ["cv", "nlp"]
     assert env_service.unshare(ALICE, MINE, "nlp") == ["cv"]
     assert env_service.unshare(ALICE, MINE, "nlp") == ["cv"]
-    events = [
-        (e["action"], e["data"]["group"], e["user"])
-        for e in env_service.store.events.find(topic="environment")
-    ]
+    events = [(e.action, e.data["group"], e.user) for e in env_service.store.events.find(topic="environment")]
     assert events == [("shared", "nlp", "alice"), ("shared", "cv", "alice"), ("unshared", "nlp", "alice")]
 
 

@@ -205,7 +205,7 @@ class Site:
         return states
 
     def notices(self, user: str = "alice") -> list[str]:
-        return [n["text"] for n in self.store.notices.of(user, self.clock.now)]
+        return [n.text for n in self.store.notices.of(user, self.clock.now)]
 
     def file(self, user: str = "alice") -> str:
         path = self.root / user / "p/.ds01/notices"

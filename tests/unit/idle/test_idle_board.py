@@ -7,6 +7,7 @@ import time
 from types import SimpleNamespace
 
 from idle_rows import at
+from support.rows import notice
 
 from ds01spawner.core.errors import StoreError
 from ds01spawner.notify.board import NoticeBoard
@@ -23,10 +24,10 @@ def test_it_shows_what_is_due_and_marks_it_as_seen(tmp_path):
     number = store.notices.add("alice", "retired at 10:31", at(1), kind="idle", level="warning")
     store.notices.add("bob", "for bob", at(0))
     board = NoticeBoard(lambda: store, clock, wait=5)
-    assert [n["text"] for n in board.of("alice")] == ["retired at 10:31", "the machine is restarted"]
-    assert store.notices.of("alice", at(5))[0]["seen_at"] == at(5)
+    assert [n.text for n in board.of("alice")] == ["retired at 10:31", "the machine is restarted"]
+    assert store.notices.of("alice", at(5))[0].seen_at == at(5)
     store.notices.dismiss(number, "alice", at(5))
-    assert [n["text"] for n in board.of("alice")] == ["the machine is restarted"]
+    assert [n.text for n in board.of("alice")] == ["the machine is restarted"]
     store.close()
 
 
@@ -36,7 +37,7 @@ def test_a_slow_store_costs_a_page_a_moment_and_the_next_ones_nothing():
     class Slow:
         def of(self, user, now):
             answer.wait(20)
-            return [{"id": 1, "level": "info", "text": "late", "seen_at": now}]
+            return [notice(text="late", seen_at=now)]
 
     board = NoticeBoard(lambda: SimpleNamespace(notices=Slow()), clock, wait=0.05)
     began = time.monotonic()
@@ -47,7 +48,7 @@ def test_a_slow_store_costs_a_page_a_moment_and_the_next_ones_nothing():
         if board.of("alice"):
             break
         time.sleep(0.02)
-    assert [n["text"] for n in board.of("alice")] == ["late"]
+    assert [n.text for n in board.of("alice")] == ["late"]
 
 
 def test_a_store_that_is_down_leaves_what_was_known(tmp_path):
@@ -61,8 +62,8 @@ def test_a_store_that_is_down_leaves_what_was_known(tmp_path):
         return store
 
     board = NoticeBoard(give, clock, wait=5)
-    assert [n["text"] for n in board.of("alice")] == ["known"]
+    assert [n.text for n in board.of("alice")] == ["known"]
     down.append(True)
-    assert [n["text"] for n in board.of("alice")] == ["known"]
+    assert [n.text for n in board.of("alice")] == ["known"]
     assert board.of("bob") == []
     store.close()

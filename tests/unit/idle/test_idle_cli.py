@@ -47,7 +47,7 @@ def test_keep_alive_tells_until_when_and_what_is_left(site):
     assert done.exit_code == 0
     assert (data["ok"], data["seconds"], data["left_session"], data["left_day"]) == (True, 7200, 7200, 14400)
     audit = site.store.extensions.find(session="s-alice")
-    assert [(r["seconds"], r["source"], r["reason"]) for r in audit] == [(7200, "cli", "deadline")]
+    assert [(r.seconds, r.source, r.reason) for r in audit] == [(7200, "cli", "deadline")]
     assert "Kept alive until" in run("keep-alive", "alice", "--for", "3h").output
 
 

@@ -9,6 +9,7 @@ from datetime import timedelta
 import pytest
 from idle_rows import GPU_QUIET, QUIET, STUDENT, TEN, at, failed, having, known, replace
 from idle_site import Site
+from support.rows import ticket
 
 from ds01spawner.idle.arbiter import Arbiter
 from ds01spawner.idle.model import KeepAliveCaps, Kernels
@@ -40,12 +41,10 @@ async def test_an_idle_session_is_warned_and_then_retired_at_its_time(site):
 async def test_the_reason_is_on_record_before_the_stop(site):
     await site.passes(31)
     record = site.store.sessions.get("s-alice")
-    assert record["kind"] == "idle"
-    assert record["reason"].startswith(
-        "Retired after 30 min idle (limit: 30 min without use (group students))"
-    )
-    assert record["data"]["retire"]["grounds"]["cpu"] == "idle: CPU 0.4 % of a core"
-    actions = [e["action"] for e in site.store.events.find(topic="session", user="alice")]
+    assert record.kind == "idle"
+    assert record.reason.startswith("Retired after 30 min idle (limit: 30 min without use (group students))")
+    assert record.data["retire"]["grounds"]["cpu"] == "idle: CPU 0.4 % of a core"
+    actions = [e.action for e in site.store.events.find(topic="session", user="alice")]
     assert actions == ["started", "warned", "retiring"]
 
 
@@ -71,7 +70,7 @@ async def test_use_after_the_warning_withdraws_it(site):
 async def test_a_dismissed_warning_stays_away_and_a_fresh_one_comes(site):
     await site.passes(21)
     notice = site.store.notices.of("alice", site.clock.now)[0]
-    assert site.store.notices.dismiss(notice["id"], "alice", site.clock.now)
+    assert site.store.notices.dismiss(notice.id, "alice", site.clock.now)
     await site.passes(5)
     assert site.notices() == []
     site.signals["alice"] = BUSY
@@ -128,9 +127,9 @@ async def test_ten_minutes_without_a_sensor_retire_nobody_before_a_fresh_warning
     while not site.log:
         await site.passes(1)
     events = site.store.events.find(topic="session", user="alice")[warnings:]
-    fresh = next(e for e in events if e["action"] == "warned")
-    assert fresh["at"] > recovered
-    assert site.clock.now - fresh["at"] >= timedelta(seconds=STUDENT.warn_lead)
+    fresh = next(e for e in events if e.action == "warned")
+    assert fresh.at > recovered
+    assert site.clock.now - fresh.at >= timedelta(seconds=STUDENT.warn_lead)
     assert site.clock.now >= at(31 + 10)  # the ten minutes counted for nobody
     assert warned_before == (1 if begin >= 21 else 0)
 
@@ -238,12 +237,12 @@ async def test_keep_alive_switched_off_refuses_the_file(site):
 async def test_scarce_devices_shorten_the_timeout_but_not_the_lead(site):
     site.uuids["alice"], site.signals["alice"] = ("GPU-1",), GPU_QUIET
     site.share = 1.0
-    site.store.tickets.find = lambda *a, **k: [{"state": "waiting"}]
+    site.store.tickets.find = lambda *a, **k: [ticket()]
     while not site.log:
         await site.passes(1)
     assert site.clock.now == at(1 + 15)
-    warned = next(e for e in site.store.events.find(topic="session") if e["action"] == "warned")
-    assert site.clock.now - warned["at"] >= timedelta(seconds=STUDENT.warn_lead)
+    warned = next(e for e in site.store.events.find(topic="session") if e.action == "warned")
+    assert site.clock.now - warned.at >= timedelta(seconds=STUDENT.warn_lead)
 
 
 async def test_maintenance_ends_sessions_in_use_with_its_reason(site):
@@ -253,7 +252,7 @@ async def test_maintenance_ends_sessions_in_use_with_its_reason(site):
     assert await site.passes(1) == {"alice": "warned"}
     assert "new driver (ops)" in site.notices()[0]
     assert await site.passes(30) == {"alice": "retire"}
-    assert site.store.sessions.get("s-alice")["reason"].startswith("Retired: new driver (ops)")
+    assert site.store.sessions.get("s-alice").reason.startswith("Retired: new driver (ops)")
 
 
 async def test_maintenance_of_a_device_concerns_its_holders_only(tmp_path):

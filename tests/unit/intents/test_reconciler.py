@@ -81,9 +81,9 @@ async def test_a_session_without_one_is_told_and_given_time_then_ends_on_the_eng
     assert world.kinds == ["orphan"]
     assert world.engine.containers["c-s1"]["State"]["Running"]
     (notice,) = world.site.store().notices.of("alice", world.now)
-    assert "the hub has lost it" in notice["text"]
+    assert "the hub has lost it" in notice.text
     (event,) = world.site.store().events.find(topic="session")
-    assert (event["action"], event["user"]) == ("unknown", "alice")
+    assert (event.action, event.user) == ("unknown", "alice")
     await world.looks(1, seconds=24 * 3600 + 60)
     assert world.engine.containers == {}
     assert world.kinds == []

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta, timezone
 
 import pytest
+from support.rows import request
 
 from ds01spawner.core.errors import Refused
 from ds01spawner.policy import Person, builtin_policy, resolve
@@ -45,15 +46,8 @@ def test_requests_that_cannot_be_taken(wanted, reason, until, why):
 
 
 def _row(**fields):
-    return {
-        "id": "7",
-        "user": "alice",
-        "wanted": WANTED,
-        "until": SOON,
-        "reason": "thesis",
-        "by": "root",
-        **fields,
-    }
+    known = {"id": "7", "user": "alice", "wanted": WANTED, "until": SOON, "reason": "thesis", "by": "root"}
+    return request(**{**known, **fields})
 
 
 def test_an_approved_request_is_an_exception_until_its_end():

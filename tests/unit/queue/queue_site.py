@@ -204,7 +204,7 @@ class World:
         asked = parse_options({"gpu": gpu, "wait": True, **options})
         row = joining.join(self.store, person, limits, asked, server, self.clock())
         self.clock.pass_seconds(1)
-        return row["id"]
+        return row.id
 
     async def tick(self, times=1, seconds=2):
         for _ in range(times):
@@ -216,4 +216,4 @@ class World:
                 await asyncio.sleep(0.005)
 
     def state(self, ticket):
-        return self.store.tickets.get(ticket)["state"]
+        return self.store.tickets.get(ticket).state

@@ -41,7 +41,7 @@ class TestReservations:
         world.clock.now = START + timedelta(minutes=76)
         await world.tick(times=2)
         assert world.store.blocks.at(world.clock()) == {}
-        assert [e["action"] for e in world.store.events.find(topic="reservation")] == ["created", "no-show"]
+        assert [e.action for e in world.store.events.find(topic="reservation")] == ["created", "no-show"]
 
     async def test_sessions_that_would_collide_are_warned_once(self, world):
         world.site.held = {f"M{i}": ("ann", "a") for i in range(6)}
@@ -50,7 +50,7 @@ class TestReservations:
         world.runner._warned = 0.0
         await world.tick()
         (notice,) = world.store.notices.of("ann", world.clock())
-        assert "is reserved from 2026-03-02 13:00 UTC" in notice["text"]
+        assert "is reserved from 2026-03-02 13:00 UTC" in notice.text
 
     def test_two_that_want_too_much_together_are_told(self, world):
         self.reserve(world)
@@ -100,8 +100,8 @@ class TestMaintenance:
         world.clock.now = START + timedelta(minutes=31)
         ticket = world.join("ann")
         await world.tick(times=3)
-        assert (world.state(ticket), world.store.tickets.get(ticket)["attempts"]) == ("waiting", 0)
-        assert "new driver" in world.store.tickets.get(ticket)["shown"]["reason"]
+        assert (world.state(ticket), world.store.tickets.get(ticket).attempts) == ("waiting", 0)
+        assert "new driver" in world.store.tickets.get(ticket).shown["reason"]
         world.store.blocks.end_maintenance(number, "root", world.clock())
         await world.tick()
         assert world.state(ticket) == "started"

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from queue_site import START
+from support.rows import course
 
 from ds01spawner.admission.accounts import claim_keys, course_named, course_of
 from ds01spawner.placement.devices import GpuRequest
@@ -20,7 +21,7 @@ STUDENT = Person("stu", frozenset({"nlp-s26", "ml"}))
 
 
 def row(state="published", **data):
-    return {"id": "nlp", "owner": "prof", "state": state, "data": {**COURSE, **data}}
+    return course(state=state, **{**COURSE, **data})
 
 
 @pytest.mark.parametrize(
@@ -43,11 +44,11 @@ def test_the_course_of_a_start(environment, person, rows, expected):
 
 
 @pytest.mark.parametrize(
-    ("environment", "course"),
+    ("environment", "named"),
     [("course/nlp", "nlp"), ("course/nlp:candidate", "nlp"), ("lab", ""), ("mine/course/x", ""), ("", "")],
 )
-def test_the_course_of_a_session(environment, course):
-    assert course_named(environment) == course
+def test_the_course_of_a_session(environment, named):
+    assert course_named(environment) == named
 
 
 def test_what_lifts_blocks():
@@ -98,7 +99,7 @@ async def test_a_reservation_for_a_course_serves_its_students_places(world, monk
     own = world.join("stu", server="own")
     await world.tick()
     assert (world.state(eve), world.state(own)) == ("waiting", "waiting")
-    assert "reserved for course:nlp" in world.store.tickets.get(own)["shown"]["reason"]
+    assert "reserved for course:nlp" in world.store.tickets.get(own).shown["reason"]
     student = world.join("stu", environment="course/nlp")
     await world.tick()
     assert world.state(student) == "started"

@@ -56,15 +56,15 @@ class TestInsteadOfARefusal:
     def test_who_chose_to_wait_gets_a_place(self, world):
         answer = self.answer(world)
         (ticket,) = world.store.tickets.find()
-        assert (answer.code, answer.status, answer.ticket) == ("queued", 202, ticket["id"])
+        assert (answer.code, answer.status, answer.ticket) == ("queued", 202, ticket.id)
         assert joining.addresses(answer, "/services/ds01/") == {
-            "Location": f"/services/ds01/api/queue/{ticket['id']}",
-            "Refresh": f"0; url=/services/ds01/queue?ticket={ticket['id']}",
+            "Location": f"/services/ds01/api/queue/{ticket.id}",
+            "Refresh": f"0; url=/services/ds01/queue?ticket={ticket.id}",
         }
         assert answer.sentence == (
             "1 × 1g.10gb was asked for. Nothing that fits is free, so you have a place in the queue. You "
             "need do nothing: the session starts by itself when it is your turn; see the queue page at "
-            f"/queue?ticket={ticket['id']}."
+            f"/queue?ticket={ticket.id}."
         )
 
     @pytest.mark.parametrize(

@@ -102,8 +102,8 @@ class TestOnTheStore:
         world.join("ann")
         await self.settle(world)
         (notice,) = world.store.notices.of("guest", world.clock())
-        assert notice["level"] == "warning"
-        assert "somebody entitled to its GPU waits" in notice["text"]
+        assert notice.level == "warning"
+        assert "somebody entitled to its GPU waits" in notice.text
         world.clock.pass_seconds(29 * 60)
         await self.settle(world)
         assert ("guest", "") in world.hub.servers
@@ -143,7 +143,7 @@ class TestOnTheStore:
         world.join("ann")
         await self.settle(world)
         (notice,) = world.store.notices.of("guest", world.clock())
-        assert f"It ends at {world.clock() + timedelta(minutes=5):%H:%M} UTC" in notice["text"]
+        assert f"It ends at {world.clock() + timedelta(minutes=5):%H:%M} UTC" in notice.text
         world.clock.pass_seconds(299)
         await self.settle(world)
         assert ("guest", "") in world.hub.servers

@@ -4,6 +4,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 
 import pytest
+from support.rows import reservation
 
 from ds01spawner.core.errors import Refused
 from ds01spawner.placement.devices import Card, Device, Holding, Inventory
@@ -175,5 +176,5 @@ def test_course_members_may_take_it_by_course_or_by_its_group():
 
 
 def test_rows_and_back():
-    row = {**to_row(CLASS, "prof"), "released": [START.isoformat()]}
+    row = reservation(**to_row(CLASS, "prof"), released=(START.isoformat(),))
     assert from_row(row) == replace(CLASS, released=frozenset({START}))

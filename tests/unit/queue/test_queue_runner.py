@@ -21,9 +21,9 @@ async def test_a_free_device_is_granted_held_and_started(world):
     assert world.state(ticket) == "started"
     assert world.site.held == {"M0": ("ann", "")}
     assert world.store.blocks.at(world.clock()) == {}
-    actions = [e["action"] for e in world.store.events.find(topic="ticket")]
+    actions = [e.action for e in world.store.events.find(topic="ticket")]
     assert actions == ["waiting", "granted", "starting", "started"]
-    assert world.store.tickets.get(ticket)["options"] == {"project": "thesis", "gpu": "1g.10gb"}
+    assert world.store.tickets.get(ticket).options == {"project": "thesis", "gpu": "1g.10gb"}
 
 
 async def test_nobody_waiting_asks_nothing_of_the_engine(world):
@@ -104,9 +104,7 @@ async def thirty(world, random):
     served = [user for user, _ in world.hub.asked]
     assert sorted(served) == sorted(set(people) - leaving), "each once, nobody lost"
     # The order of grants is the order of arrival: nobody here had used anything before.
-    granted = [
-        e["user"] for e in world.store.events.find(topic="ticket", limit=5000) if e["action"] == "granted"
-    ]
+    granted = [e.user for e in world.store.events.find(topic="ticket", limit=5000) if e.action == "granted"]
     first = list(dict.fromkeys(granted))
     assert first == [p for p in people if p in first]
     assert {world.state(tickets[p]) for p in leaving} == {"cancelled"}
@@ -147,15 +145,15 @@ async def test_a_start_that_never_arrived_gets_its_old_place_back(world):
     row = world.store.tickets.get(ticket)
     for state in ("granted", "starting"):
         changes = {"state": state, "starting_at": START, "claim_until": START + H, "devices": ["M0"]}
-        assert world.store.tickets.move(ticket, row["version"], START, changes, hold=("M0",))
+        assert world.store.tickets.move(ticket, row.version, START, changes, hold=("M0",))
         row = world.store.tickets.get(ticket)
     await world.tick(times=2, seconds=3)
     assert world.state(ticket) == "starting"
     await world.tick(times=2, seconds=8)
-    returned = [e for e in world.store.events.find(topic="ticket") if e["action"] == "returned"]
-    assert [e["data"]["reason"] for e in returned] == ["the start did not come to an end; it is tried again"]
+    returned = [e for e in world.store.events.find(topic="ticket") if e.action == "returned"]
+    assert [e.data["reason"] for e in returned] == ["the start did not come to an end; it is tried again"]
     assert world.state(ticket) == "started"
-    assert world.store.tickets.get(ticket)["arrived"] == START
+    assert world.store.tickets.get(ticket).arrived == START
 
 
 async def test_a_start_that_the_hub_learns_of_late_keeps_its_place(world):
@@ -201,8 +199,8 @@ async def test_a_start_that_fails_for_good_fails_the_ticket_and_says_so(world):
     world.hub.answer["ann"] = HubError(500, "the image is broken")
     ticket = world.join("ann")
     await world.tick(times=6, seconds=20)
-    assert (world.state(ticket), world.store.tickets.get(ticket)["attempts"]) == ("failed", 3)
-    assert "the image is broken" in world.store.notices.of("ann", world.clock())[0]["text"]
+    assert (world.state(ticket), world.store.tickets.get(ticket).attempts) == ("failed", 3)
+    assert "the image is broken" in world.store.notices.of("ann", world.clock())[0].text
     assert world.store.blocks.at(world.clock()) == {}
 
 
@@ -210,7 +208,7 @@ async def test_a_busy_hub_costs_no_attempt_and_slows_the_pace(world):
     world.hub.answer["ann"] = HubError(429, "too many starts")
     ticket = world.join("ann")
     await world.tick(times=5, seconds=20)
-    assert (world.state(ticket), world.store.tickets.get(ticket)["attempts"]) == ("waiting", 0)
+    assert (world.state(ticket), world.store.tickets.get(ticket).attempts) == ("waiting", 0)
     assert world.runner.pace.width < 16
     del world.hub.answer["ann"]
     await world.tick(times=2, seconds=20)
@@ -223,7 +221,7 @@ async def test_quota_is_checked_at_the_head_and_stands_in_nobody_s_way(world):
     greedy, modest = world.join("ann", server="more", gpu_count=1), world.join("ben")
     await world.tick()
     assert (world.state(greedy), world.state(modest)) == ("waiting", "started")
-    assert world.store.tickets.get(greedy)["shown"]["code"] == "limit"
+    assert world.store.tickets.get(greedy).shown["code"] == "limit"
 
 
 async def test_two_places_of_one_person_start_one_after_the_other(world):
@@ -242,7 +240,7 @@ async def test_starts_are_paced_in_order(tmp_path):
     await world.tick()
     await asyncio.sleep(0.1)
     assert [u for u, _ in world.hub.asked] == ["p00", "p01", "p02"]
-    assert world.store.tickets.get(tickets[3])["shown"]["reason"].startswith("its turn has come")
+    assert world.store.tickets.get(tickets[3]).shown["reason"].startswith("its turn has come")
     world.hub.ready("p01")
     await asyncio.sleep(0.7)
     await world.tick()
@@ -258,7 +256,7 @@ async def test_waiting_too_long_and_claims_not_used_expire(world):
     ticket = world.join("ann")
     await world.tick(seconds=24 * 3600 + 5)
     assert world.state(ticket) == "expired"
-    assert "is over: it waited as long" in world.store.notices.of("ann", world.clock())[0]["text"]
+    assert "is over: it waited as long" in world.store.notices.of("ann", world.clock())[0].text
 
 
 async def test_a_place_given_up_by_the_command_ends_its_start(world):

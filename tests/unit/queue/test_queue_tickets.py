@@ -3,6 +3,7 @@
 from datetime import datetime, timedelta, timezone
 
 import pytest
+from support import rows
 
 from ds01spawner.core.errors import Refused
 from ds01spawner.queue import ticket_rules
@@ -76,5 +77,5 @@ def test_every_end_releases_the_hold(step):
     ],
 )
 def test_what_is_overdue(state, expires, claim, late):
-    row = {"state": state, "expires_at": expires, "claim_until": claim}
+    row = rows.ticket(state=state, expires_at=expires, claim_until=claim)
     assert bool(ticket_rules.overdue(row, NOW)) is late

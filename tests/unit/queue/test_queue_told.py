@@ -48,7 +48,7 @@ async def test_a_session_that_has_started(world, told, hook):
     calls, mails = await told()
     assert calls == [("started", "ann", text)]
     assert mails == [("ann@example.org", "Your session has started (thesis)", text)]
-    assert world.store.notices.of("ann", world.clock())[0]["text"] == text
+    assert world.store.notices.of("ann", world.clock())[0].text == text
     document = hook.received[0]
     assert (document["key"], document["cause"], document["project"]) == (
         f"ticket:{ticket}:started",
@@ -67,7 +67,7 @@ async def test_a_place_that_is_over(world, told):
     assert calls == [("expired", "ann", text)]
     assert mails == [("ann@example.org", "Your place in the queue is over (default)", text)]
     (notice,) = world.store.notices.of("ann", world.clock())
-    assert (notice["text"], notice["level"]) == (text, "warning")
+    assert (notice.text, notice.level) == (text, "warning")
 
 
 async def test_a_start_that_the_hub_refuses_for_good(world, told):
@@ -115,7 +115,7 @@ async def test_a_place_an_admin_took_is_told_on_the_pages(world):
     ticket = world.join("ann")
     joining.cancel(world.store, ticket, Person("root", admin=True), world.clock())
     (notice,) = world.store.notices.of("ann", world.clock())
-    assert notice["text"] == "Your place in the queue for 1g.10gb was taken out by root."
+    assert notice.text == "Your place in the queue for 1g.10gb was taken out by root."
     joining.cancel(world.store, world.join("ben"), Person("ben"), world.clock())
     assert world.store.notices.of("ben", world.clock()) == []
 

@@ -71,7 +71,7 @@ async def test_each_role_at_each_endpoint(call, world, monkeypatch, endpoint, wh
         page = not who and endpoint == "page"  # a reader without log-in is sent to log in
         assert answer.code == (302 if page else 403 if not who else 404)
         assert "NLP" not in answer.text
-        assert world.store.courses.get("nlp")["state"] == "draft"
+        assert world.store.courses.get("nlp").state == "draft"
 
 
 @pytest.mark.parametrize("path", ["api/reservations", "admin/drain", "admin/retire"])
@@ -135,7 +135,7 @@ def test_what_a_file_may_make_of_a_course(tmp_path, who, roster, staff, to, to_s
         code = error.refusal.code
     assert code == refused
     if refused and roster:
-        assert store.courses.get("nlp")["data"]["roster"] == roster.split()
+        assert store.courses.get("nlp").data["roster"] == roster.split()
     store.close()
 
 
@@ -145,7 +145,7 @@ async def test_the_move_over_http(call, world):
     assert (answer.code, json.loads(answer.text)["code"]) == (403, "roster-outside")
     for dry in (True, False):
         assert (await call("api/courses", "inside", "POST", {"text": text, "dry_run": dry})).code == 403
-    assert world.store.courses.get("nlp")["data"]["roster"] == ["nlp"]
+    assert world.store.courses.get("nlp").data["roster"] == ["nlp"]
 
 
 @pytest.mark.parametrize(

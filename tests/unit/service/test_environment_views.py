@@ -9,11 +9,13 @@ from types import SimpleNamespace
 
 import pytest
 from bs4 import BeautifulSoup
+from support.rows import course
 
 from ds01spawner.core.yaml_reader import FileProblems
 from ds01spawner.environments.builder.logtext import to_html
 from ds01spawner.environments.builder.recipe import parse_recipe
 from ds01spawner.environments.catalogue import Environment, Listed, with_facts
+from ds01spawner.environments.environment_service import OwnBuild
 from ds01spawner.environments.facts import ImageFacts
 from ds01spawner.environments.offered import Shown
 from ds01spawner.environments.preflight import Finding, Preflight
@@ -23,6 +25,7 @@ from ds01spawner.service import recipes
 from ds01spawner.service.context import make_templates
 from ds01spawner.service.environment_views import build_line, card, limit_lines, project_of
 from ds01spawner.service.teaching import Teacher, standing
+from ds01spawner.store.rows import BuildRow, EnvironmentRow
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=timezone.utc)
 MINE = Environment("ds01-alice/thesis:latest", "mine", "ds01-alice/thesis:latest", owner="alice")
@@ -66,7 +69,7 @@ def test_a_card_says_whether_it_can_start(what, check, reason):
 
 
 def test_a_card_of_ones_own_knows_its_project_and_what_is_outdated():
-    row = {"data": {"previous": ["sha256:" + "b" * 64]}}
+    row = EnvironmentRow("e", "alice", "ready", NOW, NOW, {"previous": ["sha256:" + "b" * 64]})
     found = card(
         shown(), NOW, person="alice", projects=["x", "thesis"], row=row, running=[FACTS.id, "sha256:old"]
     )
@@ -93,7 +96,7 @@ def test_project_of(reference, project):
 
 
 def test_a_waiting_build_says_how_many_are_before_it():
-    row = {"id": "b-1", "environment": "e", "state": "queued", "data": {}, "position": 2, "created_at": NOW}
+    row = OwnBuild("b-1", "alice", "queued", NOW, NOW, environment="e", position=2)
     line = build_line(row, "p", "/s/")
     assert (line.word, line.detail, line.url, line.active) == (
         "waiting",
@@ -151,16 +154,17 @@ def test_hostile_packages_are_problems(pip):
 @pytest.mark.parametrize(
     ("row", "candidate", "builds", "step"),
     [
-        ({"state": "draft", "data": {"recipe": {"pip": ["x"]}}}, "", [], "Build its environment."),
-        ({"state": "draft", "data": {"image": "x"}}, "", [], "Fetch its image."),
-        ({"state": "draft", "data": {"recipe": {}}}, "", [{"state": "building"}], "being built"),
-        ({"state": "draft", "data": {}}, "sha256:a", [{"state": "ready"}], "Start it once to test it"),
-        ({"state": "published", "data": {"pinned": "sha256:a"}}, "sha256:a", [], "Students get"),
-        ({"state": "closed", "data": {"pinned": "sha256:a"}}, "sha256:a", [], "closed"),
+        (course(state="draft", recipe={"pip": ["x"]}), "", [], "Build its environment."),
+        (course(state="draft", image="x"), "", [], "Fetch its image."),
+        (course(state="draft", recipe={}), "", ["building"], "being built"),
+        (course(state="draft"), "sha256:a", ["ready"], "Start it once to test it"),
+        (course(pinned="sha256:a"), "sha256:a", [], "Students get"),
+        (course(state="closed", pinned="sha256:a"), "sha256:a", [], "closed"),
     ],
 )
 def test_a_course_says_its_next_step(row, candidate, builds, step):
-    assert step in standing(row, candidate, builds)["step"]
+    made = [BuildRow("b", "prof", state, NOW, NOW) for state in builds]
+    assert step in standing(row, candidate, made).step
 
 
 @pytest.mark.parametrize(
@@ -174,7 +178,7 @@ def test_a_course_says_its_next_step(row, candidate, builds, step):
     ],
 )
 def test_who_teaches(person, scopes, begins, manages):
-    row = {"owner": "root2", "data": {"staff": ["prof"], "roster": ["nlp"]}}
+    row = course(owner="root2", staff=["prof"], roster=["nlp"])
     teacher = Teacher(person, frozenset(scopes))
     assert (teacher.may_begin, teacher.manages(row)) == (begins, manages)
 
@@ -203,7 +207,7 @@ def harmless(html):
 def test_nothing_hostile_gets_into_the_pages():
     environment = replace(MINE, title=NASTY, description=NASTY, note=NASTY)
     build = build_line(
-        {"id": "b-1", "environment": NASTY, "state": "failed", "data": {"reason": NASTY}, "created_at": NOW},
+        OwnBuild("b-1", "alice", "failed", NOW, NOW, {"reason": NASTY}, environment=NASTY),
         "",
         "",
     )

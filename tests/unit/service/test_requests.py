@@ -52,10 +52,10 @@ async def test_a_person_asks_an_admin_approves_and_the_limits_widen(call, world)
     )
     assert world.site.limits(Person("bob"), NOW).session.memory == 8 * 2**30
     (notice,) = world.store.notices.of("alice", NOW)
-    assert notice["text"].startswith(
+    assert notice.text.startswith(
         "Your request for session.memory: 32g was approved by root, until 2026-03-10"
     )
-    assert [(e["topic"], e["action"]) for e in world.store.events.find(topic="request")] == [
+    assert [(e.topic, e.action) for e in world.store.events.find(topic="request")] == [
         ("request", "asked"), ("request", "approved"),
     ]  # fmt: skip
 
@@ -159,14 +159,14 @@ async def test_the_page_asks_and_answers(call, world):  # noqa: F811
     done = await post("alice", xsrf, jar, **asked, until="2026-03-09")
     assert (done.code, done.headers["Location"]) == (302, f"{PREFIX}requests")
     (row,) = world.store.requests.find("alice")
-    assert row["until"] == datetime(2026, 3, 10, tzinfo=timezone.utc)
-    assert (await post("alice", xsrf, jar, act="approved", id=row["id"])).code == 403
+    assert row.until == datetime(2026, 3, 10, tzinfo=timezone.utc)
+    assert (await post("alice", xsrf, jar, act="approved", id=row.id)).code == 403
     page = await call("requests", who="root", headers=cookie("root"))
     assert "&lt;b&gt;a larger model&lt;/b&gt;" in page.text
     assert "<b>a larger" not in page.text
     xsrf = re.search(r'name="_xsrf" value="([^"]+)"', page.text)[1]
     jar = "; ".join(c.split(";")[0] for c in page.headers.get_list("Set-Cookie"))
-    assert (await post("root", xsrf, jar, act="denied", id=row["id"], answer="buy your own")).code == 302
+    assert (await post("root", xsrf, jar, act="denied", id=row.id, answer="buy your own")).code == 302
     assert "buy your own" in (await call("requests", who="alice", headers=cookie("alice"))).text
 
 
@@ -228,7 +228,7 @@ def test_the_command_asks_lists_approves_and_denies(ds01, tmp_path):
     assert values["session.memory"]["text"] == "16g"
     assert f"request {first['id']} approved by" in values["session.memory"]["source"]
     store = Store.open(f"sqlite:///{tmp_path / 'ds01.sqlite'}")
-    assert [e["action"] for e in store.events.find(topic="request")] == [
+    assert [e.action for e in store.events.find(topic="request")] == [
         "asked",
         "asked",
         "approved",

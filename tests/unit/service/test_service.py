@@ -161,7 +161,7 @@ async def test_retire_by_api(call, world):
     assert answer.code == 200
     assert world.hub.stopped == [("bob", "b")]
     noted = world.store.sessions.get("s2")
-    assert (noted["reason"], noted["kind"]) == ("fan is broken", "admin")
+    assert (noted.reason, noted.kind) == ("fan is broken", "admin")
     assert (await call("api/sessions/s1", who="alice", method="DELETE")).code == 200
     assert (await call("api/sessions/gone", who="alice", method="DELETE")).code == 404
 
@@ -199,7 +199,7 @@ async def test_notices_are_seen_dismissed_and_private(call, world):
     key = {keys.HEADER: keys.sign(SECRET, "alice", NOW)}
     fragment = await call("fragments/notices", headers=key)
     assert "&lt;b&gt;Warned&lt;/b&gt;" in fragment.text
-    assert world.store.notices.of("alice", NOW)[0]["seen_at"] == NOW
+    assert world.store.notices.of("alice", NOW)[0].seen_at == NOW
     assert (await call(f"api/notices/{number}", who="bob", method="DELETE")).code == 404
     rest = await call(f"fragments/notices/{number}/dismiss", headers=key, method="POST", body={})
     assert "Warned" not in rest.text

@@ -14,6 +14,7 @@ from ds01spawner.core.errors import EngineError
 from ds01spawner.environments.catalogue import Environment
 from ds01spawner.service import views
 from ds01spawner.store import SessionRecord as Kept
+from ds01spawner.store.usage import UsageRow
 from ds01spawner.workspace import spaces
 from ds01spawner.workspace.spaces import SpaceBook, Spaces, measure_projects
 from ds01spawner.workspace.usage import Measured
@@ -105,11 +106,11 @@ async def test_figures_are_remembered_and_renewed_aside(workspace, monkeypatch):
     ],
 )
 def test_rows_say_what_is_known(known, rows):
-    used = [{"key": "alice/old", "sessions": 2, "gpu_hours": 1.5}]
+    used = [UsageRow("alice/old", sessions=2, gpu_hours=1.5)]
     if known is None:
-        used.append({"key": "alice/nlp", "sessions": 0, "gpu_hours": 0.0})
+        used.append(UsageRow("alice/nlp"))
     found = views.project_rows(known, used, "alice")
-    assert [(r["project"], r["disk"], r["sessions"], r["gpu_hours"]) for r in found] == rows
+    assert [(r.project, r.disk, r.sessions, r.gpu_hours) for r in found] == rows
 
 
 async def test_the_page_shows_disk_beside_hours_and_limits(call, world, workspace):  # noqa: F811

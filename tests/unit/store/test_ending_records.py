@@ -146,8 +146,8 @@ def test_a_better_report_replaces_lost_and_says_so_once(store, now):
     store.ends.record(end(now, "crashed", 14, clock=Clock.engine, exit_code=7))
     store.ends.record(end(now, "lost", 60, clock=Clock.last_seen))
     row, ended = store.sessions.get("s1"), store.ends.of("s1")
-    assert (row["kind"], row["ended_at"], ended.exit_code) == ("crashed", now + 14 * S, 7)
-    assert [e["action"] for e in store.events.find()] == ["started", "ended", "corrected"]
+    assert (row.kind, row.ended_at, ended.exit_code) == ("crashed", now + 14 * S, 7)
+    assert [e.action for e in store.events.find()] == ["started", "ended", "corrected"]
     assert store.usage.gpu_hours("alice", now - 600 * S, now + 600 * S) == pytest.approx(74 / 3600 * 0.5)
 
 
@@ -157,7 +157,7 @@ def test_a_more_exact_time_is_no_news(store, now):
     store.ends.record(end(now, "killed", 1, clock=Clock.engine, exit_code=143))
     ended = store.ends.of("s1")
     assert (ended.kind, ended.at, ended.clock, ended.exit_code) == ("idle", now + S, Clock.engine, 143)
-    assert [e["action"] for e in store.events.find()] == ["started", "ended"]
+    assert [e.action for e in store.events.find()] == ["started", "ended"]
 
 
 def test_a_note_that_comes_after_the_end_it_explains_counts(store, now):
@@ -190,7 +190,7 @@ def test_a_second_device_of_the_same_start_is_the_one_that_counts(store, now):
     begun(store, now, gpu_uuids=("MIG-1",), profile="1g.10gb")
     begun(store, now, gpu_uuids=("MIG-2",), profile="3g.40gb", equivalents=3 / 7)
     row = store.sessions.get("s1")
-    assert (row["gpu_uuids"], row["profile"], row["equivalents"]) == (["MIG-2"], "3g.40gb", 3 / 7)
+    assert (row.gpu_uuids, row.profile, row.equivalents) == (("MIG-2",), "3g.40gb", 3 / 7)
 
 
 # --- while the store is down --------------------------------------------------------------------
@@ -234,7 +234,7 @@ def test_nothing_is_lost_while_the_store_is_down(store, now, tmp_path):
         "bye",
         "thesis",
     )
-    assert store.sessions.get("s1")["groups"] == ["g"]
+    assert store.sessions.get("s1").groups == ("g",)
     assert hub.shown("alice", "", wait=10).reason == "idle for 60 min"
 
 
@@ -333,4 +333,4 @@ def test_what_waits_for_the_store_goes_before_what_comes_now(store, now, tmp_pat
     said = endings.write_end(end(now, "crashed", clock=Clock.engine))
     assert said is not None
     assert said.kind == "crashed"
-    assert store.sessions.get("s1")["ended_at"] == now
+    assert store.sessions.get("s1").ended_at == now

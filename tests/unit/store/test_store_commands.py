@@ -74,7 +74,7 @@ def test_maintenance_is_announced_listed_and_ended(ds01):
     (listed,) = json.loads(ds01("maintenance", "--json")[1])
     assert (listed["device"], listed["reason"]) == ("*", "driver")
     now = datetime.now(timezone.utc)
-    assert "All sessions end" in ds01.store.notices.of("anybody", now)[0]["text"]
+    assert "All sessions end" in ds01.store.notices.of("anybody", now)[0].text
     assert ds01("maintenance", "--end", str(listed["id"]))[0] == 0
     assert ds01("maintenance", "--end", "99")[0] == 1
     assert ds01.store.notices.of("anybody", datetime.now(timezone.utc)) == []

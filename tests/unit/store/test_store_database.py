@@ -122,6 +122,6 @@ def test_many_threads_and_two_connections_pools_write_at_once(store, url, now):
     [t.join() for t in threads]
     assert failures == []
     assert [len(store.sessions.find(user=u)) for u in "abcd"] == [20, 20, 20, 20]
-    numbers = [e["id"] for e in store.events.find(limit=1000)]
+    numbers = [e.id for e in store.events.find(limit=1000)]
     assert len(numbers) == 160
     assert numbers == sorted(set(numbers))

@@ -67,9 +67,9 @@ def test_an_event_the_schema_does_not_know_is_refused(topic, action, fields, why
 def test_following(store, now):
     first = store.events.add(now, "site", "started")
     store.events.add(now, "device", "lost", device="GPU-1")
-    assert [e["action"] for e in store.events.find(first)] == ["lost"]
-    assert [e["action"] for e in store.events.find(topic="site")] == ["started"]
-    assert [e["action"] for e in store.events.find(limit=1, latest=True)] == ["lost"]
+    assert [e.action for e in store.events.find(first)] == ["lost"]
+    assert [e.action for e in store.events.find(topic="site")] == ["started"]
+    assert [e.action for e in store.events.find(limit=1, latest=True)] == ["lost"]
     assert as_json(store.events.find(first)[0]) == {
         "id": first + 1,
         "at": "2026-03-02T12:00:00.000+00:00",

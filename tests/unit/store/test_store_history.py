@@ -10,6 +10,7 @@ from ds01spawner.core.ending import Clock, Ended
 from ds01spawner.core.labels import SessionLabels
 from ds01spawner.store import SessionRecord
 from ds01spawner.store.accounting import decayed_hours, overlap_hours
+from ds01spawner.store.usage import UsageRow
 
 H = timedelta(hours=1)
 
@@ -67,8 +68,8 @@ def test_begin_and_end_may_be_told_twice(store, now):
     assert store.ends.record(Ended("s1", now + 5 * H, "retired", "again")) == done
     assert store.ends.record(Ended("unknown", now, "retired", "done")) is None
     ended = store.ends.last("alice")
-    assert (ended["ended_at"], ended["reason"], ended["kind"]) == (now + H, "done", "retired")
-    assert [e["action"] for e in store.events.find()] == ["started", "ended"]
+    assert (ended.ended_at, ended.reason, ended.kind) == (now + H, "done", "retired")
+    assert [e.action for e in store.events.find()] == ["started", "ended"]
 
 
 def test_a_noted_reason_explains_the_end_that_follows(store, now):
@@ -76,8 +77,8 @@ def test_a_noted_reason_explains_the_end_that_follows(store, now):
     store.ends.retiring("s1", now + H, "idle for 60 min", "idle", {"cpu": 0.2})
     store.ends.record(Ended("s1", now + H + timedelta(seconds=5), "stopped", "through the hub"))
     ended = store.ends.last("alice", "x")
-    assert (ended["reason"], ended["kind"]) == ("idle for 60 min", "idle")
-    assert ended["data"]["retire"] == {"cpu": 0.2}
+    assert (ended.reason, ended.kind) == ("idle for 60 min", "idle")
+    assert ended.data["retire"] == {"cpu": 0.2}
     assert store.ends.last("alice", "") is None
 
 
@@ -85,7 +86,7 @@ def test_a_retire_that_did_not_happen_explains_nothing_later(store, now):
     store.sessions.started(record("s1", "alice", now))
     store.ends.retiring("s1", now + H, "idle for 60 min", "idle")
     store.ends.record(Ended("s1", now + 2 * H, "stopped", "stopped by alice"))
-    assert store.ends.last("alice")["reason"] == "stopped by alice"
+    assert store.ends.last("alice").reason == "stopped by alice"
 
 
 def test_gpu_hours_count_running_sessions_and_only_the_window(store, now):
@@ -105,23 +106,14 @@ def test_usage_by_each_subject(store, now):
     end = now + 2 * H
 
     def keyed(by):
-        return {r["key"]: (r["sessions"], r["gpu_hours"]) for r in store.usage.by(by, now, end)}
+        return {r.key: (r.sessions, r.gpu_hours) for r in store.usage.by(by, now, end)}
 
     assert keyed("user") == {"alice": (1, 0.5), "bob": (1, 0)}
     assert keyed("group") == {"a": (1, 0.5), "b": (2, 0.5)}
     assert keyed("course") == {"nlp": (1, 0.5), "(no course)": (1, 0)}
     assert keyed("project") == {"alice/p": (1, 0.5), "bob/": (1, 0)}
-    assert store.usage.by("user", now, end)[1] == {
-        "key": "bob",
-        "sessions": 1,
-        "running": 1,
-        "session_hours": 2.0,
-        "cpu_hours": 4.0,
-        "gpu_hours": 0,
-    }
-    assert store.usage.gpu_hours_group("b", now, end) == 0.5
-    assert store.usage.gpu_hours_course("nlp", now, end) == 0.5
-    assert store.usage.gpu_hours_project("alice", "p", now, end) == 0.5
+    bob = UsageRow("bob", sessions=1, running=1, session_hours=2.0, cpu_hours=4.0, gpu_hours=0.0)
+    assert store.usage.by("user", now, end)[1] == bob
 
 
 def test_decayed_usage_by_user_and_group(store, now):
@@ -149,7 +141,7 @@ class TestReconcile:
         report = store.ends.reconcile([], now + 9 * H, known)
         assert report == {"added": [], "reopened": [], "missing": ["s1"]}
         row = store.sessions.get("s1")
-        assert (row["ended_at"], row["seen_at"]) == (None, now + H)
+        assert (row.ended_at, row.seen_at) == (None, now + H)
 
     @pytest.mark.parametrize("begun", [timedelta(0), -H, H])
     def test_a_session_younger_than_the_list_is_left_alone(self, store, now, begun):
@@ -169,13 +161,13 @@ class TestReconcile:
     def test_a_begin_by_a_wrong_clock_gives_way_to_the_engines(self, store, now, off, told):
         store.sessions.started(record("s1", "alice", now + off))
         store.ends.reconcile([record("s1", "alice", now)], now, ["s1"])
-        assert store.sessions.get("s1")["started_at"] == now + timedelta(minutes=told)
+        assert store.sessions.get("s1").started_at == now + timedelta(minutes=told)
 
     def test_the_engines_end_stays_exact_where_the_begin_was_told_by_a_wrong_clock(self, store, now):
         store.sessions.started(record("s1", "alice", now + H))
         ended = store.ends.record(Ended("s1", now, "crashed", "it crashed", clock=Clock.engine))
         assert ended.at == now
-        assert store.sessions.get("s1")["started_at"] <= now
+        assert store.sessions.get("s1").started_at <= now
 
     def test_a_lost_store_learns_of_running_sessions(self, store, now):
         report = store.ends.reconcile([record("s9", "zoe", now - H)], now, [])
@@ -187,13 +179,13 @@ class TestReconcile:
         store.ends.record(Ended("s1", now, "lost", "gone", clock=Clock.last_seen))
         report = store.ends.reconcile([record("s1", "alice", now)], now + 2 * H, [])
         assert report["reopened"] == ["s1"]
-        assert store.sessions.get("s1")["ended_at"] is None
+        assert store.sessions.get("s1").ended_at is None
 
     def test_a_session_that_was_stopped_stays_ended(self, store, now):
         store.sessions.started(record("s1", "alice", now))
         store.ends.record(Ended("s1", now + H, "stopped"))
         assert store.ends.reconcile([record("s1", "alice", now)], now + 2 * H, [])["reopened"] == []
-        assert store.sessions.get("s1")["ended_at"] == now + H
+        assert store.sessions.get("s1").ended_at == now + H
 
 
 def test_a_record_from_labels(now):

@@ -110,7 +110,7 @@ def test_a_backup_put_back_is_read(open_store, file, now, tmp_path):
     remove(file)
     os.replace(tmp_path / "copy", file)
     store.sessions.started(SessionRecord("s3", "alice", now))
-    assert [r["session"] for r in store.sessions.find()] == ["s1", "s3"]
+    assert [r.session for r in store.sessions.find()] == ["s1", "s3"]
     assert store.facts.get(REPLACED).startswith("replaced")
 
 
@@ -155,7 +155,7 @@ def test_threads_that_notice_together_open_it_once(open_store, file, now):
     for thread in threads:
         thread.join()
     assert problems == []
-    assert {r["session"] for r in store.sessions.find()} == {f"s{n}" for n in range(1, 9)}
+    assert {r.session for r in store.sessions.find()} == {f"s{n}" for n in range(1, 9)}
 
 
 @pytest.mark.parametrize(
@@ -224,7 +224,7 @@ def test_old_events_and_builds_go_and_the_rest_stays(open_store, now):
         store.builds.append_log(build, ["line"])
     assert store.events.prune(now - 5 * day) == 1
     assert store.builds.prune(now - 5 * day, ("ready", "failed")) == 1
-    assert sorted(b["id"] for b in store.builds.find()) == ["b2", "b3"]
+    assert sorted(b.id for b in store.builds.find()) == ["b2", "b3"]
     assert store.builds.log("b1") == []
     store.ends.retiring("ghost", now - 2 * day, "x", "idle")
     store.ends.retiring("fresh", now, "x", "idle")
