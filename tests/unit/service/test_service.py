@@ -6,6 +6,7 @@ import json
 import re
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from support.service_world import NOW, POLICY, PREFIX, SECRET, cookie, make_world, serving
@@ -14,6 +15,8 @@ from ds01spawner.core.errors import EngineError
 from ds01spawner.core.installation import Standing
 from ds01spawner.idle.state import IdleFiles
 from ds01spawner.pages import keys
+from ds01spawner.service import handlers
+from ds01spawner.service.app import modules
 from ds01spawner.store import SessionRecord as Kept
 
 __all__ = ["NOW", "PREFIX", "call", "cookie", "world"]
@@ -365,3 +368,10 @@ async def test_the_store_is_down(call, world, monkeypatch):
         assert (await call(path, who="alice")).code == 200, path
     assert (await call("api/events", who="alice")).code == 503
     assert (await call("api/sessions/s1", who="alice", method="DELETE")).code == 200
+
+
+def test_every_area_of_the_service_is_there():
+    """A handler module that is renamed and not listed would leave its pages out without a word."""
+    package = Path(handlers.__file__).parent
+    told = {p.stem for p in package.glob("*.py") if re.search(r"^def routes\(", p.read_text(), re.M)}
+    assert {m.__name__.rpartition(".")[2] for m in modules()} == told
