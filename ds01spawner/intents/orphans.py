@@ -1,8 +1,8 @@
 """Which sessions nobody owns, and what becomes of them. Pure: one look in, decisions out.
 
 A container of this installation is owned by a server that the hub lists, or by an intent. One that has
-neither for `UNKNOWN_S` gets an intent: at once where it does not run (a start left it behind), and with
-time for its owner to come back where it does. While the hub does not answer nothing is unknown.
+neither for a while gets an intent: at once where it does not run (a start or an end left it behind), and
+with time for its owner to come back where it does. While the hub does not answer nothing is unknown.
 """
 
 from __future__ import annotations
@@ -20,7 +20,12 @@ UNKNOWN_S = 60.0
 started lists its servers within seconds, and a start that was cut off is cleared within them."""
 LOOKS = 3
 """At so many looks at least, so that one slow look after a long pause proves nothing."""
-DEAD = frozenset({"created", "exited", "dead"})
+ENDED_UNKNOWN_S, ENDED_LOOKS = 15.0, 2
+"""The same for a container whose process has ended: it cannot come back to the hub, and its device is kept
+until it is removed. A hub that fails now and then must not put that off for ever, so what was seen before it
+stopped answering counts on."""
+ENDED = frozenset({"exited", "dead"})
+DEAD = ENDED | {"created"}
 
 
 @dataclass(frozen=True)
@@ -55,6 +60,12 @@ class Rules:
     limit: timedelta = timedelta(hours=24)
     lead: timedelta = timedelta(minutes=15)
     unknown: timedelta = timedelta(seconds=UNKNOWN_S)
+    ended: timedelta = timedelta(seconds=ENDED_UNKNOWN_S)
+
+    def long_enough(self, state: str, seen: Missed, now: datetime) -> bool:
+        """Whether a container in that ``state`` has been without a server for so long that it has none."""
+        least, looks = (self.ended, ENDED_LOOKS) if state in ENDED else (self.unknown, LOOKS)
+        return now - seen.since >= least and seen.looks >= looks
 
 
 @dataclass(frozen=True)
@@ -76,9 +87,10 @@ def plan(
     rules: Rules,
 ) -> Plan:
     """Decide for every session. ``servers`` None: the hub does not answer, so nothing is unknown."""
-    if servers is None:
-        return Plan(missed={})
     present = list(present)
+    if servers is None:
+        ended = {p.labels.session for p in present if p.state in ENDED}
+        return Plan(missed={s: m for s, m in missed.items() if s in ended})
     there = {p.labels.session for p in present}
     ask, still = [], dict[str, Missed]()
     withdraw = [i.session for i in intents.values() if i.waits(now) and i.session not in there]
@@ -94,7 +106,7 @@ def plan(
         before = missed.get(session)
         seen = Missed(before.since, before.looks + 1) if before and before.since <= now else Missed(now)
         still[session] = seen
-        if now - seen.since >= rules.unknown and seen.looks >= LOOKS:
+        if rules.long_enough(each.state, seen, now):
             ask.append(leftover(each, now) if each.state in DEAD else orphan(each, now, rules))
     return Plan(tuple(ask), tuple(withdraw), still)
 

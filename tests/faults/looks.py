@@ -15,7 +15,7 @@ from .observe import Observer, Seen
 from .pages import Browser, home_is_true, strip_is_true
 from .stage import DEVICES, MODULES, Stage
 from .stretch import Stretch
-from .verdict import DeviceSaid, Violation, devices_are_free_or_held
+from .verdict import DeviceSaid, Violation, devices_are_free_or_held, held_devices
 
 BACK_S = 10.0
 """Seconds after the last fault in which the hub must answer again."""
@@ -155,7 +155,7 @@ class Looks:
 
     def _strip(self, user: str, path: str) -> list[Violation]:
         page = self._page(user, path)
-        held = {u for s in self.observer.there() for u in s.devices}
+        held = held_devices((u for s in self.observer.there() for u in s.devices), self.stage.devices())
         faulted = time.time() - self.stage.card_faulted_at < PATIENCE_S
         return strip_is_true(page, path, held, DEVICES, faulted)
 

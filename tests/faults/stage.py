@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import httpx
-from fakes.nvml import A100, Machine, build
+from fakes.nvml import A100, Machine, build, slice_uuid
 from support.running_hub import RunningHub
 from support.service_api import MAY_MAKE_TOKENS, ServiceApi
 
@@ -123,6 +123,10 @@ class Stage:
         if slow:
             self.machine.line("slow * 60000")
         self.machine.write()
+
+    def devices(self) -> set[str]:
+        """The slices that there are now."""
+        return {slice_uuid(n, i, self.generation if n else 0) for n in range(CARDS) for i in range(SLICES)}
 
     # --- processes ----------------------------------------------------------------------------------
 

@@ -17,6 +17,7 @@ from faults.verdict import (
     accounting_is_right,
     devices_are_free_or_held,
     ends_are_true,
+    held_devices,
     untouched_are_not_lost,
     workspaces_are_whole,
 )
@@ -162,3 +163,15 @@ def test_a_start_that_goes_on_in_another_container_is_one_session():
     assert (seen.container, seen.devices, seen.created, seen.began) == ("c2", ("MIG-2",), 10.0, 12.0)
     happens("die", "c2", 20.0, exitCode="3")
     assert (seen.over_at, seen.code) == (20.0, 3)
+
+
+def test_a_session_on_a_slice_that_was_remade_holds_its_whole_card():
+    old, new, other = "MIG-00010000-0000-5", "MIG-00010003-0001-5", "MIG-00000000-0000-5"
+    there = [seen(devices=(old,))]
+    assert (
+        devices_are_free_or_held([DeviceSaid(new, "held", "ann"), DeviceSaid(other, "free", "")], there) == []
+    )
+    assert devices_are_free_or_held([DeviceSaid(new, "free", "")], there)
+    assert devices_are_free_or_held([DeviceSaid(other, "held", "ann")], there)
+    assert held_devices([old], [new, other]) == {new}
+    assert held_devices([new], [new, other]) == {new}

@@ -173,12 +173,30 @@ class DeviceSaid:
     holder: str
 
 
+def card(slice_uuid: str) -> str:
+    """The card of a slice of the campaign's machine, as its UUID spells it."""
+    return slice_uuid[: len("MIG-0001")]
+
+
+def held_devices(held: Iterable[str], shown: Collection[str]) -> set[str]:
+    """Which of the devices shown are held, see `devices_are_free_or_held`."""
+    held = set(held)
+    cards = {card(u) for u in held - set(shown)}
+    return {u for u in shown if u in held or card(u) in cards}
+
+
 def devices_are_free_or_held(said: Sequence[DeviceSaid], there: Iterable[Seen]) -> list[Violation]:
-    """Held is what a container of a session holds, free is the rest."""
+    """Held is what a container of a session holds, free is the rest.
+
+    A slice that was re-made while a session began on it is gone, and which of the new ones took its place on
+    the card cannot be told: its session holds all of them.
+    """
     holders = {u: s for s in there for u in s.devices}
+    shown = {d.uuid for d in said}
+    cards = {card(u): s for u, s in holders.items() if u not in shown}
     found = []
     for device in said:
-        holder = holders.get(device.uuid)
+        holder = holders.get(device.uuid) or cards.get(card(device.uuid))
         if holder is None and device.state in ("held", "foreign"):
             text = f"{device.uuid} is shown as {device.state} ({device.holder}) and no container has it"
             found.append(Violation("devices are free or held", text))

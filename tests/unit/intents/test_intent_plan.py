@@ -123,6 +123,21 @@ def test_a_minute_without_doubt_is_needed(servers):
     assert looks(servers) is None
 
 
+@pytest.mark.parametrize("state", ["exited", "dead"])
+@pytest.mark.parametrize(
+    ("servers", "after"),
+    [
+        (lambda _: {}, 20),
+        (lambda n: {} if n % 2 else None, 30),  # a hub that comes and goes puts it off no longer
+        (lambda n: None, None),
+        (lambda n: KNOWN, None),
+        (lambda n: KNOWN if n % 2 else {}, None),
+    ],
+)
+def test_what_has_ended_goes_soon(servers, after, state):
+    assert looks(servers, present=replace(RUNS, state=state)) == (after and (after, "leftover"))
+
+
 def test_what_vanished_needs_no_intent_any_more():
     found = plan([], {}, {"s1": ORPHAN, "s2": replace(RETIRED, session="s2")}, {}, NOW, RULES)
     assert found.withdraw == ("s1",)  # the other one is finished by whoever finds it gone
