@@ -28,9 +28,9 @@ from tornado.web import Application, RequestHandler
 
 from ds01spawner.core.hub_client import HubClient
 from ds01spawner.core.labels import SessionLabels
+from ds01spawner.engines.docker.engine_reader import Running
 from ds01spawner.idle.arbiter import Arbiter
 from ds01spawner.idle.case import Parts, Settled
-from ds01spawner.idle.engine_reader import Running
 from ds01spawner.idle.idle_store import Facts
 from ds01spawner.idle.model import Kernels, Memory, Signals, Warned, Work, known, unsupported
 from ds01spawner.idle.observe import Look

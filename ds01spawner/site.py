@@ -25,7 +25,7 @@ from .core.settings import Settings
 from .engines import engine_for
 from .engines.base import EngineState
 from .engines.docker.engine import Docker
-from .environments.image_store import Images
+from .engines.docker.image_store import Images
 from .environments.offered import Environments
 from .intents.carry import Carrier
 from .intents.files import Intents

@@ -14,12 +14,12 @@ from ..core.yaml_reader import FileProblems
 from ..courses import course_files
 from ..courses import publication as courses
 from ..courses.spec import load_course, needs_build
+from ..engines.docker.image_store import ImageMissing, Images
 from ..environments.builder.builds import BuildLimits, BuildRequest
 from ..environments.builder.projectfiles import ProjectFiles
 from ..environments.builder.recipe import parse_recipe
 from ..environments.builder.sitebuild import site_images
 from ..environments.facts import ImageFacts
-from ..environments.image_store import ImageMissing, Images
 from ..environments.naming import course_repository
 from ..environments.pulling import Pulled
 from ..environments.rights import Reader

@@ -11,7 +11,7 @@ import typer
 from ..core.errors import Refusal
 from ..core.installation import load
 from ..core.settings import Settings, load_settings
-from ..idle.engine_reader import EngineReader, Running
+from ..engines.docker.engine_reader import EngineReader, Running
 from ..idle.idle_store import Book
 from ..idle.model import IdleRules, Session
 from ..idle.rules import from_policy
@@ -84,7 +84,7 @@ def register(app: typer.Typer) -> None:
 
 
 def _find(settings: Settings, address: str, as_json: bool) -> Running:
-    from ..idle.wiring import connect
+    from ..engines.docker.engine_reader import connect
 
     running = EngineReader(lambda: connect(settings), lambda: load(settings.state_dir)).running()
     found = [r for r in running if r.labels.address == address]

@@ -12,18 +12,19 @@ import typer
 from ..core.errors import Problem
 from ..core.settings import Settings, load_settings
 from ..core.yaml_reader import FileProblems, parse
-from ..environments import sharing, snapshot
+from ..engines.docker import snapshot
+from ..engines.docker.image_probe import probe
+from ..engines.docker.image_store import ImageMissing, Images
+from ..environments import sharing
 from ..environments.builder import logtext, recipe
 from ..environments.builder.buildnetwork import BuildsNetwork
 from ..environments.builder.builds import FINAL, BuildLimits, BuildRequest, BuildRunner
 from ..environments.builder.projectfiles import ProjectFiles
 from ..environments.builder.sitebuild import base_for, build_site, site_images
 from ..environments.catalogue import Environment, Listed, load_catalogue
-from ..environments.image_store import ImageMissing, Images
 from ..environments.naming import HALF_BUILT_NAMESPACE, checked_tag, parse_user_image, user_image
 from ..environments.ownership import OWNER_LABEL
 from ..environments.preflight import check as preflight
-from ..environments.probe import probe
 from ..environments.registries import Registries
 from ..environments.resolver import Resolver
 from ..environments.rights import Reader

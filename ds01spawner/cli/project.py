@@ -14,7 +14,7 @@ import typer
 
 from ..core.errors import DS01Error, Refused
 from ..core.settings import load_settings
-from ..fetching import Tell, clear, fetch, spec_for
+from ..engines.docker.fetching import Tell, clear, fetch, spec_for
 from ..pages import text
 from ..policy.options import PROJECT_HELP, is_project_name
 from ..policy.resolve import Person

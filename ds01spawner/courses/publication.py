@@ -12,8 +12,8 @@ from typing import Any
 
 from .. import messages
 from ..core.errors import Refusal, Refused
+from ..engines.docker.image_store import ImageMissing, Images
 from ..environments.facts import ImageFacts
-from ..environments.image_store import ImageMissing, Images
 from ..environments.naming import course_repository
 from ..environments.resolver import NotReadable
 from ..store.rows import CourseRow

@@ -14,6 +14,7 @@ from typing import Any
 from ..core.errors import DS01Error
 from ..core.settings import Settings
 from ..engines.base import Finding
+from ..engines.docker.network_checks import check_isolation, check_network, check_outside
 from .basic_checks import check_policy, check_settings, check_store
 from .bound_checks import check_bounds
 from .build_checks import check_builds
@@ -22,7 +23,6 @@ from .exposure_checks import check_exposure
 from .image_checks import check_images
 from .installation_checks import check_installation
 from .mode_checks import check_modes
-from .network_checks import check_isolation, check_network, check_outside
 from .retirement_checks import check_retirements
 from .session_checks import check_sessions
 from .storage_checks import check_disk

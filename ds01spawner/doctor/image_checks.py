@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 from ..core.settings import Settings
 from ..engines.base import Finding, Level
+from ..engines.docker.image_store import ImageMissing
 from ..environments.builder.sitebuild import site_images
 from ..environments.catalogue import load_catalogue
-from ..environments.image_store import ImageMissing
 from ..environments.preflight import Host, check
 from ..site import Site
 

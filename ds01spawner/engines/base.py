@@ -32,6 +32,8 @@ from ..placement.devices import Block, Device, Holding, Inventory
 from .ends import EndEvidence
 
 if TYPE_CHECKING:
+    from traitlets.config import Config
+
     from ..policy.plan import LaunchPlan
     from ..workspace.identity import Identity
 
@@ -327,6 +329,13 @@ class Engine(Protocol):
 
     name: str
     """``docker``, ``kubernetes``, ``fake``; for logs and the doctor, never to decide by."""
+
+    def prepare(self, hub: Config) -> None:
+        """Called once by ``configure``, on ``c.JupyterHub``: make what sessions need to reach the hub.
+
+        Says where the hub listens unless the site has; asks nothing of the engine then. May wait some tens of
+        seconds for an engine that comes up beside the hub; `EngineError` ends the hub before it starts.
+        """
 
     # What it is: cheap, cached for half a minute, asked by every page.
 

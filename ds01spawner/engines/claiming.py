@@ -29,8 +29,8 @@ from ..workspace.projects import Workspace
 from .base import Claim, Claimed, ClaimRequest, EngineState, ImageGone
 
 if TYPE_CHECKING:
-    from ..environments.image_store import Resolved
     from ..site import Site
+    from .docker.image_store import Resolved
 
 INITS = frozenset({"tini", "dumb-init", "catatonit", "s6-svscan", "init"})
 RESCUE_ENV = {"JUPYTER_RUNTIME_DIR": "/tmp/jupyter/runtime", "JUPYTER_DATA_DIR": "/tmp/jupyter/data"}  # noqa: S108

@@ -43,6 +43,8 @@ from .ends import SIGKILL, EndEvidence, of_session
 from .ordered import KeyedExecutor
 
 if TYPE_CHECKING:
+    from traitlets.config import Config
+
     from ..core.settings import Settings
 
 T = TypeVar("T")
@@ -137,6 +139,9 @@ class FakeEngine:
         self.settings, self.machine = settings, machine or Machine.of(settings)
         self._installation = InstallationFile(settings.state_dir)
         self._threads = KeyedExecutor(claim=4, mutate=4, stop=4, read=4, pull=1)
+
+    def prepare(self, hub: Config) -> None:
+        self.machine.asked()
 
     # --- what it is -----------------------------------------------------------------------------
 

@@ -15,12 +15,14 @@ from typing import TYPE_CHECKING, Any
 from .. import messages
 from ..core.errors import Refused
 from ..courses import publication as courses
+from ..engines.docker import snapshot
+from ..engines.docker.image_store import ImageMissing
 from ..policy.options import is_project_name
 from ..policy.resolve import Limits, Person
 from ..policy.storage import project_room
 from ..store.rows import BuildRow, EnvironmentRow
 from ..workspace.projects import Workspace
-from . import inventory, records, sharing, snapshot
+from . import inventory, records, sharing
 from .builder import logtext
 from .builder.builds import BuildRequest, BuildRunner, limits_from
 from .builder.gitcommit import commit_file
@@ -29,7 +31,6 @@ from .builder.recipe import FILE_NAME, Recipe, load_recipe, parse_recipe
 from .builder.room import Room, admit_share
 from .builder.sitebuild import base_for
 from .catalogue import Listed
-from .image_store import ImageMissing
 from .naming import checked_tag, course_repository, owns, parse_user_image, user_image
 from .ownership import BUILT_LABEL, OWNER_LABEL, REPRODUCIBLE_LABEL
 from .rights import Reader

@@ -17,9 +17,9 @@ from typing import Any
 
 from ..core.errors import EngineError
 from ..engines.docker import bounded
+from ..engines.docker.image_store import Images, asking
 from . import layer
 from .facts import LAYER_LABEL, ImageFacts
-from .image_store import Images, asking
 
 PROBE_LABEL = "ds01.probe"
 MAX_PACKAGES = 20_000

@@ -16,16 +16,16 @@ from .. import messages
 from ..core.errors import DS01Error, Refused, StoreError
 from ..core.lastgood import LastGood
 from ..core.settings import Settings
+from ..engines.docker.image_probe import ProbeCache
+from ..engines.docker.image_store import ImageMissing, Images, Resolved, split_reference
 from ..policy.resolve import Limits, Person
 from ..store import Store
 from .builder.sitebuild import hub_version
 from .catalogue import Environment, Listed, Share, choose, discover, load_catalogue, visible, with_facts
 from .course_cards import candidate_environment, course_environments
 from .facts import ImageFacts
-from .image_store import ImageMissing, Images, Resolved, split_reference
 from .naming import course_repository
 from .preflight import Host, Preflight, check
-from .probe import ProbeCache
 from .registries import Registries
 from .resolver import Resolver
 from .rights import Reader

@@ -13,11 +13,11 @@ from typing import Any
 
 from .. import messages
 from ..core.errors import EngineError, Refused
+from ..engines.docker.image_store import ImageMissing, Images, split_reference
 from ..messages.own_environments import BUILT_HERE
 from ..store.store import Store
 from .builder.builds import BuildRequest, drop
 from .facts import ImageFacts
-from .image_store import ImageMissing, Images, split_reference
 from .naming import KEPT_NAMESPACE
 
 

@@ -10,11 +10,11 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..core.errors import DS01Error, EngineError, StoreError
+from ..engines.docker.image_store import ImageMissing, Images
 from ..store.rows import CourseRow
 from . import reference
 from .catalogue import Environment
 from .facts import ImageFacts
-from .image_store import ImageMissing, Images
 from .naming import course_repository
 from .ownership import OWNER_LABEL
 from .pulling import Pulled

@@ -8,27 +8,21 @@ from __future__ import annotations
 import logging
 import os
 import sys
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import docker
-import requests
-from docker.errors import APIError, DockerException
-from docker.utils import kwargs_from_env
 from jupyterhub.app import JupyterHub
 from traitlets.config import Config
 
 from ..core import orphan_watch
-from ..core.errors import DS01Error, EngineError
-from ..core.installation import load as load_installation
+from ..core.errors import DS01Error
 from ..core.public_urls import origin_of, service_address
 from ..core.settings import DEFAULT_IMAGE, Settings
 from ..courses.publication import TEACH_SCOPE
-from ..engines.docker.network import BUILT_IN, ensure_network, remember, remembered
+from ..engines import engine_for
 from ..pages import template_dirs
 from ..pages.hub import template_var
 from ..pages.keys import LogOuts, load_secret
@@ -38,9 +32,6 @@ log = logging.getLogger(__name__)
 SERVICE = "ds01"
 SERVICE_PORT = 10201
 IDLE_SERVICE = "ds01-idle"
-ENGINE_TIMEOUT_S = 20
-ENGINE_TRIES, ENGINE_PAUSE_S = 4, 2.0
-FAILURES = (DockerException, requests.RequestException)
 
 SERVICE_SCOPES = [
     "list:users",
@@ -80,8 +71,8 @@ def configure(
     service and the ``ds01`` command. `EngineError` when the engine does not answer and nothing else
     says where the hub should listen.
     """
+    from ..engines.docker import background, settling
     from ..site import Site
-    from . import background, settling
     from .people import look_after_people
     from .process_setup import end_keys_with_log_in, tune_hub_process
     from .traits import SETTINGS_TRAITS, START_TIMEOUT_S, SiteTraits, settings_from
@@ -103,7 +94,7 @@ def configure(
     settling.make(settings)
     settings.write()
     _keep_private(settings)
-    _network(hub, settings.network, settings)
+    engine_for(settings).prepare(hub)
     _append(hub, "template_paths", template_dirs())
     _secure_cookies(hub)
     _refuse_internal_ssl(hub)
@@ -207,59 +198,6 @@ def _refuse_internal_ssl(hub: Config) -> None:
             "that. Take it out: hub, proxy and sessions talk on a network of this machine alone. "
             "docs/admins/tls.md says how browsers reach the hub by TLS."
         )
-
-
-def _network(hub: Config, name: str, settings: Settings) -> None:
-    """Make the network of the sessions, and let the hub listen where sessions can reach it.
-
-    Where the admin says where to listen, no engine is asked here: `background` sees to the network.
-    """
-    if name in BUILT_IN or "hub_ip" in hub or "hub_bind_url" in hub or "hub_connect_ip" in hub:
-        return
-    hub["hub_ip"] = _patiently(lambda: _gateway(name, settings))
-
-
-def _patiently(ask: Callable[[], str]) -> str:
-    """What the engine answers; one that comes up beside the hub, or drops a connection, is asked again."""
-    tries = 1
-    while True:
-        try:
-            return ask()
-        except (EngineError, *FAILURES) as error:
-            if not _unanswered(error) or tries >= ENGINE_TRIES:
-                raise _said(error) from error.__cause__ or error
-        tries += 1
-        time.sleep(ENGINE_PAUSE_S)  # nothing runs in the hub's process before it is configured
-
-
-def _said(error: Exception) -> EngineError:
-    """The error in a sentence for the hub's log."""
-    if isinstance(error, EngineError):
-        return error
-    does = "refuses what the hub needs" if isinstance(error, APIError) else "does not answer"
-    return EngineError(f"the Docker engine {does}, so the hub cannot start: {error}")
-
-
-def _unanswered(error: BaseException) -> bool:
-    """Whether the engine gave no answer at all, so that asking again may help."""
-    cause = error.__cause__ if isinstance(error, EngineError) else error
-    return isinstance(cause, FAILURES) and not isinstance(cause, APIError)
-
-
-def _gateway(name: str, settings: Settings) -> str:
-    """The host's address on the network of the sessions, which is made where it is missing."""
-    from . import settling
-
-    extra = {"base_url": settings.docker_host} if settings.docker_host else kwargs_from_env()
-    client = docker.APIClient(version="auto", timeout=ENGINE_TIMEOUT_S, **extra)
-    settling.settle(client, settings)
-    # With the addresses it had before, so that sessions which run find the hub again.
-    known = remembered(settings.state_dir, name)
-    mine = load_installation(settings.state_dir)
-    network = ensure_network(client, name, settings.hub_id, known, mine.id if mine else "")
-    if network != known:
-        remember(settings.state_dir, network)
-    return network.gateway
 
 
 def _templates(hub: Config, settings: Settings, service_url: str) -> None:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from .. import messages
 from ..core.errors import EngineError, Refused
 from ..courses.course_files import data_mounts
+from ..engines.docker.image_store import ImageMissing, Resolved
 from ..environments.catalogue import Environment
-from ..environments.image_store import ImageMissing, Resolved
 from ..environments.pulling import Pulled
 
 if TYPE_CHECKING:

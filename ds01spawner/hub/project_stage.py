@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Literal
 
-from .. import fetching, messages
+from .. import messages
 from ..core.errors import DS01Error, Refused
 from ..courses.course_files import copy_starter
+from ..engines.docker import fetching
 from ..environments.builder.projectfiles import ProjectFiles
 from ..policy.sources import GitSource, Source
 from ..policy.storage import project_room

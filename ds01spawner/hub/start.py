@@ -21,7 +21,7 @@ from ..core.errors import EngineError, LockError, Refusal, Refused
 from ..core.lag import watch
 from ..engines.base import Claimed, DeviceUnusable, EngineRefused
 from ..engines.claiming import LaunchRequest
-from ..fetching import FetchFailed
+from ..engines.docker.fetching import FetchFailed
 from ..messages import end_clauses, notes
 from ..policy.plan import LaunchPlan
 from ..queue.joining import addresses, instead_of

@@ -9,8 +9,8 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from ..core.hub_client import HubServer, Stopped
+from ..engines.docker.engine_reader import Running
 from ..notify.channels import Kind, Notice, Notifier
-from .engine_reader import Running
 from .idle_store import Book, Facts
 from .model import Decision, IdleRules, Session
 from .observe import Look

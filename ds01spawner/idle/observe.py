@@ -18,9 +18,9 @@ from typing import Protocol, TypeVar
 
 from ..core.hub_client import HubServer
 from ..core.lag import within
+from ..engines.docker.engine_reader import Running
 from ..gpu.reading import GpuReading
 from . import gpusignal
-from .engine_reader import Running
 from .lab import LabClient
 from .model import Kernels, Reading, Signals, failed, known, unsupported
 from .sample import Meter, Sample

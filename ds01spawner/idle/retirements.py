@@ -14,10 +14,10 @@ from urllib.parse import quote
 
 from ..core.hub_client import HubServer
 from ..core.labels import SessionLabels
+from ..engines.docker.engine_reader import Running
 from ..intents.carry import carry, carry_open
 from ..intents.intent import Intent, Kind, intend
 from ..site import Site
-from .engine_reader import Running
 from .model import Decision, IdleRules
 
 KINDS: Mapping[str, Kind] = {"idle": "idle", "lifetime": "lifetime", "deadline": "admin"}

@@ -21,10 +21,10 @@ from typing import Any
 
 from ..core.errors import DS01Error, Refusal
 from ..core.hub_client import HubServer
+from ..engines.docker.engine_reader import Running
 from . import keepalive
 from .case import Case, Parts, Settled, notice_to, session_of
 from .decide import decide
-from .engine_reader import Running
 from .idle_store import Facts
 from .model import Decision, IdleRules, Memory, Pressure, Session
 from .observe import Look

@@ -8,13 +8,10 @@ from datetime import datetime, timezone
 from importlib import import_module
 from typing import Any
 
-import docker
-from docker.utils import kwargs_from_env
-
 from ..core.errors import DS01Error
 from ..core.hub_client import HubClient, HubServer
 from ..core.settings import Settings, load_settings
-from ..engines.docker.connections import connect as open_client
+from ..engines.docker.engine_reader import EngineReader, Running, connect
 from ..gpu import read_gpu
 from ..notify.channels import BannerChannel, Channel, FileChannel, HookChannel, LabChannel, Notifier
 from ..notify.mail import channel_for
@@ -22,7 +19,6 @@ from ..policy.resolve import Person
 from ..site import Site
 from .arbiter import Arbiter
 from .case import Parts, Settled
-from .engine_reader import EngineReader, Running
 from .idle_store import Book
 from .lab import LabClient
 from .model import IdleRules
@@ -33,8 +29,6 @@ from .rules import from_policy
 from .service import IdleService
 from .state import IdleFiles
 from .workspace import ProjectFolder
-
-ENGINE_TIMEOUT = 20
 
 
 def build(settings: Settings, api_url: str, token: str, settled: Settled | None = None) -> IdleService:
@@ -131,12 +125,6 @@ def load_hook(name: str) -> Callable[..., Any]:
     if not callable(found):
         raise DS01Error(f"the notice hook {name!r} is not a function")
     return found  # type: ignore[no-any-return]
-
-
-def connect(settings: Settings) -> docker.APIClient:
-    """A client of the site's engine with a time limit."""
-    extra = {"base_url": settings.docker_host} if settings.docker_host else kwargs_from_env()
-    return open_client(timeout=ENGINE_TIMEOUT, **extra)
 
 
 def utcnow() -> datetime:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from tornado import web
 
 from ..core.errors import DS01Error, EngineError, StoreError
+from ..engines.docker.image_probe import clear_leftovers
 from ..environments.builder.buildnetwork import BuildsNetwork
 from ..environments.builder.builds import BuildRunner
 from ..environments.builder.recipe import Recipe
@@ -21,7 +22,6 @@ from ..environments.catalogue import Listed
 from ..environments.environment_service import EnvironmentService
 from ..environments.naming import parse_user_image
 from ..environments.offered import Shown
-from ..environments.probe import clear_leftovers
 from ..policy.resolve import Limits, Person
 from ..store.catalogue import ACTIVE
 from ..store.rows import EnvironmentRow

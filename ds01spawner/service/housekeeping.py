@@ -17,16 +17,15 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from .. import fetching
 from ..core.errors import DS01Error, StoreError
 from ..courses.course_files import sweep_starters
 from ..engines.base import EngineSession
-from ..engines.docker import steplayers
+from ..engines.docker import fetching, steplayers
 from ..engines.docker.endings import moment
+from ..engines.docker.image_store import REMOVES_S, asking
 from ..engines.docker.memory import MemoryWatch
 from ..engines.docker.retire import leftovers
 from ..environments.builder.builds import FINAL
-from ..environments.image_store import REMOVES_S, asking
 from ..intents.carry import carry
 from ..intents.intent import IntentError
 from ..intents.orphans import Present, leftover

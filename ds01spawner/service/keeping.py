@@ -9,7 +9,7 @@ from .. import messages
 from ..core.errors import DS01Error, Refused
 from ..core.lag import within
 from ..engines.base import EngineSession
-from ..environments.snapshot import PackageDiff
+from ..engines.docker.snapshot import PackageDiff
 from ..policy.resolve import Person
 from . import building
 from .context import Context

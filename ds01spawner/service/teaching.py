@@ -16,7 +16,7 @@ from ..core.settings import Settings
 from ..courses import course_files
 from ..courses import publication as courses
 from ..courses.spec import Change, Course, parse_course
-from ..environments.image_store import ImageMissing
+from ..engines.docker.image_store import ImageMissing
 from ..environments.naming import course_repository
 from ..environments.pulling import Pulled
 from ..environments.resolver import NotReadable

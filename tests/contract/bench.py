@@ -19,10 +19,10 @@ from ds01spawner.core.labels import MANAGED, SESSION
 from ds01spawner.core.settings import Settings
 from ds01spawner.engines.base import Claimed, Found
 from ds01spawner.engines.claiming import LaunchRequest, claim
+from ds01spawner.engines.docker.image_store import Resolved
 from ds01spawner.engines.fake import Machine
 from ds01spawner.environments.catalogue import Environment
 from ds01spawner.environments.facts import ImageFacts
-from ds01spawner.environments.image_store import Resolved
 from ds01spawner.policy.options import parse_options
 from ds01spawner.policy.resolve import Person
 from ds01spawner.site import Site

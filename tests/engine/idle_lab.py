@@ -21,9 +21,9 @@ from tornado.websocket import websocket_connect
 from ds01spawner.core.errors import Refusal
 from ds01spawner.core.hub_client import HubServer
 from ds01spawner.core.labels import SessionLabels
+from ds01spawner.engines.docker.engine_reader import EngineReader
 from ds01spawner.gpu.reading import GpuReading
 from ds01spawner.idle.case import Parts, Settled
-from ds01spawner.idle.engine_reader import EngineReader
 from ds01spawner.idle.idle_store import Facts
 from ds01spawner.idle.lab import LabClient
 from ds01spawner.idle.model import IdleRules

@@ -95,8 +95,9 @@ def test_files_of_a_container(client, container):
 READS = """
     import resource, sys, docker
     from ds01spawner.engines.docker import bounded, account
-    from ds01spawner.environments import snapshot, probe
-    from ds01spawner.environments.image_store import Images
+    from ds01spawner.engines.docker import snapshot
+    from ds01spawner.engines.docker import image_probe as probe
+    from ds01spawner.engines.docker.image_store import Images
     from ds01spawner.core.errors import EngineError
     import docker.errors
     box = sys.argv[1]

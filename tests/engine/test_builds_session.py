@@ -14,15 +14,15 @@ import pytest
 from support.ours import INSTALLATION
 
 from ds01spawner.core.errors import EngineError
-from ds01spawner.environments import snapshot
+from ds01spawner.engines.docker import snapshot
+from ds01spawner.engines.docker.image_probe import probe
+from ds01spawner.engines.docker.image_store import ImageMissing, Images
 from ds01spawner.environments.builder.builds import BuildRequest, BuildRunner, Site
 from ds01spawner.environments.builder.recipe import parse_recipe
 from ds01spawner.environments.builder.sitebuild import hub_version
 from ds01spawner.environments.catalogue import discover
-from ds01spawner.environments.image_store import ImageMissing, Images
 from ds01spawner.environments.inventory import lock_of, packages
 from ds01spawner.environments.preflight import Host
-from ds01spawner.environments.probe import probe
 from ds01spawner.store import Store
 
 BASE = "ds01/base:latest"

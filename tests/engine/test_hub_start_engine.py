@@ -10,8 +10,8 @@ from traitlets.config import Config
 
 from ds01spawner import configure
 from ds01spawner.core.errors import EngineError
+from ds01spawner.engines.docker import settling
 from ds01spawner.engines.docker.network import ensure_network
-from ds01spawner.hub import settling
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def pauses(monkeypatch):
         made.count += 1
         made.then()
 
-    monkeypatch.setattr("ds01spawner.hub.configure.time", SimpleNamespace(sleep=pause))
+    monkeypatch.setattr("ds01spawner.engines.docker.prepare.time", SimpleNamespace(sleep=pause))
     return made
 
 

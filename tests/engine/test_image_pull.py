@@ -11,7 +11,7 @@ from support.ours import INSTALLATION
 from support.registry import running_registry
 
 from ds01spawner.core.errors import EngineError
-from ds01spawner.environments.image_store import Images
+from ds01spawner.engines.docker.image_store import Images
 
 pytestmark = pytest.mark.timeout(300)
 SIZES = [3_000_000, 2_000_000, 1000]

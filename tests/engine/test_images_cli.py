@@ -9,7 +9,7 @@ import uuid
 import pytest
 
 from ds01spawner.core import installation
-from ds01spawner.environments.image_store import Images
+from ds01spawner.engines.docker.image_store import Images
 
 pytestmark = pytest.mark.timeout(900)
 

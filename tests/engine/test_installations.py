@@ -19,16 +19,14 @@ import docker
 import pytest
 from support.ours import installation_of, signed
 
-from ds01spawner import fetching
 from ds01spawner.core import installation
 from ds01spawner.core.errors import EngineError, Refused
 from ds01spawner.core.installation import Standing
 from ds01spawner.core.labels import SessionLabels
 from ds01spawner.doctor import diagnose
-from ds01spawner.engines.docker import neighbours
+from ds01spawner.engines.docker import fetching, neighbours, settling
 from ds01spawner.engines.docker.network import ensure_network
 from ds01spawner.engines.docker.retire import end
-from ds01spawner.hub import settling
 from ds01spawner.policy.resolve import Person
 from ds01spawner.store import SessionRecord, Store
 

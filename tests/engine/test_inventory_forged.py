@@ -7,6 +7,7 @@ import uuid
 
 import pytest
 
+from ds01spawner.engines.docker.image_store import Images
 from ds01spawner.engines.docker.runstep import Sandbox
 from ds01spawner.environments import inventory
 from ds01spawner.environments.builder.dockerscan import read
@@ -14,7 +15,6 @@ from ds01spawner.environments.builder.projectfiles import pack_files
 from ds01spawner.environments.builder.sitebuild import hub_version
 from ds01spawner.environments.builder.stepwise import StepwiseBuild
 from ds01spawner.environments.facts import LAYER_LABEL
-from ds01spawner.environments.image_store import Images
 from ds01spawner.environments.layer import revision
 
 LAB = "ds01/lab:latest"
@@ -90,7 +90,7 @@ RUN echo '{{"pip": ["forged==1"], "python": "9"}}' > /opt/ds01/lock.json
 READ = """
     import resource, sys
     from ds01spawner.environments import inventory
-    from ds01spawner.environments.image_store import Images
+    from ds01spawner.engines.docker.image_store import Images
     images = Images()
     images.inspect(sys.argv[1])
     begun = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -11,8 +11,8 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import pytest
 
 from ds01spawner.core.settings import Settings
-from ds01spawner.doctor.network_checks import check_network
 from ds01spawner.engines.docker import network as net
+from ds01spawner.engines.docker.network_checks import check_network
 from ds01spawner.engines.docker.network_watch import ASK_S, GIVE_UP_S, NetworkWatch, has_address
 
 
@@ -162,7 +162,7 @@ def test_a_hub_that_starts_again_finds_its_former_addresses(engine, made, hub_id
 
 
 def test_check_names_the_missing_network_and_the_cure(engine, made, hub_id, tmp_path, monkeypatch):
-    monkeypatch.setattr("ds01spawner.doctor.network_checks.RETURNS_S", 0.2)
+    monkeypatch.setattr("ds01spawner.engines.docker.network_checks.RETURNS_S", 0.2)
     settings = Settings(state_dir=tmp_path, hub_id=hub_id, network=made.name, devices="none")
     net.remember(tmp_path, made)
     assert not [f for f in check_network(settings) if f.level == "error" and made.name in f.what]

@@ -18,8 +18,8 @@ from typer.testing import CliRunner
 
 from ds01spawner.cli import build_app
 from ds01spawner.core import installation
+from ds01spawner.engines.docker.fetching import sweep
 from ds01spawner.engines.docker.network import ensure_network
-from ds01spawner.fetching import sweep
 from ds01spawner.hub import attempts
 from ds01spawner.hub.http_errors import SessionRefused
 

@@ -10,11 +10,11 @@ import pytest
 from ds01spawner import messages
 from ds01spawner.core.labels import CREATED_AT, HUB, PROBE
 from ds01spawner.core.settings import Settings
-from ds01spawner.doctor.network_checks import isolation_findings
 from ds01spawner.engines.docker import isolation_record
 from ds01spawner.engines.docker.isolation import probe, sweep, utc_now
 from ds01spawner.engines.docker.listening import Listening, listening
 from ds01spawner.engines.docker.network import ICC, ensure_network, find_network
+from ds01spawner.engines.docker.network_checks import isolation_findings
 
 OUTSIDE = "198.51.100.7"
 """An address for documentation: no machine has it, but ours for a moment, on a bridge of the test's."""

@@ -14,8 +14,8 @@ from idle_lab import FakeHub, make_service, no_gpu, start_bare, start_lab
 from support.ours import installation_of
 from support.slow import slow_file
 
+from ds01spawner.engines.docker.engine_reader import EngineReader
 from ds01spawner.gpu.reading import Activity, GpuReading
-from ds01spawner.idle.engine_reader import EngineReader
 from ds01spawner.idle.procs import HostSampler
 from ds01spawner.idle.rules import from_policy
 from ds01spawner.placement.devices import Device, Inventory

@@ -12,8 +12,8 @@ import pytest
 from ds01spawner.core.errors import Refused
 from ds01spawner.core.installation import Installation
 from ds01spawner.engines.docker import launch, mount_sources
+from ds01spawner.engines.docker.fetching import _begin, spec_for
 from ds01spawner.engines.docker.mount_sources import MountSources, hold_of, shares_mounts, sweep
-from ds01spawner.fetching import _begin, spec_for
 from ds01spawner.hub.http_errors import SessionRefused
 from ds01spawner.policy.sources import GitSource
 from ds01spawner.workspace import staging

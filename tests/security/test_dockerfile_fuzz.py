@@ -25,13 +25,13 @@ from support.dockerfiles import Planted, archive, dockerfiles, spellings
 from ds01spawner.core.errors import EngineError
 from ds01spawner.core.installation import Installation
 from ds01spawner.core.yaml_reader import FileProblems
+from ds01spawner.engines.docker import image_store as images_engine
+from ds01spawner.engines.docker.image_store import Images
 from ds01spawner.engines.docker.runstep import Sandbox
-from ds01spawner.environments import image_store as images_engine
 from ds01spawner.environments.builder import dockerscan
 from ds01spawner.environments.builder.pinning import PinnedDockerfile, pin
 from ds01spawner.environments.builder.projectfiles import pack_files
 from ds01spawner.environments.builder.stepwise import StepwiseBuild
-from ds01spawner.environments.image_store import Images
 from ds01spawner.environments.naming import PIN_NAMESPACE
 from ds01spawner.environments.resolver import Resolver
 from ds01spawner.environments.rights import Reader

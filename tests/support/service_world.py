@@ -30,11 +30,11 @@ from ds01spawner.core.labels import SessionLabels
 from ds01spawner.core.settings import Settings
 from ds01spawner.engines.base import EngineSession, EngineState
 from ds01spawner.engines.docker.engine import Docker
+from ds01spawner.engines.docker.image_store import EngineFacts, ImageMissing
 from ds01spawner.environments.builder.builds import BuildRunner
 from ds01spawner.environments.builder.builds import Site as BuildSite
 from ds01spawner.environments.environment_service import EnvironmentService
 from ds01spawner.environments.facts import SINGLEUSER_LABEL, ImageFacts
-from ds01spawner.environments.image_store import EngineFacts, ImageMissing
 from ds01spawner.environments.offered import Environments
 from ds01spawner.environments.preflight import Host
 from ds01spawner.placement.devices import Holding

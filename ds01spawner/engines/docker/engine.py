@@ -53,6 +53,8 @@ from .reach import gpu_lost
 from .start_faults import SERVER_ERROR, Fault, fault
 
 if TYPE_CHECKING:
+    from traitlets.config import Config
+
     from ...core.settings import Settings
     from ...policy.plan import LaunchPlan
 
@@ -82,6 +84,11 @@ class Docker:
         self._reading: tuple[float, GpuReading] | None = None
         self._info: tuple[float, dict[str, Any]] = (0.0, {})
         self._said: set[str] = set()
+
+    def prepare(self, hub: Config) -> None:
+        from .prepare import prepare  # of a hub alone, which the command is not
+
+        prepare(hub, self.settings)
 
     # --- what it is -----------------------------------------------------------------------------
 

@@ -17,10 +17,10 @@ from typing import Any
 from ...core.errors import DS01Error, EngineError
 from ...core.settings import Settings
 from ...engines.docker import buildnet
+from ...engines.docker.image_store import Images, asking
 from ...engines.docker.isolation_record import site_image
 from ...engines.docker.network import HubNetwork, addresses_of, find_network
 from ...workspace.safefs import write_json
-from ..image_store import Images, asking
 
 FILE = "build-network.json"
 MAX_FILE = 64 * 1024

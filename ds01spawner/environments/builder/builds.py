@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING, Any
 
 from ... import messages
 from ...core.errors import DS01Error, EngineError, Refused
+from ...engines.docker.image_store import Images, asking
 from ...engines.docker.runstep import clear_leftovers
 from ...store.catalogue import ACTIVE
 from ...store.store import Store
 from ..catalogue import Environment
-from ..image_store import Images, asking
 from ..naming import HALF_BUILT_NAMESPACE
 from ..preflight import Host
 from ..registries import Registries

@@ -17,13 +17,13 @@ from typing import Any
 
 from ...core.errors import DS01Error
 from ...engines.docker import steplayers
+from ...engines.docker.image_probe import probe
 from ...engines.docker.runstep import Sandbox
 from ...store.store import Store
 from .. import image_labels, inventory, records
 from ..facts import ImageFacts
 from ..naming import HALF_BUILT_NAMESPACE, PIN_NAMESPACE
 from ..preflight import check
-from ..probe import probe
 from ..pulling import Pulled
 from ..resolver import Resolver
 from ..rights import Reader

@@ -18,8 +18,8 @@ from ... import messages
 from ...core.errors import DS01Error, Refused
 from ...core.installation import load as load_installation
 from ...core.settings import Settings
+from ...engines.docker.image_store import Images
 from ..catalogue import Environment, Listed
-from ..image_store import Images
 from ..preflight import Host
 from ..registries import PUBLIC, Registries
 from ..resolver import NotReadable

@@ -14,8 +14,8 @@ from typing import Any
 
 from ...core.errors import EngineError
 from ...engines.docker import bounded, runstep
+from ...engines.docker.image_store import BuildStream, Images, asking
 from ...engines.docker.runstep import Sandbox
-from ..image_store import BuildStream, Images, asking
 from . import instructions as walking
 from .dockerscan import Instruction, read_one
 from .instructions import SCRATCH, Command, Segment, Stage, Step

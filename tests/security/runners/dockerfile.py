@@ -17,9 +17,9 @@ from support.service_world import LAB
 from table import PEOPLE
 
 from ds01spawner.core.yaml_reader import FileProblems
+from ds01spawner.engines.docker.image_store import ImageMissing
 from ds01spawner.environments.builder.pinning import pin
 from ds01spawner.environments.facts import ImageFacts
-from ds01spawner.environments.image_store import ImageMissing
 from ds01spawner.environments.rights import Reader
 
 PRIVATE, BASE, OWN = ("sha256:" + sign * 64 for sign in "abc")

@@ -7,12 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ds01spawner.core.errors import EngineError
-from ds01spawner.environments.builder.builds import BuildLimits, limits_from, next_builds
-from ds01spawner.environments.builder.recipe import parse_recipe
-from ds01spawner.environments.facts import ImageFacts
-from ds01spawner.environments.image_labels import reserved
-from ds01spawner.environments.records import forward, kept_reference
-from ds01spawner.environments.snapshot import (
+from ds01spawner.engines.docker.snapshot import (
     PruneRule,
     committed_config,
     kept,
@@ -21,6 +16,11 @@ from ds01spawner.environments.snapshot import (
     parse_packages,
     prune_plan,
 )
+from ds01spawner.environments.builder.builds import BuildLimits, limits_from, next_builds
+from ds01spawner.environments.builder.recipe import parse_recipe
+from ds01spawner.environments.facts import ImageFacts
+from ds01spawner.environments.image_labels import reserved
+from ds01spawner.environments.records import forward, kept_reference
 
 NOW = datetime(2026, 3, 1, tzinfo=timezone.utc)
 

@@ -8,10 +8,10 @@ from ds01spawner.core.errors import Refused
 from ds01spawner.core.yaml_reader import FileProblems
 from ds01spawner.courses import publication as courses
 from ds01spawner.courses.spec import load_course, needs_build
+from ds01spawner.engines.docker.image_store import ImageMissing
 from ds01spawner.environments.catalogue import visible
 from ds01spawner.environments.course_cards import course_environments
 from ds01spawner.environments.facts import ImageFacts
-from ds01spawner.environments.image_store import ImageMissing
 from ds01spawner.environments.resolver import NotReadable
 from ds01spawner.store import Store
 

@@ -10,13 +10,13 @@ import pytest
 from support.service_world import PlayedImages
 
 from ds01spawner.core.errors import Refused
+from ds01spawner.engines.docker.image_store import ImageMissing
+from ds01spawner.engines.docker.snapshot import PackageDiff
 from ds01spawner.environments.builder.builds import BuildLimits
 from ds01spawner.environments.builder.recipe import parse_recipe
 from ds01spawner.environments.catalogue import Environment, Listed
 from ds01spawner.environments.environment_service import EnvironmentService, as_card
-from ds01spawner.environments.image_store import ImageMissing
 from ds01spawner.environments.resolver import Resolver
-from ds01spawner.environments.snapshot import PackageDiff
 from ds01spawner.policy.load import parse_policy
 from ds01spawner.policy.resolve import Person, resolve
 from ds01spawner.store import Store

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from ds01spawner.engines.docker.image_store import ImageMissing
 from ds01spawner.environments.facts import ImageFacts
-from ds01spawner.environments.image_store import ImageMissing
 from ds01spawner.environments.registries import Registries, addresses
 from ds01spawner.environments.resolver import NotReadable, Resolver
 from ds01spawner.environments.rights import Reader

@@ -15,7 +15,7 @@ from tornado.testing import bind_unused_port
 from tornado.web import Application, RequestHandler
 
 from ds01spawner.core.errors import EngineError
-from ds01spawner.environments import image_store
+from ds01spawner.engines.docker import image_store
 
 QUICK_S = 0.2
 

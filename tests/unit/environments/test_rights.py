@@ -5,9 +5,9 @@ from datetime import datetime, timezone
 import pytest
 
 from ds01spawner.core.errors import StoreError
+from ds01spawner.engines.docker.image_store import ImageMissing
 from ds01spawner.environments.catalogue import Environment
 from ds01spawner.environments.facts import ImageFacts
-from ds01spawner.environments.image_store import ImageMissing
 from ds01spawner.environments.reference import carries, parse
 from ds01spawner.environments.registries import Registries
 from ds01spawner.environments.resolver import NotReadable, Resolver

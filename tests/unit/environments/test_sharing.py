@@ -9,11 +9,11 @@ import pytest
 
 from ds01spawner.core.errors import Refused, StoreError
 from ds01spawner.core.settings import Settings
+from ds01spawner.engines.docker.image_store import ImageMissing
 from ds01spawner.environments import sharing
 from ds01spawner.environments.catalogue import Share, discover
 from ds01spawner.environments.environment_service import EnvironmentService
 from ds01spawner.environments.facts import ImageFacts
-from ds01spawner.environments.image_store import ImageMissing
 from ds01spawner.environments.offered import Environments
 from ds01spawner.environments.resolver import Resolver
 from ds01spawner.environments.rights import Reader

@@ -10,8 +10,8 @@ from idle_rows import QUIET, STUDENT, TEN
 from ds01spawner.core.errors import DS01Error
 from ds01spawner.core.hub_client import HubError, HubServer
 from ds01spawner.core.labels import SessionLabels
+from ds01spawner.engines.docker.engine_reader import Running
 from ds01spawner.idle.case import Parts, Settled
-from ds01spawner.idle.engine_reader import Running
 from ds01spawner.idle.idle_store import Book
 from ds01spawner.idle.observe import Look
 from ds01spawner.idle.retirements import KINDS

@@ -11,8 +11,8 @@ from idle_rows import TEN, at, failed, known, unsupported
 
 from ds01spawner.core.hub_client import HubServer
 from ds01spawner.core.labels import SessionLabels
+from ds01spawner.engines.docker.engine_reader import Running
 from ds01spawner.gpu.reading import Activity, GpuReading
-from ds01spawner.idle.engine_reader import Running
 from ds01spawner.idle.model import Kernels, Reading
 from ds01spawner.idle.observe import Observer, Sensors
 from ds01spawner.idle.sample import Sample

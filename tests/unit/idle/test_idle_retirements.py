@@ -11,7 +11,7 @@ from idle_site import STUDENT, Site
 
 from ds01spawner.core.hub_client import HubServer
 from ds01spawner.core.labels import SessionLabels
-from ds01spawner.idle.engine_reader import Running
+from ds01spawner.engines.docker.engine_reader import Running
 from ds01spawner.idle.retirements import lost_servers, ours, rules_of
 from ds01spawner.intents.intent import intend
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ds01spawner.idle.engine_reader import _from_engine, _seconds
+from ds01spawner.engines.docker.engine_reader import _from_engine, _seconds
 from ds01spawner.idle.procs import HostSampler
 from ds01spawner.idle.sample import Meter, Process, Sample, classify
 

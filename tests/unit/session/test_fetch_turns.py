@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from ds01spawner import fetching
+from ds01spawner.engines.docker import fetching
 
 
 async def test_one_of_each_person_and_a_few_of_all():

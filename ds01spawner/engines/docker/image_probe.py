@@ -19,10 +19,10 @@ import requests
 from docker import errors as docker_errors
 from docker.types import LogConfig
 
-from ..core.errors import EngineError
-from ..engines.docker import bounded
+from ...core.errors import EngineError
+from ...environments.preflight import Probe
+from . import bounded
 from .image_store import Images, asking
-from .preflight import Probe
 
 LABEL = "ds01.probe"
 PROBE_UID = 54321

@@ -21,16 +21,16 @@ import requests
 from docker import errors as docker_errors
 from urllib3.exceptions import HTTPError
 
-from .. import messages
-from ..core.errors import DS01Error, EngineError, Refused
-from ..core.installation import Installation
-from ..engines.docker.connections import connect
-from .catalogue import Environment, with_facts
-from .facts import ImageFacts, from_inspect, from_summary
-from .naming import HALF_BUILT_NAMESPACE, PIN_NAMESPACE
-from .ownership import claimed, made_here, sort_names
-from .pulling import Layers, Pulled
-from .reference import carries, parse
+from ... import messages
+from ...core.errors import DS01Error, EngineError, Refused
+from ...core.installation import Installation
+from ...environments.catalogue import Environment, with_facts
+from ...environments.facts import ImageFacts, from_inspect, from_summary
+from ...environments.naming import HALF_BUILT_NAMESPACE, PIN_NAMESPACE
+from ...environments.ownership import claimed, made_here, sort_names
+from ...environments.pulling import Layers, Pulled
+from ...environments.reference import carries, parse
+from .connections import connect
 
 T = TypeVar("T")
 QUICK_S = 20

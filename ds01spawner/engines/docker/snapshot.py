@@ -11,13 +11,13 @@ from typing import Any
 
 from docker import errors as docker_errors
 
-from ..core.errors import EngineError
-from ..engines.docker import bounded
-from .builder.recipe import Recipe, pip_package
-from .facts import ImageFacts
+from ...core.errors import EngineError
+from ...environments.builder.recipe import Recipe, pip_package
+from ...environments.facts import ImageFacts
+from ...environments.naming import HALF_BUILT_NAMESPACE, PIN_NAMESPACE, checked_tag, parse_user_image
+from ...environments.ownership import sign
+from . import bounded
 from .image_store import ImageMissing, Images, asking
-from .naming import HALF_BUILT_NAMESPACE, PIN_NAMESPACE, checked_tag, parse_user_image
-from .ownership import sign
 
 # Asked of the user's Python itself, so that packages in the session's own home count too.
 _LIST = """

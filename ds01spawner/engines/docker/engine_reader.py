@@ -15,13 +15,17 @@ from typing import Any
 import docker
 import requests
 from docker.errors import DockerException
+from docker.utils import kwargs_from_env
 
-from ..core.errors import EngineError
-from ..core.installation import Installation, session_of
-from ..core.labels import MANAGED_FILTER, SessionLabels
-from .sample import Process, Sample, classify
+from ...core.errors import EngineError
+from ...core.installation import Installation, session_of
+from ...core.labels import MANAGED_FILTER, SessionLabels
+from ...core.settings import Settings
+from ...idle.sample import Process, Sample, classify
+from .connections import connect as open_client
 
 _PARALLEL = 8
+ENGINE_TIMEOUT = 20
 _TIME = re.compile(r"(?:(\d+)-)?(?:(\d+):)?(\d+):(\d+)$")
 
 
@@ -112,3 +116,9 @@ def _seconds(text: str) -> float:
         raise ValueError(f"{text!r} is no CPU time")
     days, hours, minutes, seconds = (int(g or 0) for g in match.groups())
     return ((days * 24 + hours) * 60 + minutes) * 60.0 + seconds
+
+
+def connect(settings: Settings) -> docker.APIClient:
+    """A client of the site's engine with a time limit."""
+    extra = {"base_url": settings.docker_host} if settings.docker_host else kwargs_from_env()
+    return open_client(timeout=ENGINE_TIMEOUT, **extra)

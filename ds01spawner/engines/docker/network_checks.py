@@ -9,16 +9,16 @@ from urllib.parse import urlsplit
 
 from docker.errors import DockerException
 
-from ..core.errors import EngineError
-from ..core.settings import Settings
-from ..engines.base import Finding
-from ..engines.docker import hub_address
-from ..engines.docker.isolation import METADATA, Probe
-from ..engines.docker.isolation_record import probe_site
-from ..engines.docker.listening import Listening, listening
-from ..engines.docker.network import BUILT_IN, ICC, find_network, remembered, unfit
-from ..engines.docker.network_watch import has_address
-from ..site import Site
+from ...core.errors import EngineError
+from ...core.settings import Settings
+from ...site import Site
+from ..base import Finding
+from . import hub_address
+from .isolation import METADATA, Probe
+from .isolation_record import probe_site
+from .listening import Listening, listening
+from .network import BUILT_IN, ICC, find_network, remembered, unfit
+from .network_watch import has_address
 
 PRUNE = "docker network prune --filter 'label!=ds01.hub'"
 RETURNS_S = 8.0

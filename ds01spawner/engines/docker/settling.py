@@ -15,14 +15,14 @@ from typing import Any
 
 from docker.errors import DockerException, NotFound
 
-from ..core import installation
-from ..core.errors import EngineError
-from ..core.installation import FILE, Installation
-from ..core.labels import HUB, INSTALLATION, MANAGED_FILTER, SessionLabels
-from ..core.names import folder_name
-from ..core.settings import Settings
-from ..engines.docker import neighbours
-from ..store import Store
+from ...core import installation
+from ...core.errors import EngineError
+from ...core.installation import FILE, Installation
+from ...core.labels import HUB, INSTALLATION, MANAGED_FILTER, SessionLabels
+from ...core.names import folder_name
+from ...core.settings import Settings
+from ...store import Store
+from . import neighbours
 
 log = logging.getLogger(__name__)
 MOUNT = "/workspace"

@@ -19,14 +19,14 @@ import docker.errors
 import requests
 from jupyterhub.app import JupyterHub
 
-from ..core.errors import DS01Error
-from ..core.settings import Settings
-from ..engines.docker import hub_address, isolation_record, mount_sources
-from ..engines.docker.hub_address import HubAddress
-from ..engines.docker.network import BUILT_IN, HubNetwork, ensure_network, remember, remembered
-from ..engines.docker.network_watch import LOOK_S, NetworkWatch
-from ..messages import notes
-from ..site import Site
+from ...core.errors import DS01Error
+from ...core.settings import Settings
+from ...messages import notes
+from ...site import Site
+from . import hub_address, isolation_record, mount_sources
+from .hub_address import HubAddress
+from .network import BUILT_IN, HubNetwork, ensure_network, remember, remembered
+from .network_watch import LOOK_S, NetworkWatch
 from .settling import settle
 
 log = logging.getLogger(__name__)

@@ -21,20 +21,20 @@ from weakref import WeakKeyDictionary, WeakValueDictionary
 import docker.errors
 import requests
 
-from . import messages
-from .core.errors import EngineError, Refused
-from .engines.docker import fetch as container
-from .engines.docker.create import WORKSPACE, Resources, log_bound
-from .engines.docker.fetch import FetchSpec, Look
-from .engines.docker.mount_sources import MountSources, compare, hold_of, shares_mounts
-from .environments.image_store import Resolved
-from .policy.resolve import Person
-from .policy.sources import GitSource
-from .policy.units import format_duration, say_size
-from .site import Site
-from .workspace import gitwords, staging
-from .workspace.projects import Workspace
-from .workspace.usage import measure
+from ... import messages
+from ...core.errors import EngineError, Refused
+from ...policy.resolve import Person
+from ...policy.sources import GitSource
+from ...policy.units import format_duration, say_size
+from ...site import Site
+from ...workspace import gitwords, staging
+from ...workspace.projects import Workspace
+from ...workspace.usage import measure
+from . import fetch as container
+from .create import WORKSPACE, Resources, log_bound
+from .fetch import FetchSpec, Look
+from .image_store import Resolved
+from .mount_sources import MountSources, compare, hold_of, shares_mounts
 
 log = logging.getLogger(__name__)
 POLL_S = 0.4
