@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 from .. import messages
 from ..core.errors import Refusal, StoreError
-from ..idle.sentences import clock
+from ..core.text import clock
 from ..placement.devices import Block
 from ..policy.load import Policy
 from ..store import Store

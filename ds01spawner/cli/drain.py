@@ -9,6 +9,7 @@ import typer
 
 from ..core.errors import DS01Error
 from ..core.settings import Settings, load_settings
+from ..core.text import stamp
 from ..store import EVERYBODY, Store
 from ..store.rows import BlockRow
 from .common import Json, emit, reason_of, refuse, table
@@ -73,7 +74,7 @@ def maintenance(
         uuid = device if device == "*" else _resolve(device, settings, as_json)
         number = store.blocks.add_maintenance(deadline, reason, who, now, over, uuid)
         which = "All sessions" if uuid == "*" else f"Sessions on {uuid}"
-        text = f"{which} end at {deadline:%Y-%m-%d %H:%M} UTC: {reason}"
+        text = f"{which} end at {stamp(deadline)}: {reason}"
         store.notices.add(
             EVERYBODY, text, now, kind="maintenance", level="warning", expires_at=over,
             key=f"maintenance:{number}",

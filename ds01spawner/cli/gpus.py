@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..core.settings import load_settings
+from ..core.text import memory
 from ..placement.devices import DeviceStatus, Inventory
 from ..placement.standing import merge_blocks
 from ..placement.status import status
@@ -140,7 +141,7 @@ def _show(found: GpuMap) -> None:
         (
             d.uuid if d.parent is None else f"  {d.uuid}",
             d.profile,
-            f"{d.memory_mib / 1024:.0f} GiB",
+            memory(d.memory_mib),
             d.state,
             d.holder,
             d.reason,

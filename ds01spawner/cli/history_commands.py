@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from ..core.settings import load_settings
+from ..core.text import stamp
 from ..store import Store
 from ..store.events import TOPICS, as_json
 from ..store.rows import EventRow
@@ -93,7 +94,7 @@ def usage(
     else:
         columns = (by.value, "sessions", "running", "session hours", "CPU-hours", "GPU-hours")
         cells = [(r.key, r.sessions, r.running, *_hours(r)) for r in found]
-        table(columns, cells, f"{start:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M} UTC")
+        table(columns, cells, f"{stamp(start)} to {stamp(end)}")
 
 
 def register(app: typer.Typer) -> None:
@@ -130,7 +131,7 @@ def _print_event(event: EventRow, as_json_: bool) -> None:
         return
     details = " ".join(f"{k}={_short(v)}" for k, v in event.data.items())
     who = f" {event.user}" if event.user else ""
-    line = f"{event.at:%Y-%m-%d %H:%M:%S} {event.topic} {event.action}{who} {details}"
+    line = f"{stamp(event.at, seconds=True)} {event.topic} {event.action}{who} {details}"
     console.print("".join(c if c.isprintable() else "�" for c in line.rstrip()), markup=False)
 
 

@@ -11,11 +11,11 @@ import typer
 from ..core.errors import Refusal
 from ..core.installation import load
 from ..core.settings import Settings, load_settings
+from ..core.text import clock, duration
 from ..engines.docker.engine_reader import EngineReader, Running
 from ..idle.idle_store import Book
 from ..idle.model import IdleRules, Session
 from ..idle.rules import from_policy
-from ..idle.sentences import clock, duration
 from ..idle.state import IdleFiles
 from ..policy.resolve import Person
 from ..site import Site

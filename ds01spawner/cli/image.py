@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from ..core import text
 from ..core.errors import Problem
 from ..core.settings import Settings, load_settings
 from ..core.yaml_reader import FileProblems, parse
@@ -116,7 +117,14 @@ def list_images(
 
 def _row(row: dict[str, Any]) -> tuple[object, ...]:
     used, shared = ", ".join(row["in_use_by"]), ", ".join(row["shared_with"])
-    return (row["image"], row["owner"], _gib(row["size"]), row["created"][:16], used, shared)
+    return (
+        row["image"],
+        row["owner"],
+        row["size"] and text.size(row["size"]),
+        row["created"][:16],
+        used,
+        shared,
+    )
 
 
 def _shared(settings: Settings) -> dict[str, list[str]]:
@@ -126,10 +134,6 @@ def _shared(settings: Settings) -> dict[str, list[str]]:
         groups.setdefault(share.environment, []).append(share.group)
     store.close()
     return groups
-
-
-def _gib(size: int | None) -> str | None:
-    return None if size is None else f"{size / 2**30:.2f} GiB"
 
 
 @image.command("build")
@@ -306,7 +310,9 @@ def prune(
             images.remove(item.reference)
             store.shares.end(item.reference, getpass.getuser(), utcnow())
             removed.append(item.reference)
-    rows = [(i.reference, "remove" if i.remove else "keep", _gib(i.size), i.reason) for i in plan]
+    rows = [
+        (i.reference, "remove" if i.remove else "keep", i.size and text.size(i.size), i.reason) for i in plan
+    ]
     data = {"dry_run": not yes, "removed": removed, "plan": [vars(i) for i in plan]}
     emit(data, as_json, lambda _: table(("image", "decision", "size", "reason"), rows))
     if not yes and not as_json and any(i.remove for i in plan):

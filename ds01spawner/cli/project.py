@@ -12,10 +12,10 @@ from uuid import uuid4
 
 import typer
 
+from ..core import text
 from ..core.errors import DS01Error, Refused
 from ..core.settings import load_settings
 from ..engines.docker.fetching import Tell, clear, fetch, spec_for
-from ..pages import text
 from ..policy.options import PROJECT_HELP, is_project_name
 from ..policy.resolve import Person
 from ..policy.sources import TEMPLATE, GitSource, Source, parse_source

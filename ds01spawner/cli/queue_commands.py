@@ -9,6 +9,7 @@ import typer
 
 from ..core.errors import DS01Error, Refused
 from ..core.settings import load_settings
+from ..core.text import duration
 from ..policy.resolve import Person
 from ..queue import booking, joining
 from ..queue.ticket import LIVE
@@ -85,13 +86,13 @@ def _inventory(settings: Any) -> Any:
 
 
 def _show(found: list[dict[str, Any]]) -> None:
-    columns = ("number", "id", "user", "server", "wants", "state", "nine of ten within", "reason")
+    columns = ("number", "id", "user", "server", "wants", "state", "90 % within", "reason")
     keys = ("position", "id", "user", "server", "class", "state")
     table(columns, [(*("" if r[k] is None else r[k] for k in keys), _within(r), r["reason"]) for r in found])
 
 
 def _within(r: dict[str, Any]) -> str | None:
-    return f"{r['estimate']['p90_s'] / 60:.0f} min" if r["estimate"] else None
+    return duration(r["estimate"]["p90_s"]) if r["estimate"] else None
 
 
 def _show_reservations(found: list[dict[str, Any]]) -> None:

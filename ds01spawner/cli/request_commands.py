@@ -12,6 +12,7 @@ import typer
 from ..admission import limit_requests
 from ..core.errors import Refused
 from ..core.settings import load_settings
+from ..core.text import stamp
 from ..policy.load import load_policy
 from ..policy.requested import overrides_from
 from ..policy.resolve import Person, resolve
@@ -129,9 +130,7 @@ def _values(pairs: Sequence[str]) -> dict[str, Any]:
 
 
 def _say(data: dict[str, Any]) -> None:
-    until = (
-        f" until {data['until']:%Y-%m-%d %H:%M} UTC" if data["until"] and data["state"] == "approved" else ""
-    )
+    until = f" until {stamp(data['until'])}" if data["until"] and data["state"] == "approved" else ""
     print(printable(f"{data['user']}: {data['text']} is {data['state']}{until}."))
 
 
@@ -146,7 +145,7 @@ def _show(rows: list[dict[str, Any]], state: str) -> None:
                 r["id"],
                 r["user"],
                 r["text"],
-                f"{r['until']:%Y-%m-%d %H:%M}" if r["until"] else None,
+                stamp(r["until"]) if r["until"] else None,
                 r["state"],
                 r["reason"],
             )

@@ -9,12 +9,12 @@ from typing import Annotated, Any
 import typer
 
 from .. import messages
+from ..core import text
 from ..core.installation import Standing
 from ..core.settings import load_settings
 from ..engines.base import EngineSession
 from ..intents.carry import carry
 from ..intents.intent import IntentError, intend
-from ..pages import text
 from ..site import Site
 from ..store import SessionRecord as HistoryRecord
 from .common import Json, emit, problems, reason_of, refuse, table

@@ -20,6 +20,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from .errors import DS01Error, Problem
+from .text import size
 
 MAX_PLAIN = 2000
 """Characters of a value without quotes: what such a value means (a number, a time) is found by its signs."""
@@ -82,7 +83,7 @@ def dotted(loc: Loc) -> str:
 def parse(text: str, name: str, bounds: Bounds = OF_PEOPLE) -> Document:
     """Read YAML text; ``name`` is how problems call the file. `FileProblems` where it cannot be used."""
     if len(text.encode("utf-8", "surrogatepass")) > bounds.size:
-        raise FileProblems([Problem(name, 0, "", f"it is larger than {bounds.size // 1024} KiB")])
+        raise FileProblems([Problem(name, 0, "", f"it is larger than {size(bounds.size)}")])
     reader = _Reader(name, bounds)
     try:
         _refuse_too_much(text, bounds)

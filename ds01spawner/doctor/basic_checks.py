@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 
+from ..core import text
 from ..core.errors import StoreCorrupt, StoreError, StoreFull, StoreLocked, StoreReadOnly
 from ..core.settings import Settings
 from ..engines.base import Finding
-from ..pages import text
 from ..policy.lint import lint
 from ..policy.load import load_policy
 from ..store import Store
@@ -72,7 +72,7 @@ def check_store(settings: Settings) -> Iterator[Finding]:
     if replaced is not None and datetime.now(timezone.utc) - replaced < REPLACED_TOLD:
         yield Finding(
             "warning",
-            f"its file was removed or replaced under running processes at {replaced:%Y-%m-%d %H:%M} UTC",
+            f"its file was removed or replaced under running processes at {text.stamp(replaced)}",
             "what was in it before may be missing from history and accounting",
             "stop hub and services before the file is touched; put a backup back where it is needed",
         )

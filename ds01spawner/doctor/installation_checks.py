@@ -5,11 +5,11 @@ from __future__ import annotations
 import stat
 from collections.abc import Iterator
 
+from ..core import text
 from ..core.installation import FILE, Standing
 from ..core.settings import Settings
 from ..engines.base import Finding
 from ..engines.docker import neighbours
-from ..pages import text
 from ..site import Site
 
 FORGED_SHOWN = 10

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 
 from .. import messages
+from ..core import text
 from ..core.settings import Settings
 from ..engines.base import Finding
 from ..intents.files import Intents
 from ..intents.intent import Intent
-from ..pages import text
 
 LATE = timedelta(minutes=1)
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 
+from ..core import text
 from ..core.settings import Settings
 from ..engines.base import Finding
 from ..engines.docker.retire import leftovers
-from ..pages import text
 from ..site import Site
 
 

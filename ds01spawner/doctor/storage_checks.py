@@ -6,10 +6,10 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from ..core import text
 from ..core.errors import DS01Error
 from ..core.settings import Settings
 from ..engines.base import Finding
-from ..pages import text
 from ..site import Site
 from ..workspace.disk import free_bytes
 

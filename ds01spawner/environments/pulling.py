@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ..pages.text import size
+from ..core.text import size
 
 _FETCHED = ("Verifying Checksum", "Download complete", "Extracting", "Pull complete")
 _DONE = ("Pull complete", "Already exists")

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 from ..admission.check import check
 from ..admission.limit_requests import ask_about, ask_url
 from ..admission.situation import Situation, read
+from ..core import text
 from ..core.errors import DS01Error, Refusal, Refused, StoreError
 from ..environments.offered import Shown
-from ..pages import text
 from ..pages.inputs import Banner, EnvironmentInfo, ProjectInfo, QueueHint, Quota, Rules
 from ..pages.keys import load_secret, sign
 from ..pages.launch_page import LaunchInputs, launch_view

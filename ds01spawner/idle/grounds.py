@@ -7,8 +7,8 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import TypeVar
 
+from ..core.text import clock, percent, rate
 from .model import Ground, IdleRules, Kernels, Reading, Signals, Work
-from .sentences import clock, percent, rate
 
 T = TypeVar("T")
 _SHOWN = 3

@@ -13,8 +13,8 @@ from datetime import datetime, timedelta
 
 from .. import messages
 from ..core.errors import Refusal
+from ..core.text import clock, duration
 from .model import KeepAliveCaps
-from .sentences import clock, duration
 
 DAY = 24 * 3600.0
 

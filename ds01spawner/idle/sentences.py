@@ -3,45 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime, timezone
+from datetime import datetime
 
+from ..core.text import clock, duration
 from .model import Cause, Deadline, Ground, IdleRules
-
-
-def duration(seconds: float) -> str:
-    """A length of time in at most two units: ``45 s``, ``42 min``, ``2 h 5 min``, ``3 d 4 h``."""
-    whole = round(max(0.0, seconds))
-    if whole < 90:
-        return f"{whole} s"
-    minutes = whole // 60
-    if minutes < 90:
-        return f"{minutes} min"
-    if minutes < 48 * 60:
-        return _two(minutes // 60, "h", minutes % 60, "min")
-    return _two(minutes // 1440, "d", minutes % 1440 // 60, "h")
-
-
-def clock(time: datetime, now: datetime) -> str:
-    """A time of day in UTC, with the date when it is not today's."""
-    utc = time.astimezone(timezone.utc)
-    if utc.date() == now.astimezone(timezone.utc).date():
-        return f"{utc:%H:%M} UTC"
-    return f"{utc:%a} {utc.day} {utc:%b %H:%M} UTC"
-
-
-def rate(bytes_per_second: float) -> str:
-    """``120 B/s``, ``16 KiB/s``, ``3.2 MiB/s``."""
-    if bytes_per_second < 1024:
-        return f"{bytes_per_second:.0f} B/s"
-    if bytes_per_second < 1024**2:
-        return f"{bytes_per_second / 1024:.0f} KiB/s"
-    return f"{bytes_per_second / 1024**2:.1f} MiB/s"
-
-
-def percent(fraction: float) -> str:
-    """``0.4 %`` below ten, else without decimals."""
-    value = fraction * 100
-    return f"{value:.0f} %" if value >= 10 or value == 0 else f"{value:.1f} %"
 
 
 def in_use(grounds: Sequence[Ground]) -> str:
@@ -156,10 +121,6 @@ def _deadline(deadline: Deadline | None) -> str:
     if deadline is None:
         return "its time is over"
     return deadline.reason + (f" ({deadline.by})" if deadline.by else "")
-
-
-def _two(big: int, big_unit: str, small: int, small_unit: str) -> str:
-    return f"{big} {big_unit}" + (f" {small} {small_unit}" if small else "")
 
 
 def _join(parts: Sequence[str]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from ..core.text import stamp
 from .examples import short
 
 
@@ -23,14 +24,14 @@ def ends_at(end: datetime | None) -> str:
     """When a session ends at the latest, for the progress of its start."""
     if end is None:
         return "Container created; your policy sets no longest life"
-    return f"Container created; it ends at {end:%Y-%m-%d %H:%M %Z} at the latest, and you are warned before"
+    return f"Container created; it ends at {stamp(end)} at the latest, and you are warned before"
 
 
 def request_answered(state: str, asked: str, by: str, answer: str, until: datetime | None) -> str:
     """An admin approved or denied what a person asked for."""
     text = f"Your request for {short(asked)} was {state} by {by}"
     if state == "approved" and until is not None:
-        text += f", until {until:%Y-%m-%d %H:%M} UTC; it counts for sessions you start from now on"
+        text += f", until {stamp(until)}; it counts for sessions you start from now on"
     return f"{text}." + (f" {answer}" if answer else "")
 
 

@@ -13,12 +13,13 @@ import logging
 import threading
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timedelta
 from typing import Any, Literal, Protocol
 from weakref import WeakValueDictionary
 
 from tornado.httpclient import AsyncHTTPClient, HTTPRequest
 
+from ..core.text import stamp
 from ..idle.workspace import ProjectFolder
 from ..store import Store
 from ..store.rows import NoticeRow
@@ -107,8 +108,7 @@ class FileChannel:
         await asyncio.to_thread(self._write, notice, lock)
 
     def _write(self, notice: Notice, lock: _Lock) -> None:
-        at = notice.at.astimezone(timezone.utc)
-        line = f"{at:%Y-%m-%d %H:%M} UTC  {' '.join(notice.text.split())}"
+        line = f"{stamp(notice.at)}  {' '.join(notice.text.split())}"
         folder = self._folder(notice.user, notice.project)
         with lock.held:
             lines = folder.read_notices().splitlines()

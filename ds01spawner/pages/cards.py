@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from urllib.parse import quote
 
+from ..core import text
 from ..idle.model import Decision
-from . import text
 from .inputs import EnvironmentKind, KeepAlive, Runs, Series, SessionInfo
 
 GROUND_NAMES = {
@@ -188,8 +188,8 @@ def _pieces(points: Sequence[float | None], top: float) -> list[str]:
 
 def _measure(value: float, series: Series) -> str:
     if series.unit == "bytes":
-        shown = text.ram(value)
-        return f"{shown} of {text.ram(series.top)}" if series.top else shown
+        shown = text.size(value)
+        return f"{shown} of {text.size(series.top)}" if series.top else shown
     return f"{text.amount(value, 1)} {series.unit}"
 
 

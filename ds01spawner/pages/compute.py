@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from ..core import text
 from ..core.errors import Refusal
 from ..placement.devices import DeviceStatus
 from ..policy.options import LaunchOptions
-from . import text
 from .inputs import QueueHint
 
 if TYPE_CHECKING:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from ..core import text
 from ..core.errors import Refused
 from ..policy.options import parse_options
 from . import keys
@@ -29,6 +30,11 @@ class HubContext:
     left: Callable[[], list[Unfinished]] = list
     own_logo: bool = False
     """Whether the logo is the site's, which is shown as it is."""
+
+    @staticmethod
+    def moment(when: datetime) -> str:
+        """A time for a ``time`` element; the hub's templates have none of our filters."""
+        return text.moment(when)
 
     def ending(self, server: str) -> Any:
         """How the person's last session on ``server`` ended (an `endings.Ending`), or None."""

@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from urllib.parse import urlencode
 
+from ..core import text
 from ..core.errors import Refusal
 from ..placement.devices import DeviceStatus
 from ..policy.options import PROJECT_HELP, PROJECT_PATTERN, LaunchOptions
-from . import text
 from .compute import ComputeChoice, compute_choices, reason_of
 from .inputs import Banner, EnvironmentInfo, EnvironmentKind, ProjectInfo, QueueHint, Quota, Rules
 from .project_choice import NewProject, Offers, ProjectChoice, new_project, project_choices

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from ..core import text
 from ..policy.options import LaunchOptions
 from ..policy.sources import MAX_SOURCE, SCHEMES, TEMPLATE
-from . import text
 from .inputs import ProjectInfo
 
 GIT = "git"

@@ -7,7 +7,8 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from . import template_dirs, text
+from ..core import text
+from . import template_dirs
 
 
 @lru_cache(maxsize=1)

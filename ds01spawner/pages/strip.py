@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from ..core import text
 from ..placement.devices import WHOLE_GPU_SLICES, DeviceStatus
-from . import text
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class Strip:
     def updated_text(self) -> str:
         """The time of the reading, for browsers without JavaScript."""
         when = text.parse_time(self.updated)
-        return f"{when:%H:%M:%S} UTC" if when else self.updated
+        return text.second(when) if when else self.updated
 
     @property
     def free(self) -> int:

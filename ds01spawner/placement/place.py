@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from .. import messages
 from ..core.errors import Refusal
+from ..core.text import size
 from .devices import WHOLE_GPU_SLICES, Block, Device, GpuRequest, Holding, Inventory, Placement
 from .standing import Standing, standings, used_by_card
 from .strategies import DEFAULT_STRATEGY, Key, strategy_named
@@ -47,7 +48,7 @@ def describe(request: GpuRequest) -> str:
     """The request in words, for sentences: ``2 × 1g.10gb``, ``any GPU``."""
     what = {"auto": "GPU of any kind", "full": "whole GPU"}.get(request.profile, request.profile)
     if request.profile == "auto" and request.min_memory_mib:
-        what = f"GPU of at least {request.min_memory_mib / 1024:g} GiB"
+        what = f"GPU of at least {size(request.min_memory_mib * 2**20)}"
     return f"{request.count} × {what}"
 
 

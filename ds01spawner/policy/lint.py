@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import datetime
 
+from ..core.text import stamp
 from .load import Policy
 from .resolve import Limits, Person, build_sections, merge
 
@@ -13,7 +14,7 @@ def lint(policy: Policy, now: datetime) -> tuple[str, ...]:
     """Warnings about a policy that was read without fault, as sentences; none is the good answer."""
     found = list(_members(policy))
     found += [
-        f"the exception of {name} ended {user.expires:%Y-%m-%d %H:%M} UTC and has no effect: delete it"
+        f"the exception of {name} ended {stamp(user.expires)} and has no effect: delete it"
         for name, user in policy.users.items()
         if user.expires and not user.in_force(now)
     ]

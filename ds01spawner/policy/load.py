@@ -17,6 +17,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from ..core.text import stamp
 from ..core.yaml_reader import Loc as KeyPath
 from ..core.yaml_reader import dotted
 from .model import SECTION_NAMES, Group, PolicyFile, Section, Sections
@@ -181,7 +182,7 @@ def _users(document: PolicyFile, file: str, lines: Mapping[KeyPath, int]) -> dic
     for name, user in document.users.items():
         who = f"exception of {name}"
         if user.expires:
-            who += f" until {user.expires:%Y-%m-%d %H:%M} UTC"
+            who += f" until {stamp(user.expires)}"
         layer = _layer(user, who, file, lines, ("users", name))
         users[name] = Override(name, layer, user.expires, user.reason)
     return users

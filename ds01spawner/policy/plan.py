@@ -15,6 +15,7 @@ from typing import Any
 from .. import messages
 from ..core.errors import Refusal
 from ..core.labels import SessionLabels
+from ..core.text import stamp
 from ..placement.devices import WHOLE_GPU_SLICES, GpuRequest
 from ..placement.place import describe, sevenths
 from .image_use import allows, kinds_of
@@ -284,7 +285,7 @@ def _hours(limits: Limits, usage: Usage) -> Refusal | None:
         return messages.gpu_hours_unknown(limits.source("gpu.when_store_down")) if closed else None
     if usage.gpu_hours < budget:
         return None
-    when = f"on {usage.gpu_hours_when:%Y-%m-%d %H:%M %Z}" if usage.gpu_hours_when else ""
+    when = f"on {stamp(usage.gpu_hours_when)}" if usage.gpu_hours_when else ""
     source = limits.source("gpu.hours.budget")
     return messages.gpu_hours(usage.gpu_hours, budget, format_duration(window), when, source)
 

@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from .. import messages
 from ..core.errors import Refused
+from ..core.text import stamp
 from .key_info import askable
 from .load import Override, Value, leaves
 from .model import SECTION_NAMES, Sections
@@ -107,7 +108,7 @@ def override_of(row: Approved) -> Override:
     """
     source = f"request {row.id} approved by {row.by or 'an admin'}"
     if row.until is not None:
-        source += f" until {row.until:%Y-%m-%d %H:%M} UTC"
+        source += f" until {stamp(row.until)}"
     layer: dict[str, Value] = {}
     for key, value in row.wanted.items():
         try:

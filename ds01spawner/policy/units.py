@@ -9,6 +9,8 @@ from __future__ import annotations
 import math
 import re
 
+from ..core import text
+
 MAX_BYTES = 2**53
 MAX_SECONDS = 10 * 366 * 86400
 
@@ -112,9 +114,7 @@ def format_size(size: int | None) -> str:
 
 def say_size(size: int | None) -> str:
     """Bytes in a sentence: ``32 GiB``, ``900 MiB``; None is ``unlimited``."""
-    text = format_size(size)
-    unit = text[-1].upper()
-    return f"{text[:-1]} {unit}iB" if unit in "KMGTP" else text if size is None else f"{size} bytes"
+    return "unlimited" if size is None else text.size(size)
 
 
 def format_duration(seconds: float | None) -> str:

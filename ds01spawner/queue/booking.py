@@ -9,6 +9,7 @@ from uuid import uuid4
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from ..core import freetext
+from ..core.text import stamp
 from ..placement.devices import Inventory
 from ..store import Store
 from .reservations import Reservation, bad, check, from_row, occurrences, to_row
@@ -115,9 +116,7 @@ def _overlaps(store: Store, wanted: Reservation, inventory: Inventory | None, no
         clash = next((a for a in mine for b in theirs if a.start < b.end and b.start < a.end), None)
         if clash is not None:
             title = other.title or other.subject
-            warnings.append(
-                f"on {clash.start:%Y-%m-%d %H:%M} UTC {title} wants {other.wants} too; there are {have}"
-            )
+            warnings.append(f"on {stamp(clash.start)} {title} wants {other.wants} too; there are {have}")
     return warnings
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from math import sqrt
 
+from ..core.text import duration
 from .ticket import Estimate
 
 FALLBACK_HOURS = 4.0
@@ -113,11 +114,13 @@ def _basis(devices: int, nth: int, calibration: Calibration, lengths: Lengths | 
     place = "you are first in line for them" if nth == 1 else f"{nth - 1} before you want them too"
     parts = [f"{many} in use and {place}"]
     if lengths is not None and len(lengths) >= ENOUGH:
-        parts.append(f"{len(lengths)} past sessions lasted {lengths.median:.1f} h in the middle")
+        parts.append(
+            f"the median length of {len(lengths)} past sessions is {duration(lengths.median * 3600)}"
+        )
     else:
         parts.append("there is too little history of how long sessions last, so this is rough")
     if calibration.cases >= ENOUGH:
-        parts.append(f"corrected by the last {calibration.cases} waits, nine of ten of which were shorter")
+        parts.append(f"corrected by the last {calibration.cases} waits, 90 % of which were shorter")
     return "; ".join(parts)
 
 

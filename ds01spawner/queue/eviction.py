@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
+from ..core.text import hour
 from ..engines.base import EngineState
 from ..policy.resolve import Person
 from ..site import Site
@@ -131,5 +132,5 @@ def text(session: Preemptible, at: datetime) -> str:
     """The warning."""
     return (
         f"Your session on {session.project} is preemptible, and somebody entitled to its GPU waits. It ends "
-        f"at {at:%H:%M} UTC unless they leave the queue. Save your work; your project folder stays."
+        f"at {hour(at)} unless they leave the queue. Save your work; your project folder stays."
     )

@@ -17,6 +17,7 @@ from ..admission.check import entitle
 from ..admission.maintenance import longest_lead
 from ..admission.situation import of
 from ..core.errors import DS01Error, Refusal, Refused
+from ..core.text import hour, stamp
 from ..engines.base import EngineState
 from ..placement import merge_blocks
 from ..placement.devices import Block, GpuRequest, Inventory
@@ -178,7 +179,7 @@ def keep_reservations(
         keeping |= dict.fromkeys(wanted, occurrence.start - reservations.LEAD)
         if set(wanted) != set(kept):
             title = reservation.title or reservation.subject
-            reason = f"reserved for {title} until {occurrence.end:%H:%M} UTC"
+            reason = f"reserved for {title} until {hour(occurrence.end)}"
             store.reservations.keep(reservation.id, wanted, reason, now, occurrence.end, reservation.exempt)
     return keeping
 
@@ -198,7 +199,7 @@ def warn_collisions(store: Store, reading: Reading, horizon: timedelta) -> int:
     for c in sure:
         at = c.occurrence.start
         text = (
-            f"The GPU of your session {c.holding.holder} is reserved from {at:%Y-%m-%d %H:%M} UTC. Save your "
+            f"The GPU of your session {c.holding.holder} is reserved from {stamp(at)}. Save your "
             "work and retire the session before then if you can."
         )
         store.notices.add(

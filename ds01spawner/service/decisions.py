@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from ..core import text
 from ..idle.model import Decision, Ground, Memory
 from ..idle.state import IdleFiles
-from ..pages import text
 
 TTL_S = 5.0
 

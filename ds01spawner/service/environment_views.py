@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from urllib.parse import urlencode
 
+from ..core import text
 from ..environments.environment_service import OwnBuild
 from ..environments.naming import parse_user_image, user_repository
 from ..environments.offered import Shown
-from ..pages import text
 from ..policy.resolve import Limits
 from ..store.catalogue import ACTIVE
 from ..store.rows import EnvironmentRow
@@ -199,7 +199,7 @@ def limit_lines(limits: Limits, own: int, waiting: int) -> tuple[str, ...]:
     parts = [
         f"{b.parallel} at a time",
         f"{text.duration(b.time)} at most",
-        f"memory {text.ram(b.memory)}" if b.memory is not None else "",
+        f"memory {text.size(b.memory)}" if b.memory is not None else "",
         f"files of the project up to {text.size(b.context)}",
         f"image up to {text.size(b.size)}" if b.size is not None else "",
     ]

@@ -8,12 +8,12 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+from ..core import text
 from ..core.errors import DS01Error, StoreError
 from ..engines.base import EngineSession
 from ..idle.model import Decision
 from ..intents.intent import Intent
 from ..notify.channels import banner
-from ..pages import text
 from ..pages.cards import SessionCard
 from ..pages.inputs import KeepAlive, Runs, Series
 from ..policy.resolve import Person

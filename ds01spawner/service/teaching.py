@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any
 
 from .. import messages
-from ..core import yaml_reader
+from ..core import text, yaml_reader
 from ..core.errors import EngineError, Refused
 from ..core.settings import Settings
 from ..courses import course_files
@@ -21,7 +21,6 @@ from ..environments.naming import course_repository
 from ..environments.pulling import Pulled
 from ..environments.resolver import NotReadable
 from ..environments.rights import Reader
-from ..pages import text
 from ..pages.inputs import SessionInfo
 from ..policy.options import is_project_name
 from ..policy.resolve import Person

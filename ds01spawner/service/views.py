@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from .. import messages
+from ..core import text
 from ..engines.base import EngineSession
 from ..environments.catalogue import update_available
 from ..environments.offered import Environments
@@ -15,7 +16,6 @@ from ..idle import keepalive
 from ..idle.model import Decision
 from ..idle.rules import from_policy
 from ..intents.intent import Intent
-from ..pages import text
 from ..pages.cards import Clock, SessionCard, session_card
 from ..pages.inputs import KeepAlive, Runs, Series, SessionInfo
 from ..pages.strip import Strip, build_strip, card_titles

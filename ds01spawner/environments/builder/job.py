@@ -16,6 +16,7 @@ from functools import partial
 from typing import Any
 
 from ...core.errors import DS01Error
+from ...core.text import duration, size
 from ...engines.docker import steplayers
 from ...engines.docker.image_probe import probe
 from ...engines.docker.runstep import Sandbox
@@ -181,7 +182,7 @@ class Job:
             unpacking.check_added(
                 pinned, context, NO_LIMIT if room is None else room, path, self._still_wanted
             )
-            self._say(f"context: {context.count} files, {context.size / 2**20:.1f} MiB")
+            self._say(f"context: {context.count} files, {size(context.size)}")
             written = dockerscan.read(pinned.text)
             image = self._build(context, written, path, shown=pinned.steps)
         facts = self._images.inspect(image)
@@ -248,8 +249,7 @@ class Job:
         limit = self.request.limits.size
         if limit is not None and facts.size is not None and facts.size > limit:
             raise BuildFailed(
-                f"the image has {facts.size / 2**30:.1f} GiB; your limit is {limit / 2**30:.1f} GiB "
-                "(policy, images.builds.size)"
+                f"the image has {size(facts.size)}; your limit is {size(limit)} (policy, images.builds.size)"
             )
         self._say("checking that a session can start from it")
         result = check(facts, self._site.host, probe(self._images, facts.id))
@@ -347,8 +347,8 @@ class Job:
     def _watch(self) -> None:
         while not self._done.wait(WATCH_S):
             if time.monotonic() - self._started > self.request.limits.time:
-                minutes = self.request.limits.time // 60
-                self.stop("failed", f"it took longer than {minutes} min (policy, images.builds.time)")
+                most = duration(self.request.limits.time)
+                self.stop("failed", f"it took longer than {most} (policy, images.builds.time)")
             free = self._site.free_bytes()
             if free is not None and free < self._site.minimum_free:
                 self.stop("failed", "the server's disk is nearly full; tell the administrator")

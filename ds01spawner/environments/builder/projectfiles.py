@@ -19,6 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import IO
 
+from ...core import text
 from ...core.errors import DS01Error
 from ...workspace.safefs import BadName, Folder, Owner, TooLarge
 from ...workspace.safewalk import Bounds, Entry, TooMuch, Walk
@@ -87,7 +88,7 @@ class ProjectFiles:
             except BadName:
                 raise ProjectFileError(f"{path!r} is not the name of a file in the project") from None
             except TooLarge:
-                raise ProjectFileError(f"{path} is larger than {limit // 1024} KiB") from None
+                raise ProjectFileError(f"{path} is larger than {text.size(limit)}") from None
             except OSError as error:
                 raise ProjectFileError(
                     f"{path} is not a plain file of the project that you can read ({error.strerror})"
@@ -270,12 +271,8 @@ class _Packer:
         self.context.count += 1
         if self.context.size > self.max_bytes:
             raise ProjectFileError(
-                f"the project is larger than a build may send ({_mib(self.max_bytes)}; reached at {path}); "
-                "name what the build does not need in a .dockerignore"
+                f"the project is larger than a build may send ({text.size(self.max_bytes)}; "
+                f"reached at {path}); name what the build does not need in a .dockerignore"
             )
         if self.context.count > MAX_FILES:
             raise ProjectFileError(f"the project has more than {MAX_FILES} files; use a .dockerignore")
-
-
-def _mib(size: int) -> str:
-    return f"{size / 2**20:.0f} MiB" if size < 2**30 else f"{size / 2**30:.1f} GiB"

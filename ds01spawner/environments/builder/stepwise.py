@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from ...core import text
 from ...core.errors import EngineError
 from ...engines.docker import bounded, runstep
 from ...engines.docker.image_store import BuildStream, Images, asking
@@ -170,10 +171,10 @@ class StepwiseBuild:
             shown = " ".join(words)
             raise StepFailed(step.number, f"The command '{shown}' returned a non-zero code: {ended.code}")
         if ended.too_large and self._sandbox.layer is not None:
-            most = self._sandbox.layer / 2**30
+            most = text.size(self._sandbox.layer)
             raise StepFailed(
                 step.number,
-                f"it left {ended.too_large / 2**30:.1f} GiB of files, more than the {most:.1f} GiB"
+                f"it left {text.size(ended.too_large)} of files, more than the {most}"
                 " there may be (sparse files count whole)",
             )
         if ended.cached:

@@ -16,6 +16,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from typing import IO, Any
 
+from ...core import text
 from ...core.errors import Problem
 from ...core.yaml_reader import FileProblems
 from .pinning import PinnedDockerfile
@@ -53,7 +54,7 @@ def unpacked_size(file: IO[bytes], limit: int, still_wanted: Callable[[], None] 
                 # A sparse file is as large as it says when the engine has written it out.
                 total += max(member.size, 0)
                 if total > limit:
-                    raise TooLarge(f"becomes more than {limit / 2**30:.1f} GiB")
+                    raise TooLarge(f"becomes more than {text.size(limit)}")
     except tarfile.ReadError as error:
         if members:
             raise TooLarge(f"cannot be read to its end ({error})") from None
@@ -103,7 +104,7 @@ class _Unpacked(io.RawIOBase):
         part, self._left = self._left[:size], self._left[size:]
         self.taken += len(part)
         if self.taken > self._limit:
-            raise TooLarge(f"becomes more than {self._limit / 2**30:.1f} GiB")
+            raise TooLarge(f"becomes more than {text.size(self._limit)}")
         return part
 
 

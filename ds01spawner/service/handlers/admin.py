@@ -8,10 +8,9 @@ from typing import Any
 
 from tornado import web
 
-from ...core import freetext
+from ...core import freetext, text
 from ...core.errors import StoreError
 from ...engines.base import EngineSession
-from ...pages import text
 from ...store.rows import BlockRow, EventRow
 from .. import actions, mine, retiring, views
 from ..handler_base import PageHandler

@@ -9,10 +9,10 @@ from urllib.parse import urlencode
 
 from tornado import web
 
+from ...core import text
 from ...core.errors import DS01Error, StoreError
 from ...core.names import folder_name
 from ...hub import form
-from ...pages import text
 from ...pages.inputs import Quota
 from ...pages.launch_page import QuotaLine, quota_line
 from ...policy.options import from_form, parse_options

@@ -13,12 +13,12 @@ from urllib.parse import urlsplit
 
 from tornado import web
 
+from ...core import text
 from ...core.errors import DS01Error
 from ...core.public_urls import origin_of
 from ...idle.wiring import load_hook
 from ...notify.channels import Channel, HookChannel, Notifier
 from ...notify.mail import channel_for
-from ...pages import text
 from ...policy.options import parse_options
 from ...queue import booking, joining
 from ...queue.runner import Runner
@@ -192,7 +192,7 @@ def wait_text(ticket: dict[str, Any]) -> str:
     if not estimate:
         return ""
     usual, most = (text.duration(estimate[k]) for k in ("p50_s", "p90_s"))
-    return f"about {usual}; nine of ten such waits end within {most}"
+    return f"about {usual}; 90 % of such waits end within {most}"
 
 
 def notifier(context: Context) -> Notifier | None:

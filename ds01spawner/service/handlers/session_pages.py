@@ -7,9 +7,9 @@ from urllib.parse import urlencode
 
 from tornado import web
 
+from ...core import text
 from ...core.errors import Refused, StoreError
 from ...notify.channels import banner
-from ...pages import text
 from ...store.rows import NoticeRow
 from .. import actions, keeping, retiring, views
 from ..handler_base import PageHandler

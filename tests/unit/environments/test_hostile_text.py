@@ -136,7 +136,7 @@ def test_what_a_session_says_it_has():
 def test_the_child_that_commits_opens_no_pipe(tmp_path):
     os.mkfifo(tmp_path / "HEAD")
     code = (
-        "import sys; from ds01spawner.environments import gitchild\n"
+        "import sys; from ds01spawner.environments.builder import gitchild\n"
         "sys.addaudithook(gitchild.only_plain_files)\n"
         "open(sys.argv[0] if len(sys.argv) < 2 else sys.argv[1])"
     )

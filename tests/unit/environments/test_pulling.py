@@ -28,7 +28,7 @@ WAITING = [message("a", "Pulling fs layer"), message("b", "Pulling fs layer")]
         (
             [*WAITING, message("a", "Downloading", 2_000_000, 8_000_000)],
             Pulled(2_000_000, 8_000_000, 2, 0, False),
-            "2.0 MB of at least 8.0 MB; 0 of 2 layers done",
+            "1.9 MiB of at least 7.6 MiB; 0 of 2 layers done",
         ),
         (
             [
@@ -37,7 +37,7 @@ WAITING = [message("a", "Pulling fs layer"), message("b", "Pulling fs layer")]
                 message("b", "Downloading", 1_000_000, 2_000_000),
             ],
             Pulled(3_000_000, 10_000_000, 2, 0, True),
-            "3.0 MB of 10 MB; 0 of 2 layers done",
+            "2.9 MiB of 9.5 MiB; 0 of 2 layers done",
         ),
         (
             [
@@ -49,7 +49,7 @@ WAITING = [message("a", "Pulling fs layer"), message("b", "Pulling fs layer")]
                 message("a", "Extracting", 1, 8_000_000),
             ],
             Pulled(10_000_000, 10_000_000, 2, 0, True),
-            "10 MB fetched, unpacking; 0 of 2 layers done",
+            "9.5 MiB fetched, unpacking; 0 of 2 layers done",
         ),
         (
             [
@@ -58,7 +58,7 @@ WAITING = [message("a", "Pulling fs layer"), message("b", "Pulling fs layer")]
                 message("b", "Pull complete"),
             ],
             Pulled(10, 10, 2, 2, True),
-            "10 B of 10 B; 2 of 2 layers done",
+            "10 bytes of 10 bytes; 2 of 2 layers done",
         ),
         # A layer so small that its size is never said.
         ([*WAITING, message("a", "Download complete")], Pulled(0, 0, 2, 0, False), "0 of 2 layers done"),
@@ -66,7 +66,7 @@ WAITING = [message("a", "Pulling fs layer"), message("b", "Pulling fs layer")]
         (
             [message("a", "Downloading", 5, 10), message("a", "Extracting", 3, None, units="s")],
             Pulled(10, 10, 1, 0, True),
-            "10 B fetched, unpacking; 0 of 1 layers done",
+            "10 bytes fetched, unpacking; 0 of 1 layers done",
         ),
         # A size that the registry does not tell.
         ([message("a", "Downloading", 500, -1)], Pulled(500, 0, 1, 0, False), "0 of 1 layers done"),

@@ -443,7 +443,7 @@ ROWS = [
         "idle",
         False,
         1740.0,
-        f"Idle for 60 s: {Q}. It is retired at 10:39 UTC, after 30 min without use (group students), {U}.",
+        f"Idle for 1 min: {Q}. It is retired at 10:39 UTC, after 30 min without use (group students), {U}.",
     ),
     (
         "started and in use",
@@ -488,7 +488,7 @@ ROWS = [
         "idle",
         False,
         1740.0,
-        f"Idle for 60 s: {Q}. It is retired at 11:09 UTC, after 30 min without use (group students), {U}.",
+        f"Idle for 1 min: {Q}. It is retired at 11:09 UTC, after 30 min without use (group students), {U}.",
     ),
     (
         "idle, one minute before the warning",
@@ -600,7 +600,7 @@ ROWS = [
         "idle",
         True,
         600.0,
-        f"Idle for 60 s: {Q}. This session is retired at 10:50 UTC, after 5 min without use (group students), {U}. Files in the workspace stay.",
+        f"Idle for 1 min: {Q}. This session is retired at 10:50 UTC, after 5 min without use (group students), {U}. Files in the workspace stay.",
     ),
     (
         "staff: two hours",

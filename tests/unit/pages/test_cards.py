@@ -6,8 +6,8 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 
+from ds01spawner.core import text
 from ds01spawner.idle.model import Decision, Ground, Memory
-from ds01spawner.pages import text
 from ds01spawner.pages.cards import session_card, spark
 from ds01spawner.pages.inputs import KeepAlive, Runs, Series, SessionInfo
 
@@ -146,9 +146,9 @@ def test_keep_alive(keep, button, note):
         (Series("GPU activity", (None, None)), "n/a", (), "GPU activity: n/a, nothing measured yet"),
         (
             Series("Memory", (2.0**30, 2.0**31), 2.0**32, "bytes"),
-            "2 GB of 4 GB",
+            "2 GiB of 4 GiB",
             ("0.0,20.5 120.0,14.0",),
-            "Memory: now 2 GB of 4 GB, between 1 GB of 4 GB and 2 GB of 4 GB",
+            "Memory: now 2 GiB of 4 GiB, between 1 GiB of 4 GiB and 2 GiB of 4 GiB",
         ),
     ],
 )
@@ -160,15 +160,14 @@ def test_sparklines_keep_gaps_and_never_show_unknown_as_zero(series, value, piec
 @pytest.mark.parametrize(
     ("given", "shown"),
     [
+        (text.size(0), "0 bytes"),
+        (text.size(8_100_000_000), "7.5 GiB"),
+        (text.size(12_400_000_000), "11.5 GiB"),
+        (text.size(3e12), "2.7 TiB"),
+        (text.size(117 * 2**20), "117 MiB"),
+        (text.size(1.5 * 2**30), "1.5 GiB"),
+        (text.size(80 * 2**30), "80 GiB"),
         (text.size(None), "n/a"),
-        (text.size(0), "0 B"),
-        (text.size(8_100_000_000), "8.1 GB"),
-        (text.size(12_400_000_000), "12 GB"),
-        (text.size(3e12), "3.0 TB"),
-        (text.ram(117 * 2**20), "117 MB"),
-        (text.ram(1.5 * 2**30), "1.5 GB"),
-        (text.ram(80 * 2**30), "80 GB"),
-        (text.ram(None), "n/a"),
         (text.memory(9728), "10 GB"),
         (text.memory(81559), "80 GB"),
         (text.memory(None), "n/a"),

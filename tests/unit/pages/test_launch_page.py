@@ -163,7 +163,7 @@ def test_strip_cuts_each_card_by_slices_and_names_every_state():
     ("quota", "value", "source", "percent"),
     [
         (Quota("GPU", 3 / 7, 1.0, "GPU", "group students"), "0.43 of 1 GPU", "group students", 43),
-        (Quota("Disk", 31e9, 50e9, is_bytes=True), "31 GB of 50 GB", "", 62),
+        (Quota("Disk", 31 * 2**30, 50 * 2**30, is_bytes=True), "31 GiB of 50 GiB", "", 62),
         (Quota("GPU-hours", None, 40, "h", "x", "resets Monday"), "n/a of 40 h", "x, resets Monday", None),
         (Quota("Sessions", 2, None, "sessions"), "2 sessions, no limit", "", None),
         (Quota("GPU", 0, 0, "GPU"), "0 of 0 GPU", "", None),

@@ -368,8 +368,9 @@ class TestEstimates:
     def test_the_basis_names_what_there_is_enough_of(self):
         basis = estimate([4.0], 1, Calibration(1, 1, 20), lengths=Lengths([2.0] * 20)).basis
         assert basis == (
-            "1 device that you could use is in use and you are first in line for them; 20 past sessions "
-            "lasted 2.0 h in the middle; corrected by the last 20 waits, nine of ten of which were shorter"
+            "1 device that you could use is in use and you are first in line for them; "
+            "the median length of 20 past sessions is 2 h; "
+            "corrected by the last 20 waits, 90 % of which were shorter"
         )
 
 

@@ -44,8 +44,9 @@ def test_the_basis_says_what_it_rests_on():
     )
     sure = estimate([4.0], 1, Calibration(1, 1, 50), lengths=Lengths([2.0] * 30)).basis
     assert sure == (
-        "1 device that you could use is in use and you are first in line for them; 30 past sessions "
-        "lasted 2.0 h in the middle; corrected by the last 50 waits, nine of ten of which were shorter"
+        "1 device that you could use is in use and you are first in line for them; "
+        "the median length of 30 past sessions is 2 h; "
+        "corrected by the last 50 waits, 90 % of which were shorter"
     )
 
 

@@ -76,7 +76,7 @@ def test_a_card_of_ones_own_knows_its_project_and_what_is_outdated():
     assert (found.project, found.running, found.outdated) == ("thesis", 2, 1)
     assert [f.short for f in found.former] == ["b" * 12]
     assert found.start_url == "start?environment=ds01-alice%2Fthesis%3Alatest&project=thesis"
-    assert found.facts == ("2.0 GB", "built 2 h ago", "image aaaaaaaaaaaa")
+    assert found.facts == ("1.9 GiB", "built 2 h ago", "image aaaaaaaaaaaa")
 
 
 def test_a_course_starts_in_a_project_of_its_name():
@@ -115,7 +115,7 @@ def limits(text):
 def test_limits_are_said_with_what_they_allow():
     lines = limit_lines(limits("{max: 3, builds: {time: 20m, memory: 2g, context: 100m}}"), 2, 1)
     assert lines[0] == "You have 2 of 3 environments."
-    assert "20 min at most, memory 2 GB" in lines[1]
+    assert "20 min at most, memory 2 GiB" in lines[1]
     assert lines[2] == "1 build waiting or under way here."
     assert "do not let you build" in limit_lines(limits("{build: false}"), 0, 0)[0]
 

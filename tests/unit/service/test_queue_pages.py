@@ -95,7 +95,7 @@ async def test_the_page_shows_reason_estimate_and_a_way_out(call, world):  # noq
     assert "Waiting, number 3 in line" in words
     assert "of 2 such devices none is free" in words
     assert "Before you, for the same devices: 2 for 1g.10gb" in words
-    assert "nine of ten such waits end within" in words
+    assert "90 % of such waits end within" in words
     assert page.find("input", {"name": "ticket"})["value"] == ticket
     assert answer.headers["Refresh"] == f"5; url=/x/services/ds01/queue?ticket={ticket}"
 

@@ -94,14 +94,14 @@ async def test_figures_are_remembered_and_renewed_aside(workspace, monkeypatch):
         (
             Spaces(NOW, {"nlp": Measured(2_000_000), "big": Measured(3_000_000_000, complete=False)}),
             [
-                ("big", "at least 3.0 GB", 0, "0"),
-                ("nlp", "2.0 MB", 0, "0"),
+                ("big", "at least 2.8 GiB", 0, "0"),
+                ("nlp", "1.9 MiB", 0, "0"),
                 ("old", "no folder (any more)", 2, "1.5"),
             ],
         ),
         (
             Spaces(NOW, {"nlp": Measured(5)}, complete=False),
-            [("nlp", "5 B", 0, "0"), ("old", "n/a", 2, "1.5")],
+            [("nlp", "5 bytes", 0, "0"), ("old", "n/a", 2, "1.5")],
         ),
     ],
 )
@@ -130,9 +130,9 @@ async def test_the_page_shows_disk_beside_hours_and_limits(call, world, workspac
     cells = [[c.get_text() for c in row.find_all(["th", "td"])] for row in table.find_all("tr")]
     assert [c[0] for c in cells] == ["Project", "thesis", "nlp", "Beside the projects", "In total"]
     assert (cells[1][2:], cells[-1][2:]) == (["1", "1"], ["1", "1.00"])
-    assert cells[1][1].endswith("kB")
+    assert cells[1][1].endswith("KiB")
     assert "Disk as measured just now" in text
-    assert "of 1.1 GB default" in text
+    assert "of 1 GiB default" in text
     assert "Sessions now 0 of 2" in text
     assert "GPU-hours in 7 days 1 of 40 h" in text
     assert "secret" not in text

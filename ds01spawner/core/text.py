@@ -1,4 +1,8 @@
-"""Sizes, durations and times as people read them. Pure; every function says what unknown looks like."""
+"""Sizes, durations, fractions and times as people read them: the one formatter.
+
+Pure; every function says what unknown looks like. What a program reads again (``32g``, ``1h30m``,
+ISO 8601) is written by `policy.units` and the standard library instead.
+"""
 
 from __future__ import annotations
 
@@ -11,15 +15,20 @@ _PLACE = re.compile(r" \([^()\s]+\.(?:ya?ml|json|toml):\d+\)")
 
 
 def size(count: float | None) -> str:
-    """Bytes in decimal units (``8.1 GB``), or ``n/a``; an unknown size is never shown as 0."""
+    """Bytes in the units of limits (1 GiB is 1024 MiB): ``900 MiB``, ``49.9 GiB``, or ``n/a``."""
     if count is None:
         return UNKNOWN
-    amount = float(count)
-    for unit in ("B", "kB", "MB", "GB"):
-        if amount < 1000:
-            return f"{amount:.0f} {unit}" if amount >= 10 or unit == "B" else f"{amount:.1f} {unit}"
-        amount /= 1000
-    return f"{amount:.1f} TB"
+    value = float(count)
+    for unit in ("bytes", "KiB", "MiB", "GiB", "TiB"):
+        if value < 999.5:
+            return f"{amount(value, 1 if value < 100 else 0)} {unit}"
+        value /= 1024
+    return f"{amount(value, 1)} PiB"
+
+
+def rate(per_second: float) -> str:
+    """Bytes a second: ``120 B/s``, ``16 KiB/s``, ``3.2 MiB/s``."""
+    return size(per_second).replace("bytes", "B") + "/s"
 
 
 def memory(mib: int | None) -> str:
@@ -30,22 +39,11 @@ def memory(mib: int | None) -> str:
     return f"{gib:.0f} GB" if gib >= 1 else f"{mib} MB"
 
 
-def ram(count: float | None) -> str:
-    """Bytes of memory in the units of limits and devices (1 GB is 1024 MB): ``117 MB``, ``2 GB``."""
-    if count is None:
-        return UNKNOWN
-    mib = count / 2**20
-    if mib < 1024:
-        return f"{mib:.0f} MB"
-    gib = mib / 1024
-    return f"{amount(gib, 1)} GB" if gib < 10 else f"{gib:.0f} GB"
-
-
 def duration(span: timedelta | float | None) -> str:
-    """A length of time in its two largest units (``1 h 30 min``), or ``n/a``."""
+    """A length of time in its two largest units (``42 min``, ``1 h 30 min``, ``3 d 4 h``), or ``n/a``."""
     if span is None:
         return UNKNOWN
-    total = int(span.total_seconds() if isinstance(span, timedelta) else span)
+    total = round(span.total_seconds() if isinstance(span, timedelta) else span)
     if total < 60:
         return f"{max(total, 0)} s"
     days, rest = divmod(total, 86400)
@@ -56,6 +54,12 @@ def duration(span: timedelta | float | None) -> str:
     if hours:
         return f"{hours} h {minutes} min" if minutes else f"{hours} h"
     return f"{minutes} min"
+
+
+def percent(fraction: float) -> str:
+    """``0.4 %`` below ten, else without decimals."""
+    value = fraction * 100
+    return f"{value:.0f} %" if value >= 10 or value == 0 else f"{value:.1f} %"
 
 
 def ago(then: datetime | None, now: datetime) -> str:
@@ -75,15 +79,41 @@ def ago(then: datetime | None, now: datetime) -> str:
     return f"{then.day} {then:%b}" if then.year == now.year else f"{then.day} {then:%b %Y}"
 
 
-def moment(when: datetime | None) -> str:
+def moment(when: datetime | str | None) -> str:
     """An absolute time with its zone (``Tue 3 Mar 16:40 UTC``), or ``n/a``.
 
-    Browsers with JavaScript show it in their own zone; see the ``time`` element in the templates.
+    Pages put it into a ``time`` element, which browsers with JavaScript show in their own zone. A time
+    without a zone is UTC, as the hub's database keeps it.
     """
+    when = parse_time(when) if isinstance(when, str) else when
+    if when is None:
+        return UNKNOWN
+    utc = (when if when.tzinfo else when.replace(tzinfo=timezone.utc)).astimezone(timezone.utc)
+    return f"{utc:%a} {utc.day} {utc:%b %H:%M} UTC"
+
+
+def clock(when: datetime, now: datetime) -> str:
+    """A time of day in UTC, with the date when it is not today's: for sentences that are kept or sent."""
+    utc = when.astimezone(timezone.utc)
+    return hour(utc) if utc.date() == now.astimezone(timezone.utc).date() else moment(utc)
+
+
+def hour(when: datetime) -> str:
+    """A time of day in UTC (``16:40 UTC``), where the day is plain."""
+    return f"{when.astimezone(timezone.utc):%H:%M} UTC"
+
+
+def second(when: datetime | None) -> str:
+    """A time of day to the second, for how old a reading is."""
+    return UNKNOWN if when is None else f"{when.astimezone(timezone.utc):%H:%M:%S} UTC"
+
+
+def stamp(when: datetime | None, seconds: bool = False) -> str:
+    """A full time for tables, logs and sentences of record: ``2026-03-03 16:40 UTC``, or ``n/a``."""
     if when is None:
         return UNKNOWN
     utc = when.astimezone(timezone.utc)
-    return f"{utc:%a} {utc.day} {utc:%b %H:%M} UTC"
+    return f"{utc:%Y-%m-%d %H:%M:%S} UTC" if seconds else f"{utc:%Y-%m-%d %H:%M} UTC"
 
 
 def parse_time(text: str | None) -> datetime | None:
