@@ -90,7 +90,7 @@ async def _unwatched(context: Context, now: datetime) -> str:
         since = f" since {text.moment(published.at)}" if published.at else ""
         return f"The idle service has not looked{since}. No session is retired as idle meanwhile."
     if published.at is None:
-        return "Nobody has looked at it yet, so it is not retired as idle."
+        return "It was not looked at yet, so it is not retired as idle."
     return "It has just started; nothing is measured yet."
 
 

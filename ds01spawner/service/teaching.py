@@ -225,7 +225,7 @@ def standing(row: CourseRow, candidate: str, builds: Sequence[BuildRow]) -> Stan
     pinned = data.get("pinned", "")
     busy = bool(builds) and builds[0].state in ACTIVE
     if row.state == "closed":
-        step = "It is closed: nobody sees its card. Apply its file again to open it."
+        step = "It is closed: its card is not shown. Apply its file again to open it."
     elif busy:
         step = "Its environment is being built."
     elif not candidate:

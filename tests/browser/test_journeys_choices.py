@@ -138,7 +138,7 @@ def test_a_place_in_the_queue_is_given_up_by_its_button(hub, visit, sessions_of,
     bob.page.get_by_role("button", name="Give up this place").click()
     expect(place).to_contain_text("You hold no place")
     expect(place).to_contain_text("1g.10gb, patience: cancelled (given up)")
-    expect(place).to_contain_text("Nobody waits")
+    expect(place).to_contain_text("The queue is empty")
     assert bob.errors == []
     for server in ("", "two"):
         hub.retire("teacher", server)

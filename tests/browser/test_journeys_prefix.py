@@ -58,6 +58,6 @@ def test_a_session_from_log_in_to_retire(hub, visit, sessions_of):
     }
     page.remove_listener("response", answered)
     alice.go("user/alice/lab")
-    page.get_by_role("link", name="Choose anew").click()
+    page.get_by_role("link", name="Change options").click()
     expect(page.get_by_role("button", name="Start again")).to_be_visible()
     assert alice.errors == []

@@ -123,7 +123,7 @@ def test_one_session_from_log_in_to_retire(arrive, outside, sessions_of):
     assert sessions_of("alice") == []
     alice.go("user/alice/lab")
     expect(page.get_by_role("heading", name="Your session has ended")).to_be_visible()
-    page.get_by_role("link", name="Choose anew").click()
+    page.get_by_role("link", name="Change options").click()
     expect(page.get_by_role("button", name="Start again")).to_be_visible()
 
     assert wire.strays == []

@@ -31,7 +31,7 @@ SAID = {
     "shared": "The environment is shared: members of the group find it under Shared.",
     "unshared": "The group no longer sees it. Sessions that run it go on.",
     "cancelled": "The build is being stopped.",
-    "saved": "The session is retired and saved as an image. Nobody can build it again from a recipe.",
+    "saved": "The session is retired and saved as an image. It cannot be built again from a recipe.",
     "kept": "The session is retired; its new packages are in your project's recipe. Build it to have them.",
 }
 

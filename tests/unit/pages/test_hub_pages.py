@@ -66,7 +66,7 @@ def test_after_a_retire_one_click_starts_again_and_another_page_chooses_anew():
     assert form.find("input", {"name": "_xsrf"})["value"] == "token"
     assert form.find("button", {"name": "again"})["value"] == again(KEPT).value
     assert "thesis · NLP <4> · 1g.10gb" in soup.select_one("#ds01-again-what").text
-    assert soup.find("a", string="Choose anew")["href"] == "/hub/spawn/alice/s2?next=%2Fuser%2Falice"
+    assert soup.find("a", string="Change options")["href"] == "/hub/spawn/alice/s2?next=%2Fuser%2Falice"
 
 
 def test_a_start_that_failed_is_not_repeated_blindly():

@@ -286,7 +286,7 @@ async def test_admin_acts_need_a_reason(call, world):
 
 async def test_cards_say_when_nobody_looks_after_idleness(call, world):
     world.ledger.add("alice", "s1")
-    assert "Nobody has looked at it yet" in (await call("", who="alice")).text
+    assert "It was not looked at yet" in (await call("", who="alice")).text
     world.context.decisions._read_at = -100.0
     IdleFiles(world.site.settings.state_dir).publish(NOW - timedelta(hours=1), 60.0, [])
     page = (await call("", who="alice")).text
