@@ -23,8 +23,7 @@ from .core.installation import Installation, InstallationFile
 from .core.names import folder_name
 from .core.settings import Settings
 from .engines import engine_for
-from .engines.base import EngineState
-from .engines.docker.engine import Docker
+from .engines.base import Engine, EngineState
 from .engines.docker.image_store import Images
 from .environments.offered import Environments
 from .intents.carry import Carrier
@@ -91,9 +90,9 @@ class Site:
     # --- engine and devices ---------------------------------------------------------------------
 
     @cached_property
-    def engine(self) -> Docker:
+    def engine(self) -> Engine:
         """What runs the sessions of this site, as this process reaches it."""
-        return engine_for(self.settings)  # type: ignore[return-value]
+        return engine_for(self.settings)
 
     @property
     def installation(self) -> Installation | None:

@@ -9,6 +9,7 @@ from typing import Any
 from ..core.settings import Settings
 from ..engines.base import Finding
 from ..engines.docker.create import LOG_FILES, LOG_SIZE, log_bound
+from ..engines.docker.engine import docker_of
 from ..engines.docker.layers import bounds_layers
 from ..policy.load import Policy
 from ..site import Site
@@ -17,7 +18,7 @@ from ..site import Site
 def check_bounds(settings: Settings) -> Iterator[Finding]:
     """Logs, container layers and workspaces."""
     site = Site(settings)
-    info = site.engine.info()
+    info = docker_of(site.engine).info()
     policy = site.policy.current()
     yield from log_findings(info)
     yield from layer_findings(info, site.engine.capacity().storage)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from ..core.settings import Settings
 from ..engines.base import Finding
+from ..engines.docker.engine import docker_of
 from ..engines.docker.findings import check_gpus
 from ..policy.load import Policy
 from ..site import Site
@@ -13,7 +14,7 @@ from ..site import Site
 
 def check_engine(settings: Settings) -> Iterator[Finding]:
     site = Site(settings)
-    info = site.engine.info()
+    info = docker_of(site.engine).info()
     cgroup = f"cgroup v{info.get('CgroupVersion', '1')} ({info.get('CgroupDriver', 'unknown driver')})"
     yield Finding("ok", f"Docker {info.get('ServerVersion', '?')}, {info.get('Driver', '?')}, {cgroup}")
     for flag, what in (
@@ -31,7 +32,7 @@ def check_engine(settings: Settings) -> Iterator[Finding]:
             )
     for warning in info.get("Warnings") or []:
         yield Finding("warning", str(warning))
-    yield from site.engine.ledger.unlisted()
+    yield from docker_of(site.engine).ledger.unlisted()
     if why := site.engine.capabilities().reasons.get("aggregate", ""):
         yield Finding(
             "warning" if _has_ceiling(site.policy.current()) else "ok",
@@ -50,4 +51,4 @@ def _has_ceiling(policy: Policy) -> bool:
 
 def check_devices(settings: Settings) -> Iterator[Finding]:
     site = Site(settings)
-    yield from check_gpus(settings, site.engine.info())
+    yield from check_gpus(settings, docker_of(site.engine).info())

@@ -7,6 +7,7 @@ from typing import Any
 
 from ..core.settings import Settings
 from ..engines.base import Finding
+from ..engines.docker.engine import docker_of
 from ..engines.docker.mount_sources import Assurance, assurance
 from ..engines.docker.mounts import mount_options
 from ..site import Site
@@ -18,7 +19,7 @@ def check_exposure(settings: Settings) -> Iterator[Finding]:
     yield from workspace_findings(str(settings.workspace_root), mount_options(str(settings.workspace_root)))
     yield from source_findings(assurance(settings.docker_host))
     site = Site(settings)
-    yield from engine_findings(site.engine.info())
+    yield from engine_findings(docker_of(site.engine).info())
 
 
 def origin_findings(subdomain_host: str) -> Iterator[Finding]:

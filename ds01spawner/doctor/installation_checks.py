@@ -10,6 +10,7 @@ from ..core.installation import FILE, Standing
 from ..core.settings import Settings
 from ..engines.base import Finding
 from ..engines.docker import neighbours
+from ..engines.docker.engine import docker_of
 from ..site import Site
 
 FORGED_SHOWN = 10
@@ -34,7 +35,7 @@ def check_installation(settings: Settings) -> Iterator[Finding]:
         why = "sessions and images of the version before are not this hub's until then"
         mend = "restart the hub while the engine and the store answer"
         yield Finding("error", "what the version before made is not taken over yet", why, mend)
-    found = neighbours.others(site.engine.client, settings.hub_id, mine)
+    found = neighbours.others(docker_of(site.engine).client, settings.hub_id, mine)
     if found:
         yield Finding(
             "error",

@@ -20,7 +20,7 @@ def check_disk(settings: Settings) -> Iterator[Finding]:
     places = [("workspaces", settings.workspace_root), ("state", settings.state_dir)]
     site = Site(settings)
     try:
-        site.engine.info()
+        site.engine.capabilities()
         if site.engine.capacity().storage:
             places.append(("engine", Path(site.engine.capacity().storage)))
     except DS01Error:

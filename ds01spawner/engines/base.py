@@ -17,7 +17,7 @@ is a class that implements `Engine`, named by an entry point of the group ``ds01
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -452,9 +452,6 @@ class Engine(Protocol):
 
     def tidy(self, now: datetime) -> list[str]:
         """Remove what belongs to nobody any more; names of what went. Never a session. Idempotent."""
-
-    def findings(self, area: str) -> Iterator[Finding]:
-        """What ``ds01 check`` says of an ``area`` of this engine. Changes nothing; `EngineError` ends it."""
 
     # Order.
 

@@ -29,10 +29,10 @@ from .base import (
     ClaimRequest,
     Counters,
     DeviceUnusable,
+    Engine,
     EngineAway,
     EngineSession,
     EngineState,
-    Finding,
     Found,
     ImageGone,
     NotThatSession,
@@ -292,13 +292,13 @@ class FakeEngine:
         self.machine.asked()
         return []
 
-    def findings(self, area: str) -> Iterator[Finding]:
-        self.machine.asked()
-        yield Finding("ok", "the engine is in memory")
-
     def in_order(self, pool: Pool, name: str | None, work: Callable[[], T]) -> asyncio.Future[T]:
         return asyncio.wrap_future(self._threads.submit(pool, name, work))
 
 
 def _now() -> datetime:
     return datetime.now(timezone.utc)
+
+
+if TYPE_CHECKING:
+    _conforms: type[Engine] = FakeEngine

@@ -82,7 +82,7 @@ async def _present(server: Server, turn: Turn, wish: Wish, environment: Environm
 
     log.step("image", f"Fetching {environment.image}", finished=False, fraction=0.1)
     try:
-        await server.site.engine.run(lambda _: offered.images.pull(environment.image, tell), pool="pull")
+        await server.site.engine.in_order("pull", None, lambda: offered.images.pull(environment.image, tell))
     except (EngineError, ImageMissing) as error:
         raise Refused(
             messages.image_missing(environment.name, f"{environment.image} ({error})", own=False)

@@ -11,6 +11,7 @@ from traitlets import default
 from ..core.names import dns_label
 from ..core.settings import DEFAULT_IMAGE
 from ..engines.docker.create import WORKSPACE
+from ..engines.docker.engine import docker_of
 from ..engines.docker.server import DockerServer, SpawnerCalls
 from .server import Address, OnEngine
 from .session_spawner import SessionSpawner
@@ -69,11 +70,13 @@ class DS01Spawner(SessionSpawner, DockerSpawner):  # type: ignore[misc]
     @property
     def client(self) -> Any:
         """The calling thread's client; its API version is known before the first use on the loop."""
-        return self.site.engine.client
+        return docker_of(self.site.engine).client
 
     def docker(self, method: str, *args: Any, **kwargs: Any) -> Any:
         """DockerSpawner's own calls of the engine; they make and end nothing (`SpawnerCalls`)."""
-        return getattr(SpawnerCalls(self.site.engine.clients, self.object_name), method)(*args, **kwargs)
+        return getattr(SpawnerCalls(docker_of(self.site.engine).clients, self.object_name), method)(
+            *args, **kwargs
+        )
 
     async def native(self) -> Mapping[str, Any]:
         """The arguments of the container that DockerSpawner would create by its settings."""

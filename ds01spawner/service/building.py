@@ -49,7 +49,7 @@ async def env_service(context: Context) -> EnvironmentService:
 def _open(context: Context) -> EnvironmentService:
     site = context.site
     images = site.environments.images
-    site.engine.info()
+    site.engine.capabilities()
     limits = site.limits(Person(""), context.clock())
     made = build_site(
         images,

@@ -20,6 +20,7 @@ from ..core.errors import DS01Error, StoreError
 from ..core.labels import MANAGED_FILTER, SessionLabels
 from ..engines.base import EngineSession
 from ..engines.docker import endings as engine
+from ..engines.docker.engine import docker_of
 from ..engines.ends import STOPPED_BY_ENGINE, EndEvidence, explain, lost, of_session
 from ..policy.units import say_size
 from ..site import Site
@@ -110,7 +111,7 @@ def follow(site: Site, events: Events, over: threading.Event) -> None:
     while not over.is_set():
         until = datetime.now(timezone.utc) + WINDOW
         try:
-            stream = site.engine.client.events(
+            stream = docker_of(site.engine).client.events(
                 since=engine.stamp(events.since), until=engine.stamp(until), filters=wanted, decode=True
             )
             try:
@@ -140,7 +141,7 @@ def report_settled(site: Site, events: Events, now: datetime) -> int:
             continue  # a start that failed on one device goes on with another
         evidence = seen.evidence
         if evidence.exit_code in STOPPED_BY_ENGINE and not evidence.signals:
-            evidence = replace(evidence, engine_started=engine.engine_started(site.engine.client))
+            evidence = replace(evidence, engine_started=engine.engine_started(docker_of(site.engine).client))
         _report(site, seen.labels, evidence)
         done += 1
     try:
@@ -159,7 +160,7 @@ def begin(site: Site, now: datetime) -> Events:
         text = None
     with suppress(TypeError, ValueError):
         since = max(since, datetime.fromisoformat(str(text)))
-    return Events(since, site.engine.session_in_event)
+    return Events(since, docker_of(site.engine).session_in_event)
 
 
 def report_dead(site: Site, sessions: Iterable[EngineSession], now: datetime) -> int:

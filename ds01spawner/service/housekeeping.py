@@ -22,6 +22,7 @@ from ..courses.course_files import sweep_starters
 from ..engines.base import EngineSession
 from ..engines.docker import fetching, steplayers
 from ..engines.docker.endings import moment
+from ..engines.docker.engine import docker_of
 from ..engines.docker.image_store import REMOVES_S, asking
 from ..engines.docker.memory import MemoryWatch
 from ..engines.docker.retire import leftovers
@@ -123,7 +124,7 @@ def tell_kills(site: Site, watch: MemoryWatch, sessions: Iterable[EngineSession]
     Each is told once, also across restarts; a newer notice about a session takes the place of the former.
     """
     told = 0
-    for kills in watch.look(lambda: site.engine.client, sessions, now):
+    for kills in watch.look(lambda: docker_of(site.engine).client, sessions, now):
         labels, store = kills.record.labels, site.store()
         if store.notices.by_key(kills.key) is not None:
             continue
@@ -150,7 +151,7 @@ async def keep_watch(site: Site, now: Callable[[], datetime], interval: float = 
 
     def look() -> None:
         nonlocal watch
-        info = site.engine.info()
+        info = docker_of(site.engine).info()
         watch = watch or MemoryWatch(2 if str(info.get("CgroupVersion")) == "2" else 1)
         tell_kills(site, watch, site.engine.look().sessions, now())
 

@@ -11,6 +11,7 @@ from datetime import datetime
 
 from ..core.errors import DS01Error
 from ..engines.base import EngineSession
+from ..engines.docker.engine import docker_of
 from ..engines.docker.layers import LayerUse, LayerWatch
 from ..messages import notes
 from ..policy.plan import SessionUse
@@ -77,7 +78,7 @@ async def keep_watch(
 
     def look() -> list[Over]:
         sessions = site.engine.look().sessions
-        uses = watch.look(lambda: site.engine.client, sessions)
+        uses = watch.look(lambda: docker_of(site.engine).client, sessions)
         sizes.update({u.record.labels.session: u.used.bytes for u in uses})
         for gone in sizes.keys() - {r.labels.session for r in sessions}:
             del sizes[gone]

@@ -24,6 +24,7 @@ from ...core.settings import Settings
 from ...messages import notes
 from ...site import Site
 from . import hub_address, isolation_record, mount_sources
+from .engine import docker_of
 from .hub_address import HubAddress
 from .network import BUILT_IN, HubNetwork, ensure_network, remember, remembered
 from .network_watch import LOOK_S, NetworkWatch
@@ -98,7 +99,7 @@ def tell_stranded(site: Site, address: HubAddress, now: datetime) -> int:
     """Tell the owners of sessions that do not find this hub; returns how many those are. Blocking."""
     hub_address.remember(site.settings.state_dir, address)
     mine = site.engine.look().sessions
-    lost = hub_address.stranded(site.engine.client, mine, address)
+    lost = hub_address.stranded(docker_of(site.engine).client, mine, address)
     for each in lost:
         labels = each.record.labels
         log.error(
@@ -131,13 +132,17 @@ def _watch(site: Site, listens_at: str) -> NetworkWatch | None:
     mine = site.installation.id if site.installation else ""
     try:
         if network is None:
-            network = ensure_network(site.engine.client, settings.network, settings.hub_id, installation=mine)
+            network = ensure_network(
+                docker_of(site.engine).client, settings.network, settings.hub_id, installation=mine
+            )
             remember(settings.state_dir, network)
     except FAILURES as error:
-        site.engine.say_once(f"the sessions' network is not watched: {error}")
+        docker_of(site.engine).say_once(f"the sessions' network is not watched: {error}")
         return None
     vital = listens_at == network.gateway
-    return NetworkWatch(lambda: site.engine.client, network, settings.hub_id, vital=vital, installation=mine)
+    return NetworkWatch(
+        lambda: docker_of(site.engine).client, network, settings.hub_id, vital=vital, installation=mine
+    )
 
 
 class Prober:
@@ -164,7 +169,9 @@ class Prober:
 
     def _probe(self) -> None:
         settings = self._site.settings
-        found = isolation_record.probe_site(settings, self._site.engine.client, datetime.now(timezone.utc))
+        found = isolation_record.probe_site(
+            settings, docker_of(self._site.engine).client, datetime.now(timezone.utc)
+        )
         if found.verdict == "open":
             log.critical(
                 "Sessions on the network %s reach each other (%s)%s",
@@ -181,7 +188,7 @@ class Prober:
 
 def _settle(site: Site) -> None:
     try:
-        settle(site.engine.client, site.settings)
+        settle(docker_of(site.engine).client, site.settings)
     except FAILURES as error:
         log.error("%s", error)
 

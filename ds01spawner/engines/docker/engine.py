@@ -6,7 +6,7 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from functools import cached_property
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import docker.errors
 import requests
 
+from ...core.errors import EngineError
 from ...core.installation import Installation, InstallationFile, session_in
 from ...core.labels import SessionLabels
 from ...gpu import GpuReading, read_gpu
@@ -28,6 +29,7 @@ from ..base import (
     ClaimRequest,
     Counters,
     DeviceUnusable,
+    Engine,
     EngineAway,
     EngineRefused,
     EngineSession,
@@ -220,30 +222,12 @@ class Docker:
     def in_order(self, pool: Pool, name: str | None, work: Callable[[], T]) -> asyncio.Future[T]:
         return asyncio.wrap_future(self.clients.executor.submit(pool, name, work))
 
-    # --- for the spawner's own calls ------------------------------------------------------------
+    # --- for what knows that it is Docker ------------------------------------------------------------
 
     @property
     def client(self) -> Any:
         """The calling thread's low-level client."""
         return self.clients.client
-
-    @property
-    def quick(self) -> Any:
-        """The calling thread's client for questions that must not wait long."""
-        return self.clients.quick
-
-    @property
-    def executor(self) -> Any:
-        """The engine's threads."""
-        return self.clients.executor
-
-    async def ready(self) -> None:
-        """See `DockerEngine.ready`."""
-        await self.clients.ready()
-
-    def call(self, method: str, *args: Any, **kwargs: Any) -> Awaitable[Any]:
-        """See `DockerEngine.call`."""
-        return self.clients.call(method, *args, **kwargs)
 
     def run(self, work: Any, **kwargs: Any) -> Any:
         """See `DockerEngine.run`."""
@@ -332,3 +316,14 @@ class Docker:
         if text not in self._said:
             self._said.add(text)
             log.warning("%s", text[0].upper() + text[1:])
+
+
+def docker_of(engine: Engine) -> Docker:
+    """The adapter, for what only Docker has; `EngineError` on another engine."""
+    if not isinstance(engine, Docker):
+        raise EngineError(f"that can be told of Docker alone, and this is {engine.name}")
+    return engine
+
+
+if TYPE_CHECKING:
+    _conforms: type[Engine] = Docker

@@ -32,6 +32,7 @@ from ...workspace.projects import Workspace
 from ...workspace.usage import measure
 from . import fetch as container
 from .create import WORKSPACE, Resources, log_bound
+from .engine import docker_of
 from .fetch import FetchSpec, Look
 from .image_store import Resolved
 from .mount_sources import MountSources, compare, hold_of, shares_mounts
@@ -72,7 +73,7 @@ def spec_for(
     settings, session, installation = site.settings, site.limits(person, now).session, site.installation
     if installation is None:
         raise Refused(messages.no_installation(str(settings.state_dir)))
-    info = site.engine.info()
+    info = docker_of(site.engine).info()
     count = int(info.get("NCPU") or 0)
     cpus = min(session.cpus, float(count)) if session.cpus and count else session.cpus
     values = {
@@ -85,7 +86,7 @@ def spec_for(
         "image": image.image_id,
         "uid": staged.identity.uid,
         "gid": staged.identity.gid,
-        "folder": site.engine.host_path(staged.path),
+        "folder": docker_of(site.engine).host_path(staged.path),
         "seconds": settings.git_time,
         "max_bytes": settings.git_size,
         "schemes": tuple(settings.git_schemes),
@@ -112,7 +113,7 @@ async def fetch(
     ``key`` keeps order with other engine calls; ``environment`` names the image for people. Whoever calls
     it calls `clear` when it fails or is cancelled, which stops it.
     """
-    engine, began, measured = site.engine, time.monotonic(), 0.0
+    engine, began, measured = docker_of(site.engine), time.monotonic(), 0.0
     shown = ""
     try:
         made = await engine.run(partial(_begin, site=site, spec=spec, folder=folder), key=key or spec.name)
@@ -151,7 +152,7 @@ def _begin(client: Any, site: Site, spec: FetchSpec, folder: Path) -> str:
         made = container.begin(client, replace(spec, folder=held))
         pid = int(client.inspect_container(made)["State"].get("Pid") or 0)
         if pid:
-            compare(site.engine, made, pid, sources)
+            compare(docker_of(site.engine), made, pid, sources)
         return made
     finally:
         sources.close()
@@ -195,7 +196,7 @@ def _duration(spec: FetchSpec) -> str:
 def clear(site: Site, user: str, token: str) -> None:
     """Stop and remove a fetch, and throw away what it brought. Idempotent, blocking."""
     try:
-        container.remove(site.engine.client, token)
+        container.remove(docker_of(site.engine).client, token)
     except (docker.errors.DockerException, requests.RequestException, OSError) as error:
         raise EngineError(f"the container that fetched a project stays: {error}") from error
     finally:
@@ -205,7 +206,7 @@ def clear(site: Site, user: str, token: str) -> None:
 def sweep(site: Site, now: datetime) -> list[str]:
     """Clear what fetches of a dead hub left behind; returns their tokens. Blocking."""
     older = timedelta(seconds=site.settings.start_timeout)
-    client, installation = site.engine.client, site.installation
+    client, installation = docker_of(site.engine).client, site.installation
     if installation is None:
         return []
     try:

@@ -14,6 +14,7 @@ from ...core.settings import Settings
 from ...site import Site
 from ..base import Finding
 from . import hub_address
+from .engine import docker_of
 from .isolation import METADATA, Probe
 from .isolation_record import probe_site
 from .listening import Listening, listening
@@ -28,7 +29,7 @@ RETURNS_S = 8.0
 def check_network(settings: Settings) -> Iterator[Finding]:
     """The networks of this engine's hubs, this hub's own first, and sessions that do not find their hub."""
     site = Site(settings)
-    client = site.engine.client
+    client = docker_of(site.engine).client
     try:
         yield from _own(settings, site)
         for network in client.networks(filters={"label": "ds01.hub"}):
@@ -45,7 +46,7 @@ def check_network(settings: Settings) -> Iterator[Finding]:
 
 
 def _own(settings: Settings, site: Site) -> Iterator[Finding]:
-    name, client = settings.network, site.engine.client
+    name, client = settings.network, docker_of(site.engine).client
     if name in BUILT_IN:
         yield Finding(
             "site",
@@ -90,7 +91,7 @@ def _stranded(settings: Settings, site: Site) -> Iterator[Finding]:
     if address is None:
         return
     mine = site.engine.look().sessions
-    for each in hub_address.stranded(site.engine.client, mine, address):
+    for each in hub_address.stranded(docker_of(site.engine).client, mine, address):
         labels = each.record.labels
         yield Finding(
             "error",
@@ -105,7 +106,7 @@ def _stranded(settings: Settings, site: Site) -> Iterator[Finding]:
 def check_isolation(settings: Settings) -> Iterator[Finding]:
     """Two containers try each other and the services of this machine; they are gone after some seconds."""
     site = Site(settings)
-    found = probe_site(settings, site.engine.client, datetime.now(timezone.utc), listening())
+    found = probe_site(settings, docker_of(site.engine).client, datetime.now(timezone.utc), listening())
     address = hub_address.remembered(settings.state_dir)
     hub = (urlsplit(address.api_url).netloc,) if address else ()
     yield from isolation_findings(settings, found, listening(), hub)
@@ -154,7 +155,7 @@ def isolation_findings(
 def check_outside(settings: Settings) -> Iterator[Finding]:
     """Whether sessions reach the metadata service of a cloud; sends one packet out to each known address."""
     site = Site(settings)
-    found = probe_site(settings, site.engine.client, datetime.now(timezone.utc), (), METADATA)
+    found = probe_site(settings, docker_of(site.engine).client, datetime.now(timezone.utc), (), METADATA)
     if found.verdict == "unknown":
         yield Finding("warning", f"what sessions reach outside could not be tried: {found.why}")
     elif found.outside:

@@ -9,7 +9,9 @@ import pytest
 
 from ds01spawner.core.ending import Clock, Ended
 from ds01spawner.core.labels import SessionLabels
+from ds01spawner.core.settings import Settings
 from ds01spawner.engines.docker.endings import of_events
+from ds01spawner.engines.docker.engine import Docker
 from ds01spawner.engines.ends import EndEvidence, explain
 from ds01spawner.messages import end_clauses as words
 from ds01spawner.service import ends
@@ -25,7 +27,7 @@ def site(tmp_path):
     store = Store.open(f"sqlite:///{tmp_path / 'x.sqlite'}")
     yield SimpleNamespace(
         store=lambda: store,
-        engine=SimpleNamespace(session_in_event=lambda event: None),
+        engine=Docker(Settings(state_dir=tmp_path)),
         endings=Endings(lambda: store, tmp_path),
     )
     store.close()

@@ -80,7 +80,7 @@ def test_traits_of_any_parent_class_count(c):
 
 
 def test_an_engine_that_does_not_answer_is_said(c, tmp_path, monkeypatch):
-    monkeypatch.setattr("ds01spawner.hub.configure.ENGINE_PAUSE_S", 0)
+    monkeypatch.setattr("ds01spawner.engines.docker.prepare.ENGINE_PAUSE_S", 0)
     del c.JupyterHub["hub_ip"]
     c.DS01Spawner.extra_settings = {"docker_host": f"unix://{tmp_path}/none.sock"}
     with pytest.raises(EngineError, match="engine does not answer"):
