@@ -13,7 +13,8 @@ from datetime import datetime, timedelta, timezone
 
 from ds01spawner.core.errors import Refusal
 from ds01spawner.pages.inputs import EnvironmentInfo, ProjectInfo, Quota, Rules
-from ds01spawner.pages.launch_page import LaunchInputs, launch_view
+from ds01spawner.pages.launch_inputs import LaunchInputs
+from ds01spawner.pages.launch_page import launch_view
 from ds01spawner.pages.render import render
 from ds01spawner.placement import place, refusal, status
 from ds01spawner.placement.devices import Card, Device, Holding, Inventory

@@ -42,9 +42,9 @@ from support.running_hub import running_hub  # noqa: E402
 
 from ds01spawner.engines.docker.image_store import ImageMissing, Images  # noqa: E402
 from ds01spawner.environments.builder.dockerfile import plan  # noqa: E402
-from ds01spawner.environments.builder.projectfiles import pack_files  # noqa: E402
 from ds01spawner.environments.builder.recipe import Recipe  # noqa: E402
 from ds01spawner.environments.builder.sitebuild import hub_version, site_build  # noqa: E402
+from ds01spawner.workspace.projectfiles import pack_files  # noqa: E402
 
 PREFIX = "/user/bench/"
 CONTENT = "ds01-bench.content"

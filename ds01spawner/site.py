@@ -42,7 +42,7 @@ from .store.ending_log import Endings
 from .workspace.disk import free_bytes, workspace_free
 from .workspace.projects import Workspace, Workspaces
 from .workspace.quota import QuotaError, Quotas
-from .workspace.usage import UsedSpace
+from .workspace.used_space import UsedSpace
 
 STORE_RETRY_S = 30.0
 OVERRIDES_TTL_S = 5.0

@@ -11,12 +11,10 @@ from rich.progress import BarColumn, Progress, TextColumn
 
 from ..core.settings import Settings, load_settings
 from ..core.yaml_reader import FileProblems
-from ..courses import course_files
 from ..courses import publication as courses
 from ..courses.spec import load_course, needs_build
 from ..engines.docker.image_store import ImageMissing, Images
 from ..environments.builder.builds import BuildLimits, BuildRequest
-from ..environments.builder.projectfiles import ProjectFiles
 from ..environments.builder.recipe import parse_recipe
 from ..environments.builder.sitebuild import site_images
 from ..environments.facts import ImageFacts
@@ -25,6 +23,8 @@ from ..environments.pulling import Pulled
 from ..environments.rights import Reader
 from ..store import Store
 from ..store.rows import CourseRow
+from ..workspace import starter_files
+from ..workspace.projectfiles import ProjectFiles
 from .common import Json, console, emit, refuse, table
 from .image import resolver_of, run_build, start_of
 from .times import utcnow
@@ -62,7 +62,7 @@ def apply(
         beside = file.resolve().parent
         owner = beside.stat()  # what they cannot read is not handed out
         files = ProjectFiles(beside, (), owner.st_uid, owner.st_gid)
-        starter = course_files.keep_starter(settings.courses, wanted.id, files, wanted.file.starter)
+        starter = starter_files.keep_starter(settings.courses, wanted.id, files, wanted.file.starter)
     changes = courses.apply(
         store,
         wanted,

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ..core import text
+from ..core import logtext, text
 from ..core.errors import Problem
 from ..core.settings import Settings, load_settings
 from ..core.yaml_reader import FileProblems, parse
@@ -17,10 +17,9 @@ from ..engines.docker import snapshot
 from ..engines.docker.image_probe import probe
 from ..engines.docker.image_store import ImageMissing, Images
 from ..environments import sharing
-from ..environments.builder import logtext, recipe
+from ..environments.builder import recipe
 from ..environments.builder.buildnetwork import BuildsNetwork
 from ..environments.builder.builds import FINAL, BuildLimits, BuildRequest, BuildRunner
-from ..environments.builder.projectfiles import ProjectFiles
 from ..environments.builder.sitebuild import base_for, build_site, site_images
 from ..environments.catalogue import Environment, Listed, load_catalogue
 from ..environments.naming import HALF_BUILT_NAMESPACE, checked_tag, parse_user_image, user_image
@@ -32,6 +31,7 @@ from ..environments.rights import Reader
 from ..policy.options import is_project_name
 from ..site import Site
 from ..store import Store
+from ..workspace.projectfiles import ProjectFiles
 from .common import Json, console, emit, refuse, table
 from .times import utcnow
 

@@ -54,7 +54,7 @@ def simulate(
 ) -> None:
     """Compare the placement strategies on random load: refusals, and those a better choice would avoid."""
     if queue:
-        from ..queue import simulator as waiting
+        from . import simulate_queue as waiting
 
         found = waiting.report(full)
         if chart is not None:

@@ -13,6 +13,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from .. import messages
+from ..core import logtext
 from ..core.errors import Refused
 from ..courses import publication as courses
 from ..engines.docker import snapshot
@@ -21,12 +22,11 @@ from ..policy.options import is_project_name
 from ..policy.resolve import Limits, Person
 from ..policy.storage import project_room
 from ..store.rows import BuildRow, EnvironmentRow
+from ..workspace.projectfiles import ProjectFileError, ProjectFiles
 from ..workspace.projects import Workspace
 from . import inventory, records, sharing
-from .builder import logtext
 from .builder.builds import BuildRequest, BuildRunner, limits_from
 from .builder.gitcommit import commit_file
-from .builder.projectfiles import ProjectFileError, ProjectFiles
 from .builder.recipe import FILE_NAME, Recipe, load_recipe, parse_recipe
 from .builder.room import Room, admit_share
 from .builder.sitebuild import base_for

@@ -19,7 +19,8 @@ from ..core.errors import DS01Error, Refusal, Refused, StoreError
 from ..environments.offered import Shown
 from ..pages.inputs import Banner, EnvironmentInfo, ProjectInfo, QueueHint, Quota, Rules
 from ..pages.keys import load_secret, sign
-from ..pages.launch_page import LaunchInputs, launch_view
+from ..pages.launch_inputs import LaunchInputs
+from ..pages.launch_page import launch_view
 from ..pages.project_choice import Offers
 from ..pages.render import render
 from ..pages.unfinished import Unfinished, unfinished

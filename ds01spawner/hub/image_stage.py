@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from .. import messages
 from ..core.errors import EngineError, Refused
-from ..courses.course_files import data_mounts
 from ..engines.docker.image_store import ImageMissing, Resolved
 from ..environments.catalogue import Environment
 from ..environments.pulling import Pulled
+from ..workspace.starter_files import data_mounts
 
 if TYPE_CHECKING:
     from ..queue.turns import Turn

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Literal
 
 from .. import messages
 from ..core.errors import DS01Error, Refused
-from ..courses.course_files import copy_starter
 from ..engines.docker import fetching
-from ..environments.builder.projectfiles import ProjectFiles
 from ..policy.sources import GitSource, Source
 from ..policy.storage import project_room
 from ..workspace import staging
 from ..workspace.newproject import Begun, begin_project
+from ..workspace.projectfiles import ProjectFiles
 from ..workspace.projects import Workspace, WorkspaceError
+from ..workspace.starter_files import copy_starter
 
 if TYPE_CHECKING:
     from ..queue.turns import Turn

@@ -20,11 +20,11 @@ from ..core.hub_client import HubServer
 from ..core.lag import within
 from ..engines.docker.engine_reader import Running
 from ..gpu.reading import GpuReading
+from ..workspace.session_files import ProjectFolder
 from . import gpusignal
 from .lab import LabClient
 from .model import Kernels, Reading, Signals, failed, known, unsupported
 from .sample import Meter, Sample
-from .workspace import ProjectFolder
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)

@@ -17,6 +17,7 @@ from ..notify.channels import BannerChannel, Channel, FileChannel, HookChannel, 
 from ..notify.mail import channel_for
 from ..policy.resolve import Person
 from ..site import Site
+from ..workspace.session_files import ProjectFolder
 from .arbiter import Arbiter
 from .case import Parts, Settled
 from .idle_store import Book
@@ -28,7 +29,6 @@ from .retirements import EngineRetirements
 from .rules import from_policy
 from .service import IdleService
 from .state import IdleFiles
-from .workspace import ProjectFolder
 
 
 def build(settings: Settings, api_url: str, token: str, settled: Settled | None = None) -> IdleService:

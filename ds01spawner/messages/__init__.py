@@ -26,9 +26,7 @@ from .course_rights import (
     roster_outside,
     staff_outside,
 )
-from .devices import (
-    nothing_free,
-)
+from .device_refusals import nothing_free
 from .examples import EXAMPLES
 from .installations import hub_id_taken, no_installation, taken_meanwhile
 from .limits import (

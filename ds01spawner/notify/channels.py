@@ -20,9 +20,9 @@ from weakref import WeakValueDictionary
 from tornado.httpclient import AsyncHTTPClient, HTTPRequest
 
 from ..core.text import stamp
-from ..idle.workspace import ProjectFolder
 from ..store import Store
 from ..store.rows import NoticeRow
+from ..workspace.session_files import ProjectFolder
 
 log = logging.getLogger(__name__)
 Kind = Literal["warning", "withdrawn", "retired", "kept", "started", "failed", "expired", "refused"]

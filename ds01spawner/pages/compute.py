@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 from ..core import text
 from ..core.errors import Refusal
 from ..placement.devices import DeviceStatus
 from ..policy.options import LaunchOptions
 from .inputs import QueueHint
-
-if TYPE_CHECKING:
-    from .launch_page import LaunchInputs
+from .launch_inputs import LaunchInputs
 
 QUEUEABLE = frozenset({"gpus-full", "gpus-unavailable"})
 """Refusal codes that time can cure: the queue is offered for them."""

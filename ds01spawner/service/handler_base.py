@@ -18,9 +18,9 @@ from ..core.errors import DS01Error, EngineError, Refusal, Refused, StoreError
 from ..core.hub_client import HubError
 from ..core.settings import Settings
 from ..core.yaml_reader import FileProblems
-from ..environments.builder.projectfiles import ProjectFileError
 from ..pages import keys
 from ..policy.resolve import Limits, Person
+from ..workspace.projectfiles import ProjectFileError
 from ..workspace.projects import WorkspaceError
 from . import bodies
 from .context import Context

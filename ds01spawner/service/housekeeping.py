@@ -18,7 +18,6 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from ..core.errors import DS01Error, StoreError
-from ..courses.course_files import sweep_starters
 from ..engines.base import EngineSession
 from ..engines.docker import fetching, steplayers
 from ..engines.docker.endings import moment
@@ -36,6 +35,7 @@ from ..policy.units import say_size
 from ..site import Site
 from ..store import SessionRecord
 from ..store.ends import CLOCK_WRONG
+from ..workspace.starter_files import sweep_starters
 from .ends import report_dead, report_missing
 from .watch import watch_devices
 

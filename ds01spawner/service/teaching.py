@@ -13,7 +13,6 @@ from .. import messages
 from ..core import text, yaml_reader
 from ..core.errors import EngineError, Refused
 from ..core.settings import Settings
-from ..courses import course_files
 from ..courses import publication as courses
 from ..courses.spec import Change, Course, parse_course
 from ..engines.docker.image_store import ImageMissing
@@ -27,6 +26,7 @@ from ..policy.resolve import Person
 from ..store import Store
 from ..store.catalogue import ACTIVE
 from ..store.rows import BuildRow, CourseRow
+from ..workspace import starter_files
 from . import building
 from .context import Context
 from .views import session_info
@@ -92,7 +92,7 @@ async def apply(
         changes = courses.apply(store, course, by, now, dry_run=True, **options)
         starter = None
         if files is not None and course.file.starter:
-            starter = course_files.keep_starter(settings.courses, course.id, files, course.file.starter)
+            starter = starter_files.keep_starter(settings.courses, course.id, files, course.file.starter)
             changes = courses.apply(store, course, by, now, dry_run=True, starter=starter, **options)
         if not dry_run:
             changes = courses.apply(store, course, by, now, starter=starter, **options)

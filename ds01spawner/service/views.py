@@ -25,7 +25,7 @@ from ..store import Store
 from ..store.rows import SessionRow
 from ..store.usage import UsageRow
 from ..workspace.spaces import Spaces
-from ..workspace.usage import Measured
+from ..workspace.used_space import Measured
 from .context import Context, Urls
 from .site_reading import Snapshot
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from ..environments.builder.logtext import clean, plain
+from ..core.logtext import clean, plain
 
 MAX_LINE = 160
 _PROGRESS = re.compile(r"(Receiving objects|Resolving deltas|Updating files): +([0-9]{1,3})%(.*)")

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from ..policy.options import is_project_name
 from .safefs import Folder
-from .usage import BUDGET_S, Measured, walk
+from .used_space import BUDGET_S, Measured, walk
 
 MAX_AGE = timedelta(minutes=10)
 PATIENCE_S = 1.5

@@ -11,12 +11,12 @@ import tarfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..courses.course_files import unpack
-from ..environments.builder.projectfiles import ProjectFileError, ProjectFiles
 from ..policy.options import is_project_name
 from .identity import Identity
+from .projectfiles import ProjectFileError, ProjectFiles
 from .safefs import Folder
 from .safewalk import Bounds, Walk
+from .starter_files import unpack
 
 DESCRIPTION = ".description"
 """A file of one line that describes a template; it is not copied."""

@@ -13,7 +13,8 @@ from jupyterhub._data import DATA_FILES_PATH
 
 from ds01spawner.pages import template_dirs
 from ds01spawner.pages.hub import HubContext
-from ds01spawner.pages.launch_page import LaunchInputs, launch_view
+from ds01spawner.pages.launch_inputs import LaunchInputs
+from ds01spawner.pages.launch_page import launch_view
 from ds01spawner.pages.render import render
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -31,9 +31,9 @@ from ds01spawner.idle.observe import Observer, Sensors
 from ds01spawner.idle.procs import HostSampler
 from ds01spawner.idle.service import IdleService
 from ds01spawner.idle.state import IdleFiles
-from ds01spawner.idle.workspace import ProjectFolder
 from ds01spawner.notify.channels import FileChannel, Notifier
 from ds01spawner.placement.devices import Inventory
+from ds01spawner.workspace.session_files import ProjectFolder
 
 TOKEN = "a-token-for-tests"
 UID = 12345

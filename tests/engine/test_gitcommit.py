@@ -9,13 +9,13 @@ import pytest
 
 from ds01spawner.engines.docker.snapshot import PackageDiff
 from ds01spawner.environments.builder.gitcommit import Committed, commit_file
-from ds01spawner.environments.builder.projectfiles import ProjectFiles
 from ds01spawner.environments.builder.recipe import parse_recipe
 from ds01spawner.environments.catalogue import Environment, Listed
 from ds01spawner.environments.environment_service import EnvironmentService
 from ds01spawner.policy.load import parse_policy
 from ds01spawner.policy.resolve import Person, resolve
 from ds01spawner.store import Store
+from ds01spawner.workspace.projectfiles import ProjectFiles
 
 NOW = datetime(2026, 3, 1, tzinfo=timezone.utc)
 ADA = Person("ada")

@@ -14,11 +14,11 @@ from ds01spawner.core.errors import Refused
 from ds01spawner.engines.docker.image_store import ImageMissing, Images
 from ds01spawner.environments import records
 from ds01spawner.environments.builder.builds import RESTARTED, BuildLimits, BuildRequest, BuildRunner, Site
-from ds01spawner.environments.builder.projectfiles import ProjectFiles
 from ds01spawner.environments.builder.recipe import parse_recipe
 from ds01spawner.environments.naming import HALF_BUILT_NAMESPACE, PIN_NAMESPACE
 from ds01spawner.environments.preflight import Host
 from ds01spawner.store.store import Store
+from ds01spawner.workspace.projectfiles import ProjectFiles
 
 BUSYBOX = "ds01/test-busybox:latest"
 BASE = "ds01/base:latest"

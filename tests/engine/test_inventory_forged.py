@@ -11,11 +11,11 @@ from ds01spawner.engines.docker.image_store import Images
 from ds01spawner.engines.docker.runstep import Sandbox
 from ds01spawner.environments import inventory
 from ds01spawner.environments.builder.dockerscan import read
-from ds01spawner.environments.builder.projectfiles import pack_files
 from ds01spawner.environments.builder.sitebuild import hub_version
 from ds01spawner.environments.builder.stepwise import StepwiseBuild
 from ds01spawner.environments.facts import LAYER_LABEL
 from ds01spawner.environments.layer import revision
+from ds01spawner.workspace.projectfiles import pack_files
 
 LAB = "ds01/lab:latest"
 BUSYBOX = "ds01/test-busybox:latest"

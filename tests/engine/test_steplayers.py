@@ -12,8 +12,8 @@ from ds01spawner.engines.docker import runstep, steplayers
 from ds01spawner.engines.docker.image_store import Images
 from ds01spawner.engines.docker.runstep import Sandbox
 from ds01spawner.environments.builder.dockerscan import read
-from ds01spawner.environments.builder.projectfiles import pack_files
 from ds01spawner.environments.builder.stepwise import StepFailed, StepwiseBuild
+from ds01spawner.workspace.projectfiles import pack_files
 
 pytestmark = pytest.mark.timeout(300)
 BUSYBOX = "ds01/test-busybox:latest"

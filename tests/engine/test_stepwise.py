@@ -16,8 +16,8 @@ from ds01spawner.engines.docker.image_store import Images
 from ds01spawner.engines.docker.runstep import Sandbox
 from ds01spawner.environments.builder import stepwise
 from ds01spawner.environments.builder.dockerscan import read
-from ds01spawner.environments.builder.projectfiles import ProjectFiles
 from ds01spawner.environments.builder.stepwise import IGNORED, StepFailed, StepwiseBuild, Stopped
+from ds01spawner.workspace.projectfiles import ProjectFiles
 
 BUSYBOX = "ds01/test-busybox:latest"
 pytestmark = pytest.mark.timeout(600)

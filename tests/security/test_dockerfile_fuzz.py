@@ -30,12 +30,12 @@ from ds01spawner.engines.docker.image_store import Images
 from ds01spawner.engines.docker.runstep import Sandbox
 from ds01spawner.environments.builder import dockerscan
 from ds01spawner.environments.builder.pinning import PinnedDockerfile, pin
-from ds01spawner.environments.builder.projectfiles import pack_files
 from ds01spawner.environments.builder.stepwise import StepwiseBuild
 from ds01spawner.environments.naming import PIN_NAMESPACE
 from ds01spawner.environments.resolver import Resolver
 from ds01spawner.environments.rights import Reader
 from ds01spawner.store import Store
+from ds01spawner.workspace.projectfiles import pack_files
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
 NOW = datetime(2026, 3, 1, tzinfo=timezone.utc)

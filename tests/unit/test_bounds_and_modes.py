@@ -31,7 +31,7 @@ from ds01spawner.policy.load import load_policy
 from ds01spawner.service.layerwatch import judge, tell
 from ds01spawner.site import Site
 from ds01spawner.workspace.folder_modes import narrow, sqlite_path, too_wide, watched
-from ds01spawner.workspace.usage import Measured
+from ds01spawner.workspace.used_space import Measured
 
 NOW = datetime(2026, 3, 2, 12, tzinfo=timezone.utc)
 MOUNTS = """\

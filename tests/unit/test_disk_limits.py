@@ -12,9 +12,9 @@ import pytest
 from ds01spawner.core.errors import StoreError
 from ds01spawner.store import Store
 from ds01spawner.store.accounting import falls_below, overlap_hours
-from ds01spawner.workspace import usage
+from ds01spawner.workspace import used_space
 from ds01spawner.workspace.quota import QuotaError, Quotas, run
-from ds01spawner.workspace.usage import Measured, UsedSpace, measure
+from ds01spawner.workspace.used_space import Measured, UsedSpace, measure
 
 NOW = datetime(2026, 3, 2, 12, tzinfo=timezone.utc)
 KIB = 1024
@@ -57,7 +57,7 @@ def test_depth_and_time_are_bounded_and_said(tmp_path, monkeypatch):
         deep = deep / "d"
     deep.mkdir(parents=True)
     assert measure(tmp_path).complete
-    monkeypatch.setattr(usage, "MAX_DEPTH", 10)
+    monkeypatch.setattr(used_space, "MAX_DEPTH", 10)
     assert not measure(tmp_path).complete
     monkeypatch.undo()
     assert not measure(tmp_path, budget=-1).complete
@@ -75,7 +75,7 @@ def test_a_figure_is_remembered_and_renewed_behind_the_asking(tmp_path, monkeypa
             gate.wait(5)
         return answers[len(asked) - 1]
 
-    monkeypatch.setattr(usage, "measure", slow)
+    monkeypatch.setattr(used_space, "measure", slow)
     space = UsedSpace(max_age=0.05)
     assert space.of(tmp_path, enough=100) == 10
     assert space.of(tmp_path, enough=100) == 10
@@ -93,7 +93,7 @@ def test_a_figure_is_remembered_and_renewed_behind_the_asking(tmp_path, monkeypa
 
 def test_a_slow_first_measurement_is_unknown_and_not_nothing(tmp_path, monkeypatch):
     gate = threading.Event()
-    monkeypatch.setattr(usage, "measure", lambda path, budget: gate.wait(5) and Measured(1))
+    monkeypatch.setattr(used_space, "measure", lambda path, budget: gate.wait(5) and Measured(1))
     assert UsedSpace().of(tmp_path, enough=1, patience=0.01) is None
     gate.set()
 
@@ -103,7 +103,7 @@ def test_a_slow_first_measurement_is_unknown_and_not_nothing(tmp_path, monkeypat
     [(Measured(50), 50), (Measured(50, False), None), (Measured(150, False), 150), (None, None)],
 )
 def test_a_figure_that_is_not_complete_counts_only_when_it_is_enough(tmp_path, monkeypatch, found, told):
-    monkeypatch.setattr(usage, "measure", lambda path, budget: found)
+    monkeypatch.setattr(used_space, "measure", lambda path, budget: found)
     assert UsedSpace().of(tmp_path, enough=100) == told
 
 

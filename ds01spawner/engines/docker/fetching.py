@@ -29,7 +29,7 @@ from ...policy.units import format_duration, say_size
 from ...site import Site
 from ...workspace import gitwords, staging
 from ...workspace.projects import Workspace
-from ...workspace.usage import measure
+from ...workspace.used_space import measure
 from . import fetch as container
 from .create import WORKSPACE, Resources, log_bound
 from .engine import docker_of

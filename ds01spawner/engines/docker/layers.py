@@ -17,7 +17,7 @@ import requests
 
 from ...core.errors import EngineError
 from ...workspace.safefs import Folder
-from ...workspace.usage import Measured, walk
+from ...workspace.used_space import Measured, walk
 from ..base import EngineSession
 from .mounts import mount_options
 

@@ -22,6 +22,7 @@ from ...engines.docker.image_store import Images, asking
 from ...engines.docker.runstep import clear_leftovers
 from ...store.catalogue import ACTIVE
 from ...store.store import Store
+from ...workspace.projectfiles import ProjectFiles
 from ..catalogue import Environment
 from ..naming import HALF_BUILT_NAMESPACE
 from ..preflight import Host
@@ -29,7 +30,6 @@ from ..registries import Registries
 from ..resolver import Resolver
 from ..rights import Reader
 from .dockerfile import SiteBuild
-from .projectfiles import ProjectFiles
 from .recipe import Recipe
 from .room import Room, admit_build
 

@@ -14,8 +14,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from ...workspace.projectfiles import ProjectFileError, ProjectFiles
 from ...workspace.safefs import Folder
-from .projectfiles import ProjectFileError, ProjectFiles
 
 TIMEOUT_S = 30
 _CHILD = Path(__file__).with_name("gitchild.py")

@@ -15,12 +15,14 @@ from datetime import datetime
 from functools import partial
 from typing import Any
 
+from ...core import logtext
 from ...core.errors import DS01Error
 from ...core.text import duration, size
 from ...engines.docker import steplayers
 from ...engines.docker.image_probe import probe
 from ...engines.docker.runstep import Sandbox
 from ...store.store import Store
+from ...workspace.projectfiles import Context, ProjectFileError, pack_files
 from .. import image_labels, inventory, records
 from ..facts import ImageFacts
 from ..naming import HALF_BUILT_NAMESPACE, PIN_NAMESPACE
@@ -28,9 +30,8 @@ from ..preflight import check
 from ..pulling import Pulled
 from ..resolver import Resolver
 from ..rights import Reader
-from . import dockerfile, dockerscan, logtext, pinning, unpacking
+from . import dockerfile, dockerscan, pinning, unpacking
 from .builds import BuildRequest, Site, drop
-from .projectfiles import Context, ProjectFileError, pack_files
 from .recipe import Recipe, environment_yml, requirements_text
 from .stepwise import IGNORED, StepFailed, StepwiseBuild
 

@@ -17,10 +17,10 @@ from ...core.errors import EngineError
 from ...engines.docker import bounded, runstep
 from ...engines.docker.image_store import BuildStream, Images, asking
 from ...engines.docker.runstep import Sandbox
+from ...workspace.projectfiles import Context
 from . import instructions as walking
 from .dockerscan import Instruction, read_one
 from .instructions import SCRATCH, Command, Segment, Stage, Step
-from .projectfiles import Context
 
 DOCKERFILE = ".ds01.Dockerfile"
 IGNORED = f"\n{DOCKERFILE}\n"

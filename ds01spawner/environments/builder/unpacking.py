@@ -19,8 +19,8 @@ from typing import IO, Any
 from ...core import text
 from ...core.errors import Problem
 from ...core.yaml_reader import FileProblems
+from ...workspace.projectfiles import Context
 from .pinning import PinnedDockerfile
-from .projectfiles import Context
 
 CHUNK = 2**20
 MEMBERS = 1_000_000

@@ -10,10 +10,10 @@ from tornado import web
 
 from ...core.errors import Refused, StoreError
 from ...core.yaml_reader import FileProblems
-from ...environments.builder.projectfiles import ProjectFileError
 from ...environments.naming import course_repository
 from ...store import Store
 from ...store.rows import BuildRow, CourseRow, PublicationRow
+from ...workspace.projectfiles import ProjectFileError
 from .. import teaching
 from ..context import Context
 from ..environment_views import STATES

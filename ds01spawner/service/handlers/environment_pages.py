@@ -12,10 +12,10 @@ from tornado import web
 from ...core.errors import Refused
 from ...core.yaml_reader import FileProblems
 from ...environments.builder.builds import FINAL
-from ...environments.builder.projectfiles import ProjectFileError
 from ...environments.environment_service import BuildLog
 from ...policy.options import is_project_name
 from ...policy.resolve import Person
+from ...workspace.projectfiles import ProjectFileError
 from .. import building, recipes
 from ..context import Context
 from ..environment_views import STATES, limit_lines, project_of

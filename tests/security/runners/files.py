@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from ds01spawner.core.errors import DS01Error
-from ds01spawner.environments.builder.projectfiles import ProjectFiles
-from ds01spawner.idle.workspace import ProjectFolder
+from ds01spawner.workspace.projectfiles import ProjectFiles
+from ds01spawner.workspace.session_files import ProjectFolder
 
 SECRET = "what only bob may read"
 

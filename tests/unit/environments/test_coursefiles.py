@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from ds01spawner.core.errors import Refused
-from ds01spawner.courses.course_files import copy_starter, data_mounts, keep_starter, sweep_starters
 from ds01spawner.courses.publication import teaches
-from ds01spawner.environments.builder.projectfiles import ProjectFileError, ProjectFiles
+from ds01spawner.workspace.projectfiles import ProjectFileError, ProjectFiles
+from ds01spawner.workspace.starter_files import copy_starter, data_mounts, keep_starter, sweep_starters
 
 
 @pytest.fixture

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from ds01spawner.core import yaml_reader
+from ds01spawner.core import logtext, yaml_reader
 from ds01spawner.courses.spec import parse_course
 from ds01spawner.engines.docker import snapshot
-from ds01spawner.environments.builder import logtext, recipe
+from ds01spawner.environments.builder import recipe
 from ds01spawner.policy import PolicyError, parse_policy
 from ds01spawner.workspace import gitwords
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ds01spawner.environments.builder.ignore import MAX_PATTERNS, BadPattern, parse
-from ds01spawner.environments.builder.projectfiles import ProjectFileError, ProjectFiles
+from ds01spawner.workspace.ignore import MAX_PATTERNS, BadPattern, parse
+from ds01spawner.workspace.projectfiles import ProjectFileError, ProjectFiles
 
 SOON_S = 20
 """What takes milliseconds here takes for ever in an engine that backtracks."""

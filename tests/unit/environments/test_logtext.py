@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ds01spawner.environments.builder.logtext import Lines, Masker, clean, plain, to_html
+from ds01spawner.core.logtext import Lines, Masker, clean, plain, to_html
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ds01spawner.environments.builder.projectfiles import ProjectFileError, ProjectFiles, leads_outside
+from ds01spawner.workspace.projectfiles import ProjectFileError, ProjectFiles, leads_outside
 
 
 @pytest.fixture

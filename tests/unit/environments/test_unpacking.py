@@ -13,9 +13,9 @@ import pytest
 
 from ds01spawner.core.yaml_reader import FileProblems
 from ds01spawner.environments.builder import pinning
-from ds01spawner.environments.builder.projectfiles import Context
 from ds01spawner.environments.builder.unpacking import TooLarge, check_added, unpacked_size
 from ds01spawner.environments.facts import ImageFacts
+from ds01spawner.workspace.projectfiles import Context
 
 MIB = 2**20
 LIMIT = 8 * MIB

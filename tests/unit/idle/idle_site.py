@@ -17,11 +17,11 @@ from ds01spawner.idle.observe import Look
 from ds01spawner.idle.retirements import KINDS
 from ds01spawner.idle.service import IdleService
 from ds01spawner.idle.state import IdleFiles
-from ds01spawner.idle.workspace import ProjectFolder
 from ds01spawner.intents.files import Intents
 from ds01spawner.intents.intent import intend
 from ds01spawner.notify.channels import BannerChannel, FileChannel, Notifier
 from ds01spawner.store import SessionRecord, Store
+from ds01spawner.workspace.session_files import ProjectFolder
 
 
 class Clock:

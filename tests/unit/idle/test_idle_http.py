@@ -13,8 +13,8 @@ from support.answering_site import AnsweringSite
 from ds01spawner.core.errors import DS01Error
 from ds01spawner.idle.lab import LabClient
 from ds01spawner.idle.wiring import hub_environment, load_hook
-from ds01spawner.idle.workspace import ProjectFolder
 from ds01spawner.notify.channels import FileChannel, HookChannel, LabChannel, Notice, Notifier, WebhookChannel
+from ds01spawner.workspace.session_files import ProjectFolder
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ds01spawner.idle.workspace import MAX_NOTICES, ProjectFolder
+from ds01spawner.workspace.session_files import MAX_NOTICES, ProjectFolder
 
 UID, OTHER = 23456, 23457
 

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta, timezone
 
 from ds01spawner.core.errors import Refusal
 from ds01spawner.pages.inputs import EnvironmentInfo, ProjectInfo, QueueHint, Quota, Rules
-from ds01spawner.pages.launch_page import LaunchInputs
+from ds01spawner.pages.launch_inputs import LaunchInputs
 from ds01spawner.placement.devices import DeviceStatus
 from ds01spawner.policy.options import LaunchOptions
 

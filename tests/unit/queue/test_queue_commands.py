@@ -7,8 +7,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from ds01spawner.cli import queue_commands, simulate
-from ds01spawner.queue import simulator
+from ds01spawner.cli import queue_commands, simulate, simulate_queue
 from ds01spawner.store import Store
 
 
@@ -76,8 +75,8 @@ def test_what_cannot_be_reserved(ds01, args):
 
 
 def test_simulate_queue(ds01, tmp_path, monkeypatch):
-    small = simulator.compare(rules=("ds01", "fifo"), seeds=(1,), count=500, processes=1)
-    monkeypatch.setattr(simulator, "compare", lambda loads: small)
+    small = simulate_queue.compare(rules=("ds01", "fifo"), seeds=(1,), count=500, processes=1)
+    monkeypatch.setattr(simulate_queue, "compare", lambda loads: small)
     code, out = ds01("simulate", "--queue", "--json", "--chart", str(tmp_path / "q.svg"))
     found = json.loads(out)
     assert code == 0

@@ -2,6 +2,7 @@
 
 import pytest
 
+from ds01spawner.cli.simulate_queue import compare, meets_goals
 from ds01spawner.queue import simulation
 from ds01spawner.queue.simulation import (
     CLASSES,
@@ -13,7 +14,6 @@ from ds01spawner.queue.simulation import (
     quantile,
     simulate,
 )
-from ds01spawner.queue.simulator import compare, meets_goals
 
 
 @pytest.mark.parametrize(

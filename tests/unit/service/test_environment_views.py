@@ -11,8 +11,8 @@ import pytest
 from bs4 import BeautifulSoup
 from support.rows import course
 
+from ds01spawner.core.logtext import to_html
 from ds01spawner.core.yaml_reader import FileProblems
-from ds01spawner.environments.builder.logtext import to_html
 from ds01spawner.environments.builder.recipe import parse_recipe
 from ds01spawner.environments.catalogue import Environment, Listed, with_facts
 from ds01spawner.environments.environment_service import OwnBuild

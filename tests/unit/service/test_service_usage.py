@@ -17,7 +17,7 @@ from ds01spawner.store import SessionRecord as Kept
 from ds01spawner.store.usage import UsageRow
 from ds01spawner.workspace import spaces
 from ds01spawner.workspace.spaces import SpaceBook, Spaces, measure_projects
-from ds01spawner.workspace.usage import Measured
+from ds01spawner.workspace.used_space import Measured
 
 KIB = 1024
 

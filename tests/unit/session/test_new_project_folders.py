@@ -7,8 +7,8 @@ import time
 
 import pytest
 
-from ds01spawner.environments.builder.projectfiles import ProjectFileError
 from ds01spawner.workspace import staging
+from ds01spawner.workspace.projectfiles import ProjectFileError
 from ds01spawner.workspace.projects import WorkspaceError, Workspaces
 from ds01spawner.workspace.templates import Template, copy_template, files_of, templates
 

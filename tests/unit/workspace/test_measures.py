@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ds01spawner.workspace import spaces, usage
+from ds01spawner.workspace import spaces, used_space
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another user")
 NOW = datetime(2026, 3, 3, tzinfo=timezone.utc)
@@ -39,7 +39,7 @@ def _home(path):
 
 
 def test_the_figure_of_a_workspace_that_is_partly_closed_is_not_the_whole(home):
-    measured = usage.measure(home)
+    measured = used_space.measure(home)
     assert measured.bytes >= 8192
     assert not measured.complete
 
@@ -54,4 +54,4 @@ def test_the_same_project_by_project(home):
 
 
 def test_an_open_one_is_the_whole(home):
-    assert usage.measure(home / "open").complete
+    assert used_space.measure(home / "open").complete

@@ -18,8 +18,8 @@ from typing import Any
 
 from .. import messages
 from ..core.errors import Refused
-from ..environments.builder.projectfiles import ProjectFileError, ProjectFiles
-from ..workspace.safefs import Folder, Owner
+from .projectfiles import ProjectFileError, ProjectFiles
+from .safefs import Folder, Owner
 
 MAX_STARTER = 50 * 2**20
 """Bytes of a course's starter files."""

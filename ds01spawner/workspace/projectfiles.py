@@ -19,11 +19,11 @@ from functools import partial
 from pathlib import Path
 from typing import IO
 
-from ...core import text
-from ...core.errors import DS01Error
-from ...workspace.safefs import BadName, Folder, Owner, TooLarge
-from ...workspace.safewalk import Bounds, Entry, TooMuch, Walk
+from ..core import text
+from ..core.errors import DS01Error
 from . import ignore as ignoring
+from .safefs import BadName, Folder, Owner, TooLarge
+from .safewalk import Bounds, Entry, TooMuch, Walk
 
 MAX_TEXT = 512 * 1024
 MAX_FILES = 200_000

@@ -13,8 +13,8 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from ..core.names import folder_name
-from ..workspace.safefs import Folder, Owner
-from ..workspace.safewalk import Bounds, Walk
+from .safefs import Folder, Owner
+from .safewalk import Bounds, Walk
 
 KEEP_ALIVE = ".keep-alive"
 NOTICE_FOLDER, NOTICE_FILE = ".ds01", "notices"

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from typing import Any
 
-from .simulation import (
+from ..queue.simulation import (
     ARRIVALS,
     CLASSES,
     LOAD,
@@ -111,7 +111,7 @@ def meets_goals(found: dict[str, Any]) -> bool:
 
 def print_report(found: dict[str, Any]) -> None:
     """The report as tables."""
-    from ..cli.common import console, table
+    from .common import console, table
 
     console.print(
         f"{found['seeds']} seeds of {found['arrivals']} arrivals; "
