@@ -21,7 +21,7 @@ from ...core.errors import EngineError
 from ...core.installation import Installation, session_of
 from ...core.labels import MANAGED_FILTER, SessionLabels
 from ...core.settings import Settings
-from ...idle.sample import Process, Sample, classify
+from ..session_sample import Process, Sample, classify
 from .connections import connect as open_client
 
 _PARALLEL = 8

@@ -73,8 +73,8 @@ def _sessions(client: Any, settings: Settings, store: Store) -> Iterator[tuple[s
             continue
         record = store.sessions.get(told.session)
         same = record is not None and (record.user, record.server) == (told.user, told.server)
-        if same and _mounts_workspace(client, row.Id, settings, told.user):
-            yield row.Id, name
+        if same and _mounts_workspace(client, row["Id"], settings, told.user):
+            yield row["Id"], name
         else:
             log.warning("The container %s says that it is a session of this hub; it is left alone", name)
 
