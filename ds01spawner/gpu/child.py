@@ -14,7 +14,18 @@ import os
 import signal
 import sys
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # the types of the document; at run time there is no package around this file
+    from .document import (
+        CardJson,
+        DeviceJson,
+        HealthJson,
+        MemoryJson,
+        ProcessJson,
+        ReadingJson,
+        SliceJson,
+    )
 
 SUCCESS = 0
 INVALID_ARGUMENT = 2
@@ -58,7 +69,7 @@ class Nvml:
             return None, FUNCTION_NOT_FOUND  # a driver too old for any version of this function
         return (value.decode(errors="replace") if isinstance(value, bytes) else value), SUCCESS
 
-    def memory(self, handle: Any) -> tuple[dict[str, int] | None, int]:
+    def memory(self, handle: Any) -> tuple[MemoryJson | None, int]:
         """Total and used memory in MiB; version 2 keeps the driver's own reserve out of ``used``."""
         value, code = self.ask(
             "nvmlDeviceGetMemoryInfo", handle, version=getattr(self.module, "nvmlMemory_v2", None)
@@ -69,9 +80,9 @@ class Nvml:
             return None, code
         return {"total": int(value.total) >> 20, "used": int(value.used) >> 20}, SUCCESS
 
-    def processes(self, handle: Any) -> tuple[list[dict[str, int]] | None, int]:
+    def processes(self, handle: Any) -> tuple[list[ProcessJson] | None, int]:
         """Compute processes and MPS clients of a device; a display server does not compute."""
-        found: dict[tuple[int, int, int], dict[str, int]] = {}
+        found: dict[tuple[int, int, int], ProcessJson] = {}
         listed, code = self.ask("nvmlDeviceGetComputeRunningProcesses", handle)
         if code:
             return None, code
@@ -94,7 +105,7 @@ def instance(value: Any) -> int:
     return -1 if value is None or int(value) == NO_INSTANCE else int(value)
 
 
-def read_layout(nvml: Nvml) -> tuple[list[dict[str, Any]], dict[tuple[int, ...], Any], int]:
+def read_layout(nvml: Nvml) -> tuple[list[CardJson], dict[tuple[int, ...], Any], int]:
     """Cards and slices with fresh handles: (data, handles by index path, error code of the count).
 
     The data holds only what must not change between two readings of one layout.
@@ -102,23 +113,25 @@ def read_layout(nvml: Nvml) -> tuple[list[dict[str, Any]], dict[tuple[int, ...],
     count, code = nvml.ask("nvmlDeviceGetCount")
     if code:
         return [], {}, code
-    cards: list[dict[str, Any]] = []
+    cards: list[CardJson] = []
     handles: dict[tuple[int, ...], Any] = {}
     for index in range(count):
         cards.append(read_card(nvml, index, handles))
     return cards, handles, SUCCESS
 
 
-def read_card(nvml: Nvml, index: int, handles: dict[tuple[int, ...], Any]) -> dict[str, Any]:
+def read_card(nvml: Nvml, index: int, handles: dict[tuple[int, ...], Any]) -> CardJson:
     """One card; the first error ends its reading and stays on this card."""
-    card: dict[str, Any] = {"index": index, "slices": []}
+    card: CardJson = {"index": index, "slices": []}
     handle, code = nvml.ask("nvmlDeviceGetHandleByIndex", index)
     if code:
-        return {**card, "error": [code, "nvmlDeviceGetHandleByIndex"]}
-    for key, name in (("uuid", "nvmlDeviceGetUUID"), ("name", "nvmlDeviceGetName")):
-        card[key], code = nvml.ask(name, handle)
-        if code:
-            return {**card, "error": [code, name]}
+        return {**card, "error": (code, "nvmlDeviceGetHandleByIndex")}
+    card["uuid"], code = nvml.ask("nvmlDeviceGetUUID", handle)
+    if code:
+        return {**card, "error": (code, "nvmlDeviceGetUUID")}
+    card["name"], code = nvml.ask("nvmlDeviceGetName", handle)
+    if code:
+        return {**card, "error": (code, "nvmlDeviceGetName")}
     handles[(index,)] = handle
     pci, code = nvml.ask("nvmlDeviceGetPciInfo", handle)
     if not code:
@@ -127,26 +140,26 @@ def read_card(nvml: Nvml, index: int, handles: dict[tuple[int, ...], Any]) -> di
     card["minor"], _ = nvml.ask("nvmlDeviceGetMinorNumber", handle)
     memory, code = nvml.memory(handle)
     if memory is None:
-        return {**card, "error": [code, "nvmlDeviceGetMemoryInfo"]}
+        return {**card, "error": (code, "nvmlDeviceGetMemoryInfo")}
     card["memory_mib"] = memory["total"]
     mode, code = nvml.ask("nvmlDeviceGetMigMode", handle)
     if code in (NOT_SUPPORTED, FUNCTION_NOT_FOUND):
         return card
     if code:
-        return {**card, "error": [code, "nvmlDeviceGetMigMode"]}
+        return {**card, "error": (code, "nvmlDeviceGetMigMode")}
     card["mig"] = [int(mode[0]), int(mode[1])]
     if card["mig"][0]:
         card["slices"], code = read_slices(nvml, index, handle, handles)
         if code:
-            card["error"] = [code, "nvmlDeviceGetMaxMigDeviceCount"]
+            card["error"] = (code, "nvmlDeviceGetMaxMigDeviceCount")
     return card
 
 
 def read_slices(
     nvml: Nvml, index: int, parent: Any, handles: dict[tuple[int, ...], Any]
-) -> tuple[list[dict[str, Any]], int]:
+) -> tuple[list[SliceJson], int]:
     """The MIG devices of a card. Their indices have holes, so every index up to the maximum is asked."""
-    slices: list[dict[str, Any]] = []
+    slices: list[SliceJson] = []
     count, code = nvml.ask("nvmlDeviceGetMaxMigDeviceCount", parent)
     if code:
         return slices, code
@@ -154,26 +167,26 @@ def read_slices(
         handle, code = nvml.ask("nvmlDeviceGetMigDeviceHandleByIndex", parent, position)
         if code in (NOT_FOUND, INVALID_ARGUMENT):
             continue
-        entry: dict[str, Any] = {"index": position}
+        entry: SliceJson = {"index": position}
         if code:
-            slices.append({**entry, "error": [code, "nvmlDeviceGetMigDeviceHandleByIndex"]})
+            slices.append({**entry, "error": (code, "nvmlDeviceGetMigDeviceHandleByIndex")})
             continue
         slices.append(read_slice(nvml, handle, entry))
         handles[(index, position)] = handle
     return slices, SUCCESS
 
 
-def read_slice(nvml: Nvml, handle: Any, entry: dict[str, Any]) -> dict[str, Any]:
+def read_slice(nvml: Nvml, handle: Any, entry: SliceJson) -> SliceJson:
     """One slice. A name without a profile is normal on some drivers; a slice without a UUID is not."""
     entry["uuid"], code = nvml.ask("nvmlDeviceGetUUID", handle)
     if code:
-        return {**entry, "error": [code, "nvmlDeviceGetUUID"]}
+        return {**entry, "error": (code, "nvmlDeviceGetUUID")}
     entry["name"], _ = nvml.ask("nvmlDeviceGetName", handle)
     entry["gi"], _ = nvml.ask("nvmlDeviceGetGpuInstanceId", handle)
     entry["ci"], _ = nvml.ask("nvmlDeviceGetComputeInstanceId", handle)
     memory, code = nvml.memory(handle)
     if memory is None:
-        return {**entry, "error": [code, "nvmlDeviceGetMemoryInfo"]}
+        return {**entry, "error": (code, "nvmlDeviceGetMemoryInfo")}
     entry["memory_mib"] = memory["total"]
     attributes, code = nvml.ask("nvmlDeviceGetAttributes_v2", handle)
     if attributes is None:
@@ -187,13 +200,13 @@ def read_slice(nvml: Nvml, handle: Any, entry: dict[str, Any]) -> dict[str, Any]
     return entry
 
 
-def read_health(nvml: Nvml, handle: Any) -> dict[str, Any]:
+def read_health(nvml: Nvml, handle: Any) -> HealthJson:
     """What the card says about itself; a fact it cannot tell is left out, a failed question is listed."""
-    health: dict[str, Any] = {"errors": []}
+    health: HealthJson = {"errors": []}
 
     def keep(name: str, code: int) -> None:
         if code not in (SUCCESS, NOT_SUPPORTED, FUNCTION_NOT_FOUND):
-            health["errors"].append([code, name])
+            health["errors"].append((code, name))
 
     rows, code = nvml.ask("nvmlDeviceGetRemappedRows", handle)
     keep("nvmlDeviceGetRemappedRows", code)
@@ -210,12 +223,13 @@ def read_health(nvml: Nvml, handle: Any) -> dict[str, Any]:
     return health
 
 
-def read_details(nvml: Nvml, cards: list[dict[str, Any]], handles: dict[tuple[int, ...], Any]) -> None:
+def read_details(nvml: Nvml, cards: list[CardJson], handles: dict[tuple[int, ...], Any]) -> None:
     """Add health, processes, memory use and load; all of it may change between two readings."""
     for card in cards:
-        for entry, key in [(card, (card["index"],))] + [
-            (s, (card["index"], s["index"])) for s in card["slices"]
-        ]:
+        index = card["index"]
+        devices: list[tuple[DeviceJson, tuple[int, ...]]] = [(card, (index,))]
+        devices += [(s, (index, s["index"])) for s in card["slices"]]
+        for entry, key in devices:
             handle = handles.get(key)
             if handle is None or "error" in entry:
                 continue
@@ -223,7 +237,7 @@ def read_details(nvml: Nvml, cards: list[dict[str, Any]], handles: dict[tuple[in
             entry["used_mib"] = memory["used"] if memory else None
             entry["processes"], entry["processes_code"] = nvml.processes(handle)
             if entry is card:
-                entry["health"] = read_health(nvml, handle)
+                card["health"] = read_health(nvml, handle)
                 if not (card.get("mig") or [0])[0]:
                     load, code = nvml.ask("nvmlDeviceGetUtilizationRates", handle)
                     entry["load"] = None if code else float(load.gpu)
@@ -232,9 +246,9 @@ def read_details(nvml: Nvml, cards: list[dict[str, Any]], handles: dict[tuple[in
 class Gpm:
     """Load of MIG slices by GPU performance monitoring, where the card has it (Hopper and later)."""
 
-    def __init__(self, nvml: Nvml, cards: list[dict[str, Any]], handles: dict[tuple[int, ...], Any]) -> None:
+    def __init__(self, nvml: Nvml, cards: list[CardJson], handles: dict[tuple[int, ...], Any]) -> None:
         self.nvml = nvml
-        self.wanted: list[tuple[dict[str, Any], Any, Any, Any]] = []
+        self.wanted: list[tuple[SliceJson, Any, Any, Any]] = []
         for card in cards:
             parent = handles.get((card["index"],))
             support, _ = (
@@ -269,7 +283,7 @@ class Gpm:
         return None if code or metric.nvmlReturn else float(metric.value)
 
 
-def read_stable(nvml: Nvml, activity: bool) -> dict[str, Any]:
+def read_stable(nvml: Nvml, activity: bool) -> ReadingJson:
     """Layout, details, layout again; accepted only when both layouts agree.
 
     A MIG handle may silently answer for another slice while slices are re-made, so the details taken
@@ -291,7 +305,7 @@ def read_stable(nvml: Nvml, activity: bool) -> dict[str, Any]:
     return {"code": SUCCESS, "stable": False, "cards": []}
 
 
-def read(activity: bool) -> dict[str, Any]:
+def read(activity: bool) -> ReadingJson:
     """Everything: driver state, versions, cards."""
     try:
         import pynvml

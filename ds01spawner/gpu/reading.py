@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 from ..placement.devices import WHOLE_GPU_SLICES, Block, Card, Device, Inventory
+from .document import CardJson, Fault, ProcessJson, ReadingJson, SliceJson
 
 SLICE_NAME = re.compile(r"\bMIG ((?:[1-7]c\.)?[1-7]g\.[0-9]{1,4}gb(?:\+[a-z.]{1,10})?)\s*$", re.IGNORECASE)
 INDEX_STEP = 100
@@ -120,7 +121,7 @@ class GpuReading:
     """UUIDs that were devices once and are gone, with the UUID of the card they were on."""
 
 
-def from_raw(raw: Mapping[str, Any]) -> GpuReading:
+def from_raw(raw: ReadingJson) -> GpuReading:
     """Turn the child's document into a reading. A document that is not stable offers nothing."""
     code = raw.get("code", 0)
     if code:
@@ -162,7 +163,7 @@ class _Builder:
         self.activity: dict[str, Activity] = {}
         self.processes: dict[tuple[int, str], GpuProcess] = {}
 
-    def add(self, raw: Mapping[str, Any]) -> None:
+    def add(self, raw: CardJson) -> None:
         index = int(raw["index"])
         uuid = str(raw.get("uuid") or f"{NAMELESS}{index}")
         name = str(raw.get("name") or f"GPU {index}")
@@ -188,10 +189,10 @@ class _Builder:
         for position, entry in enumerate(slices):
             self._slice(entry, uuid, memory, index * INDEX_STEP + 1 + position)
         if block is not None:
-            self.blocks |= dict.fromkeys((uuid, *(s["uuid"] for s in slices)), block)
+            self.blocks |= dict.fromkeys((uuid, *(str(s["uuid"]) for s in slices)), block)
         self._facts(raw, uuid, slices)
 
-    def _slice(self, raw: Mapping[str, Any], parent: str, card_mib: int, index: int) -> None:
+    def _slice(self, raw: SliceJson, parent: str, card_mib: int, index: int) -> None:
         uuid = str(raw["uuid"])
         profile, compute = slice_profile(raw, card_mib)
         memory = int(raw.get("memory_mib") or (raw.get("attributes") or {}).get("memory_mib") or 0)
@@ -206,7 +207,7 @@ class _Builder:
         elif not profile:
             self.blocks[uuid] = Block("unready", "the driver does not tell which profile this slice has")
 
-    def _facts(self, raw: Mapping[str, Any], uuid: str, slices: list[Any]) -> None:
+    def _facts(self, raw: CardJson, uuid: str, slices: Sequence[SliceJson]) -> None:
         for entry in (raw, *slices):
             own = str(entry.get("uuid") or uuid)
             if "error" in entry:
@@ -227,14 +228,14 @@ class _Builder:
                 )
 
 
-def _targets(process: Mapping[str, int], own: str, slices: list[Any]) -> list[str]:
+def _targets(process: ProcessJson, own: str, slices: Sequence[SliceJson]) -> list[str]:
     """The slices a card's process runs on, or the card where the driver names no instance."""
     gi, ci = process["gi"], process["ci"]
-    found = [s["uuid"] for s in slices if gi >= 0 and s.get("gi") == gi and ci in (-1, s.get("ci"))]
+    found = [str(s["uuid"]) for s in slices if gi >= 0 and s.get("gi") == gi and ci in (-1, s.get("ci"))]
     return found or [own]
 
 
-def _card_block(raw: Mapping[str, Any], index: int, mig: bool, pending: bool) -> Block | None:
+def _card_block(raw: CardJson, index: int, mig: bool, pending: bool) -> Block | None:
     errors = [raw["error"]] if "error" in raw else []
     errors += (raw.get("health") or {}).get("errors", [])
     codes = [e[0] for e in errors] + [raw.get("processes_code", 0)]
@@ -259,17 +260,17 @@ def _card_block(raw: Mapping[str, Any], index: int, mig: bool, pending: bool) ->
     return None
 
 
-def _problem(error: list[Any]) -> str:
+def _problem(error: Fault) -> str:
     code, asked = error
     return CARD_ERRORS.get(code, f"the driver answers {asked} with NVML error {code}")
 
 
-def _nameless(raw: Mapping[str, Any]) -> list[Any]:
+def _nameless(raw: CardJson) -> list[Fault]:
     """Why slices of a card are missing: without a UUID they are no devices."""
     return [s["error"] for s in raw["slices"] if "error" in s and not s.get("uuid")]
 
 
-def _health(raw: Mapping[str, Any], uuid: str, index: int) -> CardHealth:
+def _health(raw: CardJson, uuid: str, index: int) -> CardHealth:
     health = raw.get("health") or {}
     return CardHealth(
         uuid=uuid,
@@ -283,7 +284,7 @@ def _health(raw: Mapping[str, Any], uuid: str, index: int) -> CardHealth:
     )
 
 
-def slice_profile(raw: Mapping[str, Any], card_mib: int) -> tuple[str, int]:
+def slice_profile(raw: SliceJson, card_mib: int) -> tuple[str, int]:
     """Profile and compute slices of a MIG device: from its name, else from its attributes.
 
     Attributes name the profile as NVIDIA's tools do: the share of the card's memory, rounded up to

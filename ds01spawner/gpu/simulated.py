@@ -6,11 +6,12 @@ import re
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from ..core import yaml_reader
 from ..core.errors import InventoryError
 from ..placement.devices import WHOLE_GPU_SLICES
+from .document import CardJson, DeviceJson, SliceJson
 from .reading import GpuReading, from_raw
 
 NAMESPACE = uuid.UUID("6f1c6e0a-8f0b-5d34-9d6e-2b6f1d0b51a1")
@@ -48,7 +49,7 @@ def parse(data: object, where: str = "inventory") -> GpuReading:
     cards = top.get("cards")
     if not isinstance(cards, list):
         check.fail("cards", f"must be a list, {EXAMPLE}")
-    raws: list[dict[str, Any]] = []
+    raws: list[CardJson] = []
     for position, entry in enumerate(cards):
         key = f"cards[{position}]"
         card = check.mapping(entry, key, CARD_KEYS, EXAMPLE)
@@ -69,7 +70,7 @@ def parse(data: object, where: str = "inventory") -> GpuReading:
     return GpuReading(simulated, (), reading.health, reading.activity)
 
 
-def _card(check: _Check, card: Mapping[str, Any], key: str, index: int) -> dict[str, Any]:
+def _card(check: _Check, card: Mapping[str, object], key: str, index: int) -> CardJson:
     name = card.get("name")
     if not isinstance(name, str) or not name.strip():
         check.fail(f"{key}.name", "must be the card's name")
@@ -77,7 +78,7 @@ def _card(check: _Check, card: Mapping[str, Any], key: str, index: int) -> dict[
         check.fail(f"{key}.uuid", "cannot be set together with count")
     own = check.uuid(card.get("uuid"), f"{key}.uuid", "GPU-", f"card/{index}")
     memory = check.size(card.get("memory"), f"{key}.memory")
-    raw: dict[str, Any] = {"index": index, "uuid": own, "name": name, "memory_mib": memory, "slices": []}
+    raw: CardJson = {"index": index, "uuid": own, "name": name, "memory_mib": memory, "slices": []}
     if "mig" in card:
         raw["mig"] = [1, int(check.boolean(card.get("mig_pending", True), f"{key}.mig_pending"))]
         raw["slices"] = _slices(check, card["mig"], f"{key}.mig", own, name, memory)
@@ -87,16 +88,16 @@ def _card(check: _Check, card: Mapping[str, Any], key: str, index: int) -> dict[
     if state not in ("ok", "lost", "unready"):
         check.fail(f"{key}.state", "must be ok, lost or unready")
     if state != "ok":
-        raw["error"] = [15 if state == "lost" else 16, "the simulated card"]
-    return raw | _load(check, card, key)
+        raw["error"] = (15 if state == "lost" else 16, "the simulated card")
+    _load(check, card, key, raw)
+    return raw
 
 
-def _slices(
-    check: _Check, value: object, key: str, card: str, name: str, memory: int
-) -> list[dict[str, Any]]:
+def _slices(check: _Check, value: object, key: str, card: str, name: str, memory: int) -> list[SliceJson]:
     if not isinstance(value, list):
         check.fail(key, "must be a list of profiles such as [1g.10gb, 2g.20gb]; leave it out for a whole GPU")
-    slices = []
+    slices: list[SliceJson] = []
+    sizes: list[tuple[int, int, int]] = []
     for position, entry in enumerate(value):
         at = f"{key}[{position}]"
         data = {"profile": entry} if isinstance(entry, str) else check.mapping(entry, at, SLICE_KEYS, "")
@@ -105,28 +106,28 @@ def _slices(
         if match is None:
             check.fail(f"{at}.profile", f'{profile!r} is not a slice profile such as "1g.10gb"')
         size = check.size(data.get("memory", f"{match[3]}g"), f"{at}.memory")
-        slices.append(
-            {
-                "index": position,
-                "uuid": check.uuid(data.get("uuid"), f"{at}.uuid", "MIG-", f"{card}/{position}/{profile}"),
-                "name": f"{name} MIG {profile}",
-                "memory_mib": size,
-                "attributes": {"gpu_slices": int(match[2]), "compute_slices": int(match[1] or match[2])},
-                **_load(check, data, at),
-            }
-        )
-    used = sum(s["attributes"]["compute_slices"] for s in slices)
+        gpu, compute = int(match[2]), int(match[1] or match[2])
+        made: SliceJson = {
+            "index": position,
+            "uuid": check.uuid(data.get("uuid"), f"{at}.uuid", "MIG-", f"{card}/{position}/{profile}"),
+            "name": f"{name} MIG {profile}",
+            "memory_mib": size,
+            "attributes": {"gpu_slices": gpu, "compute_slices": compute},
+        }
+        _load(check, data, at, made)
+        slices.append(made)
+        sizes.append((gpu, compute, size))
+    used = sum(compute for _, compute, _ in sizes)
     if used > WHOLE_GPU_SLICES:
         check.fail(key, f"the slices have {used} compute slices together; a card has {WHOLE_GPU_SLICES}")
-    shared = [s for s in slices if s["attributes"]["gpu_slices"] == s["attributes"]["compute_slices"]]
-    total = sum(s["memory_mib"] for s in shared)
+    total = sum(size for gpu, compute, size in sizes if gpu == compute)
     # Profile names round up: two 3g.40gb fit a card that reports a little under 80 GiB.
     if total > memory * 1.06:
         check.fail(key, f"the slices have {total} MiB together; the card has {memory}")
     return slices
 
 
-def _load(check: _Check, data: Mapping[str, Any], key: str) -> dict[str, Any]:
+def _load(check: _Check, data: Mapping[str, object], key: str, into: DeviceJson) -> None:
     """A simulated device does no work unless the file says so: here nothing is known to mean zero."""
     load = data.get("load", 0)
     if load is not None and (
@@ -136,7 +137,8 @@ def _load(check: _Check, data: Mapping[str, Any], key: str) -> dict[str, Any]:
             f"{key}.load", "must be a percentage from 0 to 100, or null for a load that cannot be known"
         )
     used = check.size(data["used"], f"{key}.used") if "used" in data else 0
-    return {"load": None if load is None else float(load), "used_mib": used, "processes": []}
+    into["load"] = None if load is None else float(load)
+    into["used_mib"], into["processes"] = used, []
 
 
 class _Check:
@@ -149,7 +151,7 @@ class _Check:
     def fail(self, key: str, why: str) -> NoReturn:
         raise InventoryError(f"the GPU inventory {self.where} is wrong at {key}: {why}")
 
-    def mapping(self, value: object, key: str, known: tuple[str, ...], example: str) -> Mapping[str, Any]:
+    def mapping(self, value: object, key: str, known: tuple[str, ...], example: str) -> Mapping[str, object]:
         if not isinstance(value, Mapping):
             self.fail(key, f"must have the keys {', '.join(known)}" + (f"; {example}" if example else ""))
         for name in value:
