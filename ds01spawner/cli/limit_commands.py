@@ -61,7 +61,7 @@ def limits(
         "groups": list(found.groups),
         "policy": str(loaded.path) if loaded.path else None,
         "until": found.until.isoformat() if found.until else None,
-        "values": {row.pop("key"): row for row in found.explain()},
+        "values": {row["key"]: {k: v for k, v in row.items() if k != "key"} for row in found.explain()},
         "notes": notes,
     }
     emit(data, json, _show_limits)

@@ -16,7 +16,7 @@ import yaml
 from ..core.yaml_reader import Loc as KeyPath
 from ..core.yaml_reader import dotted
 from .ds01_keys import EXEMPTIONS, NO_COUNTERPART, TOP, VALUES
-from .load import parse_policy
+from .load import nested, parse_policy
 from .problems import PolicyError, Problem, read_yaml
 from .units import format_size, parse_size
 
@@ -51,13 +51,27 @@ class Imported:
 
 
 @dataclass
+class _Written:
+    """The defaults, a group or a user as the policy file will have them."""
+
+    values: dict[str, object] = field(default_factory=dict)
+    """By dotted key."""
+    members: list[str] | None = None
+
+    def document(self) -> dict[str, object]:
+        """The keys nested; the members come last."""
+        members = {} if self.members is None else {"members": self.members}
+        return nested(self.values) | members
+
+
+@dataclass
 class _Import:
     lines: Mapping[KeyPath, int] = field(default_factory=dict)
     file: str = ""
     report: list[ReportLine] = field(default_factory=list)
-    defaults: dict[str, Any] = field(default_factory=dict)
-    groups: dict[str, dict[str, Any]] = field(default_factory=dict)
-    users: dict[str, dict[str, Any]] = field(default_factory=dict)
+    defaults: _Written = field(default_factory=_Written)
+    groups: dict[str, _Written] = field(default_factory=dict)
+    users: dict[str, _Written] = field(default_factory=dict)
 
     def say(self, path: KeyPath, verdict: Verdict, text: str) -> None:
         where = path
@@ -73,7 +87,7 @@ class _Import:
 
     # --- one layer ------------------------------------------------------------------------------
 
-    def layer(self, data: Any, at: KeyPath, into: dict[str, Any]) -> None:
+    def layer(self, data: Any, at: KeyPath, into: _Written) -> None:
         """Translate the keys of ``defaults``, a group or a user."""
         for key, value in _mapping(data).items():
             if key in ("aggregate", "policies"):
@@ -84,7 +98,7 @@ class _Import:
             else:
                 self.value(key, value, (*at, key), into, data)
 
-    def value(self, key: str, value: Any, path: KeyPath, into: dict[str, Any], layer: Any) -> None:
+    def value(self, key: str, value: Any, path: KeyPath, into: _Written, layer: Any) -> None:
         if key in NO_COUNTERPART:
             return self.say(path, "no counterpart", NO_COUNTERPART[key])
         rule = VALUES.get(key)
@@ -96,38 +110,39 @@ class _Import:
             turned = None if value is None else rule.turn(value)
         except ValueError as error:
             return self.say(path, "wrong", str(error))
-        _put(into, rule.to, turned)
+        into.values[rule.to] = turned
         if key == "policies.keepalive_max_duration_h":
-            _put(into, "idle.keep_alive.per_day", turned)
+            into.values["idle.keep_alive.per_day"] = turned
         self.say(
             path, "translated" if rule.note else "taken", f"{rule.to}: {_shown(turned)}" + _note(rule.note)
         )
 
-    def swap(self, value: Any, layer: Mapping[str, Any], path: KeyPath, into: dict[str, Any]) -> None:
+    def swap(self, value: Any, layer: Mapping[str, object], path: KeyPath, into: _Written) -> None:
         try:
             extra = max(0, parse_size(value) - parse_size(layer.get("memory")))
         except ValueError as error:
             return self.say(path, "wrong", f"{error} (memory_swap is memory and swap together)")
-        _put(into, "session.swap", f"{extra}b" if extra else 0)
+        into.values["session.swap"] = f"{extra}b" if extra else 0
         self.say(path, "translated", f"session.swap: {format_size(extra)}, what is above memory")
 
     # --- people ---------------------------------------------------------------------------------
 
     def member(self, group: str, name: str) -> None:
-        members = self.groups.setdefault(group, {}).setdefault("members", [])
-        if name not in members:
-            members.append(name)
+        into = self.groups.setdefault(group, _Written())
+        into.members = into.members or []
+        if name not in into.members:
+            into.members.append(name)
 
     def override(self, name: str, data: Any, at: KeyPath) -> None:
         """An entry of ``user_overrides``."""
         values = dict(_mapping(data))
-        user = self.users.setdefault(name, {})
+        user = self.users.setdefault(name, _Written())
         for key in list(values):
             if key == "group":
                 self.member(str(values[key]), name)
                 self.say((*at, key), "translated", f"{name} becomes a member of group {values[key]}")
             elif key in _META:
-                user[key] = str(values[key])
+                user.values[key] = str(values[key])
                 self.say((*at, key), "taken", key)
             elif key in _ENDS:
                 self.expires(user, values[key], (*at, key))
@@ -138,15 +153,13 @@ class _Import:
         text = "DS01 left the group out for a person with an override; here the group's values stay below it"
         self.say(at, "translated", text)
 
-    def expires(self, user: dict[str, Any], value: Any, path: KeyPath) -> None:
+    def expires(self, user: _Written, value: Any, path: KeyPath) -> None:
         if value is None:
             return self.say(path, "taken", "without end")
         ends = str(value)
-        before = user.get("expires")
-        user["expires"] = min(before, ends) if before else ends
-        note = (
-            f"; with two ends the earlier one counts, {user['expires']}" if before and before != ends else ""
-        )
+        before = str(user.values.get("expires", ""))
+        first = user.values["expires"] = min(before, ends) if before else ends
+        note = f"; with two ends the earlier one counts, {first}" if before and before != ends else ""
         self.say(path, "translated", f"expires: {ends}, a bare date from 00:00 UTC of that day on{note}")
 
     def exemption(self, data: Any, at: KeyPath) -> None:
@@ -155,7 +168,7 @@ class _Import:
         name = str(entry.get("username") or "")
         if not name:
             return self.say(at, "wrong", "an exemption without username")
-        user = self.users.setdefault(name, {})
+        user = self.users.setdefault(name, _Written())
         for key, value in entry.items():
             path = (*at, key)
             if key == "exempt_from":
@@ -163,18 +176,18 @@ class _Import:
             elif key == "expires_on":
                 self.expires(user, value, path)
             elif key in _META:
-                user[key] = str(value or "")
+                user.values[key] = str(value or "")
                 self.say(path, "taken", key)
             elif key != "username":
                 self.say(path, "no counterpart", "only kept as a note in DS01")
 
-    def lift(self, user: dict[str, Any], value: Any, path: KeyPath) -> None:
+    def lift(self, user: _Written, value: Any, path: KeyPath) -> None:
         for what in value if isinstance(value, list) else [value]:
             to = EXEMPTIONS.get(str(what))
             if to is None:
                 self.say(path, "no counterpart", f"there is nothing here that {what!r} would lift")
             else:
-                _put(user, to, None)
+                user.values[to] = None
                 self.say(path, "translated", f"{to}: null")
 
 
@@ -184,23 +197,24 @@ def import_ds01(path: Path) -> Imported:
     data = job.open(path)
     if not isinstance(data, dict):
         raise PolicyError(Problem(path.name, 1, "", "expected DS01's keys, such as defaults and groups"))
-    top: dict[str, Any] = {"version": 1}
+    top: dict[str, object] = {"version": 1}
     for key, value in data.items():
         _section(job, key, value, top)
     beside = (path.parent, path.parent / "groups")
     for read in (_members, _moves, _overrides, _exemptions):
         for folder in beside:
             read(job, folder)
-    _members_last(job)
-    for key in ("defaults", "groups", "users"):
-        if found := getattr(job, key):
-            top[key] = found
+    if defaults := job.defaults.document():
+        top["defaults"] = defaults
+    for section, layers in (("groups", job.groups), ("users", job.users)):
+        if layers:
+            top[section] = {name: layer.document() for name, layer in layers.items()}
     text = _HEADER.format(path.name) + yaml.safe_dump(top, sort_keys=False, allow_unicode=True, width=100)
     parse_policy(text, Path("policy.yaml"))
     return Imported(text, tuple(job.report))
 
 
-def _section(job: _Import, key: str, value: Any, top: dict[str, Any]) -> None:
+def _section(job: _Import, key: str, value: Any, top: dict[str, object]) -> None:
     if key == "defaults":
         job.layer(value, (key,), job.defaults)
     elif key == "policies":
@@ -214,7 +228,7 @@ def _section(job: _Import, key: str, value: Any, top: dict[str, Any]) -> None:
     elif key == "default_group":
         if value is not None:
             top[key] = str(value)
-            job.groups.setdefault(str(value), {})
+            job.groups.setdefault(str(value), _Written())
         job.say((key,), "taken", f"group of everyone who is in no other: {value}")
     elif key in TOP:
         for path in _leaves(value, (key,)):
@@ -224,12 +238,12 @@ def _section(job: _Import, key: str, value: Any, top: dict[str, Any]) -> None:
 
 
 def _group(job: _Import, name: str, data: Any) -> None:
-    group = job.groups.setdefault(name, {})
+    group = job.groups.setdefault(name, _Written())
     values = dict(_mapping(data))
     for member in values.pop("members", None) or []:
         job.member(name, str(member))
     if "description" in values:
-        group["description"] = str(values.pop("description"))
+        group.values["description"] = str(values.pop("description"))
         job.say(("groups", name, "description"), "taken", "description")
     job.layer(values, ("groups", name), group)
 
@@ -259,8 +273,8 @@ def _moves(job: _Import, folder: Path) -> None:
             job.report.append(ReportLine(file.name, number, name, "wrong", "expected user:group"))
             continue
         for other in job.groups.values():
-            if name in other.get("members", []):
-                other["members"].remove(name)
+            if other.members and name in other.members:
+                other.members.remove(name)
         job.member(group, name)
         text = f"{name} is a member of group {group} and of no other in this file"
         job.report.append(ReportLine(file.name, number, name, "translated", text))
@@ -281,12 +295,6 @@ def _exemptions(job: _Import, folder: Path) -> None:
     entries = data.get("exemptions") if isinstance(data, dict) else data
     for i, entry in enumerate(entries or []):
         job.exemption(entry, (*prefix, i))
-
-
-def _members_last(job: _Import) -> None:
-    for group in job.groups.values():
-        if "members" in group:
-            group["members"] = group.pop("members")
 
 
 def _overruled(key: str, layer: Any) -> str:
@@ -313,13 +321,6 @@ def _leaves(data: Any, at: KeyPath) -> list[KeyPath]:
     if isinstance(data, Mapping) and data:
         return [leaf for key, value in data.items() for leaf in _leaves(value, (*at, key))]
     return [at]
-
-
-def _put(into: dict[str, Any], key: str, value: Any) -> None:
-    *parents, last = key.split(".")
-    for part in parents:
-        into = into.setdefault(part, {})
-    into[last] = value
 
 
 def _shown(value: Any) -> str:

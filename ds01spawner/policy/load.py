@@ -136,9 +136,24 @@ def parse_policy(text: str, path: Path) -> Policy:
     )
 
 
-def leaves(section: BaseModel, only_set: bool) -> dict[str, Any]:
+def nested(values: Mapping[str, object]) -> dict[str, object]:
+    """Values by dotted key, nested as the file has them. ValueError for a key below one with a value."""
+    top: dict[str, object] = {}
+    for key, value in values.items():
+        here = top
+        *parents, last = key.split(".")
+        for part in parents:
+            below = here.setdefault(part, {})
+            if not isinstance(below, dict):
+                raise ValueError(f"{key}: it is below a key that has a value of its own")
+            here = below
+        here[last] = value
+    return top
+
+
+def leaves(section: BaseModel, only_set: bool) -> dict[str, object]:
     """The values of a section model by dotted key; ``only_set`` leaves out what was not written."""
-    found: dict[str, Any] = {}
+    found: dict[str, object] = {}
     for name in type(section).model_fields:
         if only_set and name not in section.model_fields_set:
             continue

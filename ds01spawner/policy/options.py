@@ -102,7 +102,7 @@ class LaunchOptions(BaseModel):
         gpu = "CPU only" if self.gpu == "none" else count + self.gpu
         return " · ".join(p for p in (self.project, environment or self.environment, gpu) if p)
 
-    def stored(self, environment: str = "") -> dict[str, Any]:
+    def stored(self, environment: str = "") -> dict[str, object]:
         """The plain dict to keep as ``user_options``, with its summary."""
         return {**self.model_dump(exclude_defaults=True), "profile": self.summary(environment)}
 
@@ -146,7 +146,7 @@ def salvage(raw: object) -> tuple[LaunchOptions | None, dict[str, str]]:
     return None, typed
 
 
-def from_form(form: Mapping[str, list[str]]) -> dict[str, Any]:
+def from_form(form: Mapping[str, list[str]]) -> dict[str, object]:
     """Turn the form's lists of strings into raw options. Parses only: nothing is checked or created.
 
     ``project_new`` wins over ``project`` when filled, so that the form works without JavaScript;
@@ -157,7 +157,7 @@ def from_form(form: Mapping[str, list[str]]) -> dict[str, Any]:
     again = _clean((form.get("again") or [""])[-1])
     if again:
         form = {name: values for name, values in parse_qs(again).items() if name != "again"}
-    raw: dict[str, Any] = {}
+    raw: dict[str, object] = {}
     for name, values in form.items():
         if name in ("_xsrf", "project_new", "project_start", "next"):
             continue
@@ -167,7 +167,7 @@ def from_form(form: Mapping[str, list[str]]) -> dict[str, Any]:
         raw["project"] = new
     start = _clean((form.get("project_start") or [""])[-1])
     if start:
-        raw["project_source"] = _form_source(start, raw.get("project_source", ""))
+        raw["project_source"] = _form_source(start, str(raw.get("project_source", "")))
     return {k: v for k, v in raw.items() if v not in ("", None)}
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from typing import Any
 
 from pydantic import BaseModel
 
@@ -28,7 +27,7 @@ This page is made from the code by `python -m ds01spawner.policy docs/reference`
 """
 
 
-def json_schema() -> dict[str, Any]:
+def json_schema() -> dict[str, object]:
     """The JSON Schema of the policy file, for editors and checks; defaults are as the file writes them."""
     schema = PolicyFile.model_json_schema(mode="validation")
     for model in schema["$defs"].values():
@@ -79,7 +78,7 @@ def _text(text: str | None) -> str:
     return " ".join((text or "").split()).replace("``", "`").replace("|", "\\|")
 
 
-def _as_written(field: dict[str, Any]) -> None:
+def _as_written(field: dict[str, object]) -> None:
     """Turn a default of bytes or seconds into the text the schema itself asks for."""
     default, shape = field.get("default"), json.dumps(field)
     if isinstance(default, int) and not isinstance(default, bool) and default:

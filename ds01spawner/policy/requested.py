@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
-from typing import Any, Protocol
+from typing import Protocol
 
 from pydantic import ValidationError
 
@@ -17,7 +17,7 @@ from .. import messages
 from ..core.errors import Refused
 from ..core.text import stamp
 from .key_info import askable
-from .load import Override, Value, leaves
+from .load import Override, Value, leaves, nested
 from .model import SECTION_NAMES, Sections
 from .resolve import Limits, widens
 
@@ -28,8 +28,8 @@ MIN_REASON = 10
 
 
 def check_request(
-    wanted: Mapping[str, Any], reason: str, until: datetime | None, limits: Limits, now: datetime
-) -> dict[str, Any]:
+    wanted: Mapping[str, object], reason: str, until: datetime | None, limits: Limits, now: datetime
+) -> dict[str, object]:
     """The checked request, values as the file writes them, or `Refused` (400) saying what to mend.
 
     It must name a reason and an end within a year, only keys people may ask for, and at least one
@@ -58,19 +58,11 @@ def check_request(
     return dict(wanted)
 
 
-def read_values(wanted: Mapping[str, Any]) -> dict[str, Any]:
+def read_values(wanted: Mapping[str, object]) -> dict[str, object]:
     """Dotted keys with values as the file writes them, read and checked. ValueError names key and fault."""
-    nested: dict[str, Any] = {}
-    for key, value in wanted.items():
-        here = nested
-        *parents, last = key.split(".")
-        for part in parents:
-            here = here.setdefault(part, {})
-            if not isinstance(here, dict):
-                raise ValueError(f"{key}: it is below a key that has a value of its own")
-        here[last] = value
+    written = nested(wanted)
     try:
-        sections = Sections.model_validate(nested)
+        sections = Sections.model_validate(written)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         message = first["msg"].removeprefix("Value error, ")
@@ -91,7 +83,7 @@ class Approved(Protocol):
     @property
     def user(self) -> str: ...
     @property
-    def wanted(self) -> Mapping[str, Any]: ...
+    def wanted(self) -> Mapping[str, object]: ...
     @property
     def until(self) -> datetime | None: ...
     @property

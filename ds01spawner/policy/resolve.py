@@ -10,12 +10,32 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, TypedDict
 
 from ..core.person import Person as Person
 from .key_info import key_info
-from .load import Layer, Override, Policy, Value
+from .load import Layer, Override, Policy, Value, nested
 from .model import Aggregate, Gpu, Idle, Images, Queue, Section, Sections, Session, Storage
+
+
+class SaidJson(TypedDict):
+    """A value in words, and who set it."""
+
+    text: str
+    source: str
+
+
+class _LimitJson(SaidJson):
+    key: str
+    value: object
+    """As JSON: sizes in bytes, times in seconds."""
+
+
+class LimitJson(_LimitJson, total=False):
+    """One limit as JSON; what it replaces, first to last, and whether it allows more, where it does."""
+
+    replaces: list[SaidJson]
+    widens: bool | None
 
 
 @dataclass(frozen=True)
@@ -45,7 +65,7 @@ class Limits:
         """The value in force of a dotted key."""
         return self.trail[key][-1].value
 
-    def explain(self) -> list[dict[str, Any]]:
+    def explain(self) -> list[LimitJson]:
         """Every value with its source and what it replaces, as JSON-able rows in the order of the model."""
         return [_row(key, said) for key, said in self.trail.items()]
 
@@ -104,26 +124,21 @@ def resolve(
     )
 
 
-def build_sections(values: Mapping[str, Any]) -> Sections:
+def build_sections(values: Mapping[str, object]) -> Sections:
     """The section models from checked values by dotted key."""
-    nested: dict[str, Any] = {}
-    for key, value in values.items():
-        here = nested
-        *parents, last = key.split(".")
-        for part in parents:
-            here = here.setdefault(part, {})
-        here[last] = value
-    sections: Sections = _construct(Sections, nested)
+    sections: Sections = _construct(Sections, nested(values))
     return sections
 
 
-def _construct(model: type[Any], data: Mapping[str, Any]) -> Any:
+def _construct(model: type[Any], data: Mapping[str, object]) -> Any:
     # The values were checked when the file was read; validating again would parse sizes a second time.
     ready = {}
     for name, info in model.model_fields.items():
         kind = info.annotation
         if isinstance(kind, type) and issubclass(kind, Section):
-            ready[name] = _construct(kind, data.get(name, {}))
+            below = data.get(name, {})
+            assert isinstance(below, Mapping)
+            ready[name] = _construct(kind, below)
         elif name in data:
             ready[name] = data[name]
     return model.model_construct(**ready)
@@ -139,9 +154,9 @@ def show(key: str, value: Any) -> str:
     return key_info(key).show(value)
 
 
-def _row(key: str, said: Sequence[Value]) -> dict[str, Any]:
+def _row(key: str, said: Sequence[Value]) -> LimitJson:
     last = said[-1]
-    row: dict[str, Any] = {
+    row: LimitJson = {
         "key": key,
         "value": list(last.value) if isinstance(last.value, tuple) else last.value,
         "text": show(key, last.value),
