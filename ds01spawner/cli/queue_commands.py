@@ -12,6 +12,8 @@ from ..core.settings import load_settings
 from ..core.text import duration
 from ..policy.resolve import Person
 from ..queue import booking, joining
+from ..queue.booking import ReservationJson
+from ..queue.joining import TicketJson
 from ..queue.ticket import LIVE
 from ..store import Store
 from .common import Json, emit, refuse, table
@@ -85,24 +87,40 @@ def _inventory(settings: Any) -> Any:
         return None
 
 
-def _show(found: list[dict[str, Any]]) -> None:
+def _show(found: list[TicketJson]) -> None:
     columns = ("number", "id", "user", "server", "wants", "state", "90 % within", "reason")
-    keys = ("position", "id", "user", "server", "class", "state")
-    table(columns, [(*("" if r[k] is None else r[k] for k in keys), _within(r), r["reason"]) for r in found])
+    table(
+        columns,
+        [
+            (
+                "" if r["position"] is None else r["position"],
+                r["id"],
+                r["user"],
+                r["server"],
+                r["class"],
+                r["state"],
+                _within(r),
+                r["reason"],
+            )
+            for r in found
+        ],
+    )
 
 
-def _within(r: dict[str, Any]) -> str | None:
+def _within(r: TicketJson) -> str | None:
     return duration(r["estimate"]["p90_s"]) if r["estimate"] else None
 
 
-def _show_reservations(found: list[dict[str, Any]]) -> None:
+def _show_reservations(found: list[ReservationJson]) -> None:
     columns = ("id", "next", "until", "for", "what", "repeats", "title")
-    keys = ("subject", "what", "rrule", "title")
-    times = [(r["id"], r["times"][0]["start"], r["times"][0]["end"]) for r in found]
-    table(columns, [(*t, *(r[k] for k in keys)) for t, r in zip(times, found, strict=True)])
+    rows = []
+    for r in found:
+        at = r["times"][0]
+        rows.append((r["id"], at["start"], at["end"], r["subject"], r["what"], r["rrule"], r["title"]))
+    table(columns, rows)
 
 
-def _show_made(made: dict[str, Any]) -> None:
+def _show_made(made: ReservationJson) -> None:
     print(f"Reserved {made['what']} for {made['subject']}: {made['id']}")
     for warning in made["warnings"]:
         print(f"Mind: {warning}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, TypedDict
 
 import typer
 
@@ -14,10 +14,22 @@ from ..placement.strategies import STRATEGIES
 from .common import Json, console, emit, refuse, table
 
 
+class Comparison(TypedDict):
+    """The document of ``--json``. Shares are fractions of one."""
+
+    load: float
+    seeds: int
+    arrivals: int
+    devices: int
+    rules: dict[str, dict[str, float]]
+    offline_bound: dict[str, float]
+    """What a strategy that knows the future would have to refuse at least."""
+
+
 def compare(
     inventory: Inventory, load: float, seeds: int, arrivals: int = load_simulator.ARRIVALS
-) -> dict[str, Any]:
-    """Every strategy over the same arrivals: the document of ``--json``. Shares are fractions of one."""
+) -> Comparison:
+    """Every strategy over the same arrivals."""
     runs = [load_simulator.arrivals(len(inventory.devices), load, seed, arrivals) for seed in range(seeds)]
     rules = {
         name: asdict(load_simulator.mean([load_simulator.simulate(inventory, key, run) for run in runs]))
@@ -76,7 +88,7 @@ def register(app: typer.Typer) -> None:
     app.command()(simulate)
 
 
-def _show(found: dict[str, Any]) -> None:
+def _show(found: Comparison) -> None:
     rows = [
         (
             name,

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from typing import Any
+from typing import TypedDict
 
 from ..queue.simulation import (
     ARRIVALS,
@@ -23,6 +23,47 @@ from ..queue.simulation import (
     simulate,
 )
 
+
+class Summary(TypedDict):
+    """What the runs of one rule at one load came to. Waits are in mean session lengths."""
+
+    p95_wait_largest: float
+    """Of the largest class."""
+    p95_wait_smallest: float
+    mean_wait: float
+    max_wait: float
+    jain: float
+    """Jain's index of fairness over the GPU hours of people; the least of all seeds."""
+    starved: int
+    overloaded: bool
+    """Whether the rule did not keep up with what came."""
+    estimate_kept: float | None
+    """Share of the waits that ended within the time told for 90 %."""
+    served: int
+
+
+class _Report(TypedDict):
+    p95_wait_largest: float
+    jain: float
+    starved: int
+    estimate_kept: float | None
+    load: float
+    seeds: int
+    arrivals: int
+    unit: str
+    starved_after: float
+    rules: dict[str, Summary]
+    least_longest: dict[str, float]
+
+
+class Report(_Report, total=False):
+    """What ``ds01 simulate --queue`` prints; all loads in it where they were asked for."""
+
+    loads: dict[str, dict[str, Summary]]
+    starved_anywhere: int
+    seconds: float
+
+
 GOALS = {"p95_wait_largest": 8.0, "jain": 0.95, "starved": 0, "estimate_kept": 0.85}
 
 
@@ -32,7 +73,7 @@ def run_one(task: tuple[str, float, int, int]) -> Outcome:
     return simulate(arrivals(seed, load, count), RULES[rule])
 
 
-def summary(outcomes: Sequence[Outcome]) -> dict[str, Any]:
+def summary(outcomes: Sequence[Outcome]) -> Summary:
     """What the runs of one rule at one load came to, over all seeds. Waits in mean session lengths."""
     largest, smallest = CLASSES[-1][0], CLASSES[0][0]
     every = [w for o in outcomes for waits in o.waits.values() for w in waits]
@@ -57,7 +98,7 @@ def compare(
     seeds: Sequence[int] = SEEDS,
     count: int = ARRIVALS,
     processes: int | None = None,
-) -> dict[float, dict[str, dict[str, Any]]]:
+) -> dict[float, dict[str, Summary]]:
     """Every rule at every load, ``{load: {rule: summary}}``; the same seeds give the same people."""
     cells = [(load, rule) for load in loads for rule in rules]
     tasks = [(rule, load, seed, count) for load, rule in cells for seed in seeds]
@@ -66,7 +107,7 @@ def compare(
     else:
         with ProcessPoolExecutor(processes) as workers:
             outcomes = list(workers.map(run_one, tasks))
-    table: dict[float, dict[str, dict[str, Any]]] = {}
+    table: dict[float, dict[str, Summary]] = {}
     for number, (load, rule) in enumerate(cells):
         mine = outcomes[number * len(seeds) : (number + 1) * len(seeds)]
         table.setdefault(load, {})[rule] = summary(mine)
@@ -78,13 +119,16 @@ def least(load: float) -> float:
     return max(least_longest(arrivals(seed, load)) for seed in SEEDS)
 
 
-def report(full: bool = False) -> dict[str, Any]:
+def report(full: bool = False) -> Report:
     """What ``ds01 simulate --queue`` shows: our figures and every rule's at `LOAD`; ``full``: all loads."""
     began = time.monotonic()
     table = compare(LOADS if full else (LOAD,))
     ours = table[LOAD]["ds01"]
-    found: dict[str, Any] = {k: ours[k] for k in ("p95_wait_largest", "jain", "starved", "estimate_kept")}
-    found |= {
+    found: Report = {
+        "p95_wait_largest": ours["p95_wait_largest"],
+        "jain": ours["jain"],
+        "starved": ours["starved"],
+        "estimate_kept": ours["estimate_kept"],
         "load": LOAD,
         "seeds": len(SEEDS),
         "arrivals": ARRIVALS,
@@ -96,10 +140,11 @@ def report(full: bool = False) -> dict[str, Any]:
     if full:
         found["loads"] = {f"{load:.2f}": rules for load, rules in table.items()}
         found["starved_anywhere"] = sum(rules["ds01"]["starved"] for rules in table.values())
-    return {**found, "seconds": round(time.monotonic() - began, 1)}
+    found["seconds"] = round(time.monotonic() - began, 1)
+    return found
 
 
-def meets_goals(found: dict[str, Any]) -> bool:
+def meets_goals(found: Report) -> bool:
     """Whether a report reaches `GOALS`."""
     return bool(
         found["p95_wait_largest"] <= GOALS["p95_wait_largest"]
@@ -109,7 +154,7 @@ def meets_goals(found: dict[str, Any]) -> bool:
     )
 
 
-def print_report(found: dict[str, Any]) -> None:
+def print_report(found: Report) -> None:
     """The report as tables."""
     from .common import console, table
 
@@ -125,9 +170,9 @@ def print_report(found: dict[str, Any]) -> None:
     console.print("goals reached" if meets_goals(found) else "goals missed")
 
 
-def _cells(line: dict[str, Any]) -> list[str]:
+def _cells(line: Summary) -> list[str]:
     kept = line["estimate_kept"]
-    waits = [f"{line[k]:.2f}" for k in ("p95_wait_largest", "p95_wait_smallest", "mean_wait")]
+    waits = [f"{w:.2f}" for w in (line["p95_wait_largest"], line["p95_wait_smallest"], line["mean_wait"])]
     starved = "does not keep up" if line["overloaded"] else str(line["starved"])
     shown = "" if kept is None else f"{kept:.1%}"
     return [*waits, f"{line['max_wait']:.1f}", f"{line['jain']:.3f}", starved, shown]
@@ -139,7 +184,7 @@ _TOP = 30.0
 """Waits above this many mean session lengths are drawn at the edge."""
 
 
-def chart(found: dict[str, Any]) -> str:
+def chart(found: Report) -> str:
     """The 95th percentile of the largest class's wait against load, as a stand-alone SVG."""
     loads = found.get("loads") or {f"{found['load']:.2f}": found["rules"]}
     xs = [float(load) for load in loads]
@@ -173,7 +218,13 @@ def chart(found: dict[str, Any]) -> str:
     return "\n".join(parts) + "\n"
 
 
-def _line(rule: str, number: int, points: Any, at: Any, width: int) -> list[str]:
+def _line(
+    rule: str,
+    number: int,
+    points: Sequence[tuple[float, Summary]],
+    at: Callable[[float, float], tuple[float, float]],
+    width: int,
+) -> list[str]:
     """One rule's line with its name; a rule that does not keep up leaves by the top."""
     colour, dash = _COLOURS[number % 4], _DASHES[number % 4]
     places = [at(x, _TOP if r["overloaded"] else r["p95_wait_largest"]) for x, r in points]

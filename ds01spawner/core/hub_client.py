@@ -187,7 +187,7 @@ class HubClient:
             self._known.pop(user, None)
         return "pending" if answer.code == ACCEPTED else "stopped"
 
-    async def start(self, user: str, server: str, options: Mapping[str, Any]) -> None:
+    async def start(self, user: str, server: str, options: Mapping[str, object]) -> None:
         """Start a server with options; they are checked by the spawner like any other's. Never repeated."""
         body = {"user_options": options} if await self._wraps_options() else options
         try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, TypedDict
 from uuid import uuid4
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -29,6 +29,32 @@ FIELDS = {
 }
 """Fields of a wish and their JSON types."""
 _TYPES: dict[str, type] = {"string": str, "integer": int, "array": list}
+
+
+class OccurrenceJson(TypedDict):
+    """One of a reservation's times, ISO 8601."""
+
+    start: str
+    end: str
+
+
+class _ReservationJson(TypedDict):
+    id: str
+    subject: str
+    title: str
+    what: str
+    profile: str
+    count: int
+    devices: list[str]
+    zone: str
+    rrule: str
+    times: list[OccurrenceJson]
+
+
+class ReservationJson(_ReservationJson, total=False):
+    """A reservation with its next times; whoever makes it is told what stands in its way."""
+
+    warnings: list[str]
 
 
 def parse(body: Mapping[str, Any]) -> Reservation:
@@ -67,7 +93,7 @@ def parse(body: Mapping[str, Any]) -> Reservation:
 
 def reserve(
     store: Store, wanted: Reservation, inventory: Inventory | None, by: str, now: datetime
-) -> dict[str, Any]:
+) -> ReservationJson:
     """Keep a reservation, with what stands in its way as ``warnings``; `Refused` when it cannot be."""
     check(wanted, inventory)
     found = occurrences(wanted, now, now + timedelta(days=400))
@@ -78,13 +104,13 @@ def reserve(
     return {**describe(wanted, now), "warnings": warnings}
 
 
-def coming(store: Store, now: datetime, horizon: timedelta = HORIZON) -> list[dict[str, Any]]:
+def coming(store: Store, now: datetime, horizon: timedelta = HORIZON) -> list[ReservationJson]:
     """Reservations that hold within ``horizon``, the next first."""
     found = [describe(from_row(r), now, horizon) for r in store.reservations.find()]
-    return sorted((r for r in found if r["times"]), key=lambda r: str(r["times"][0]["start"]))
+    return sorted((r for r in found if r["times"]), key=lambda r: r["times"][0]["start"])
 
 
-def describe(reservation: Reservation, now: datetime, horizon: timedelta = HORIZON) -> dict[str, Any]:
+def describe(reservation: Reservation, now: datetime, horizon: timedelta = HORIZON) -> ReservationJson:
     """A reservation as JSON, with its next times."""
     times = occurrences(reservation, now, now + horizon)
     return {
@@ -120,7 +146,7 @@ def _overlaps(store: Store, wanted: Reservation, inventory: Inventory | None, no
     return warnings
 
 
-def _time(body: Mapping[str, Any], name: str, zone: str) -> datetime:
+def _time(body: Mapping[str, object], name: str, zone: str) -> datetime:
     try:
         at = datetime.fromisoformat(str(body.get(name, "")).strip().replace("Z", "+00:00"))
         return at if at.tzinfo else at.replace(tzinfo=ZoneInfo(zone))

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
-from typing import Any
 
 from ..core.text import hour
 from ..engines.base import EngineState
@@ -52,7 +51,7 @@ def make_room(
     return bool(chosen), due
 
 
-def preemptible(ledger: EngineState, warned: Mapping[str, Any]) -> dict[str, Preemptible]:
+def preemptible(ledger: EngineState, warned: Mapping[str, object]) -> dict[str, Preemptible]:
     """Running preemptible sessions that hold devices, by session id."""
     found = {}
     for record in ledger.sessions:

@@ -6,10 +6,10 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import Any
 
 from ..placement.devices import Holding, Inventory
 from ..store.rows import TicketRow
+from ..store.shown import EstimateJson, ShownJson
 from ..store.usage import Length
 from .estimate import Calibration, Lengths, estimate
 from .ticket import Ticket, Usage, Wait
@@ -109,26 +109,27 @@ def with_estimates(
     return told
 
 
-def shown(wait: Wait, before: Mapping[str, Any]) -> dict[str, Any]:
+def shown(wait: Wait, before: ShownJson) -> ShownJson:
     """What a waiting ticket is told, as JSON. The first estimate is kept: it is judged by what came."""
     found = wait.estimate
-    data: dict[str, Any] = {
-        "position": wait.position,
-        "reason": wait.reason,
-        "code": wait.code,
-        "ahead": [{"class": kind, "count": n} for kind, n in wait.ahead],
-        "estimate": None,
-    }
+    estimate: EstimateJson | None = None
+    first = before.get("first")
     if found is not None:
-        data["estimate"] = {
+        estimate = {
             "p50_s": round(found.p50.total_seconds()),
             "p90_s": round(found.p90.total_seconds()),
             "basis": found.basis,
         }
-    first = before.get("first")
-    if first is None and found is not None:
-        first = {"p90_s": data["estimate"]["p90_s"], "model90_s": found.model90.total_seconds()}
-    return {**data, "first": first}
+        if first is None:
+            first = {"p90_s": estimate["p90_s"], "model90_s": found.model90.total_seconds()}
+    return {
+        "position": wait.position,
+        "reason": wait.reason,
+        "code": wait.code,
+        "ahead": [{"class": kind, "count": n} for kind, n in wait.ahead],
+        "estimate": estimate,
+        "first": first,
+    }
 
 
 def served(rows: Iterable[TicketRow], kinds: Mapping[str, Ticket]) -> list[tuple[str, float, float]]:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Any
+from typing import TypedDict
 from uuid import uuid4
 
 from .. import messages
@@ -19,10 +19,31 @@ from ..policy.resolve import Limits, Person
 from ..site import Site
 from ..store import Store
 from ..store.rows import TicketRow
+from ..store.shown import AheadJson, EstimateJson, ShownJson
+from ..store.tickets import NewTicket
 from . import ticket_rules
 
 JOINS_A_DAY = 200
 """Places that one person may take within 24 hours: each is kept in the history, whatever became of it."""
+
+_Place = TypedDict("_Place", {"state": str, "position": int | None, "class": str})
+
+
+class TicketJson(_Place, total=False):
+    """A place in the queue; ``id`` to ``devices`` are for its owner and admins alone."""
+
+    id: str
+    user: str
+    server: str
+    project: str
+    reason: str
+    ahead: list[AheadJson]
+    estimate: EstimateJson | None
+    arrived: str | None
+    expires_at: str | None
+    claim_until: str | None
+    devices: list[str]
+    mine: bool
 
 
 def join(
@@ -43,7 +64,7 @@ def join(
         raise Refused(messages.bad_server(server))
     wait = limits.queue.max_wait
     stored = options.stored()
-    values = {
+    values: NewTicket = {
         "id": uuid4().hex[:12],
         "user": person.name,
         "server": server,
@@ -124,7 +145,7 @@ def cancel(store: Store, ticket: str, by: Person, now: datetime) -> TicketRow:
     raise Refused(messages.ticket_unknown())
 
 
-def own(store: Store, ticket: str, person: Person) -> dict[str, Any]:
+def own(store: Store, ticket: str, person: Person) -> TicketJson:
     """One ticket in full, for its owner or an admin."""
     row = store.tickets.get(ticket)
     if row is None or (row.user != person.name and not person.admin):
@@ -132,9 +153,9 @@ def own(store: Store, ticket: str, person: Person) -> dict[str, Any]:
     return describe(row)
 
 
-def listing(rows: Iterable[TicketRow], person: Person, names: bool = False) -> list[dict[str, Any]]:
+def listing(rows: Iterable[TicketRow], person: Person, names: bool = False) -> list[TicketJson]:
     """The line as ``person`` may see it: the own places in full, those of others by class alone."""
-    found = []
+    found: list[TicketJson] = []
     for row in rows:
         mine = row.user == person.name
         line = describe(row) if mine or names or person.admin else _class(row)
@@ -144,9 +165,9 @@ def listing(rows: Iterable[TicketRow], person: Person, names: bool = False) -> l
     return found
 
 
-def describe(row: TicketRow) -> dict[str, Any]:
+def describe(row: TicketRow) -> TicketJson:
     """One ticket as JSON."""
-    shown = row.shown or {}
+    shown: ShownJson = row.shown or {}
     return {
         **_class(row),
         "id": row.id,
@@ -163,7 +184,7 @@ def describe(row: TicketRow) -> dict[str, Any]:
     }
 
 
-def _class(row: TicketRow) -> dict[str, Any]:
+def _class(row: TicketRow) -> TicketJson:
     waiting = row.state == "waiting"
     return {
         "state": row.state,

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from itertools import islice, pairwise
 from types import MappingProxyType
-from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from dateutil.rrule import rrulestr
@@ -22,6 +21,7 @@ from .. import messages
 from ..core.errors import Refused
 from ..placement.devices import Device, Holding, Inventory
 from ..store.rows import ReservationRow
+from ..store.tickets import NewReservation
 
 SUBJECT = re.compile(r"(user|group|course):[^\s:][^\s]{0,200}")
 LEAD = timedelta(minutes=30)
@@ -219,7 +219,7 @@ def from_row(row: ReservationRow) -> Reservation:
     )
 
 
-def to_row(reservation: Reservation, by: str) -> dict[str, Any]:
+def to_row(reservation: Reservation, by: str) -> NewReservation:
     """The columns to store."""
     return {
         "id": reservation.id,

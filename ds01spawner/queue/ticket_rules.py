@@ -6,7 +6,6 @@ failed. A start that fails puts the ticket back in its old place, a few times.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Literal, cast
@@ -15,6 +14,7 @@ from .. import messages
 from ..core.errors import Refused
 from ..placement.devices import GpuRequest
 from ..store.rows import TicketRow
+from ..store.tickets import TicketChanges
 from .ticket import Ticket, TicketState
 
 Step = Literal["grant", "start", "running", "return", "fail", "expire", "cancel"]
@@ -48,7 +48,7 @@ def after(state: str, step: Step) -> TicketState | None:
 class Change:
     """A change to write: the columns, the event, and what to do with the hold."""
 
-    changes: Mapping[str, Any]
+    changes: TicketChanges
     action: str
     hold: tuple[str, ...] | None = None
     release: bool = False
@@ -57,7 +57,7 @@ class Change:
 def grant(state: str, devices: tuple[str, ...], now: datetime, claim_window: timedelta) -> Change:
     """Hold ``devices`` for the claim window."""
     _must(state, "grant")
-    changes = {
+    changes: TicketChanges = {
         "state": "granted",
         "granted_at": now,
         "claim_until": now + claim_window,
@@ -84,7 +84,7 @@ def give_back(state: str, now: datetime, reason: str, attempts: int) -> Change:
     if attempts >= MAX_ATTEMPTS and after(state, "fail"):
         return Change({"state": "failed", "ended_at": now, "reason": reason}, "failed", release=True)
     _must(state, "return")
-    changes = {
+    changes: TicketChanges = {
         "state": "waiting",
         "reason": reason,
         "devices": (),

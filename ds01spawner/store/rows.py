@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from sqlalchemy import CursorResult
 
 from .session_record import SessionRecord
+from .shown import ShownJson
 
 R = TypeVar("R")
 
@@ -104,7 +105,7 @@ class TicketRow:
     devices: tuple[str, ...] = ()
     attempts: int = 0
     version: int = 0
-    shown: Mapping[str, Any] = field(default_factory=dict)
+    shown: ShownJson = field(default_factory=lambda: ShownJson())
     """What the person is shown: position, reason, forecast."""
     data: Mapping[str, Any] = field(default_factory=dict)
 
@@ -138,7 +139,7 @@ class RequestRow:
 
     id: str
     user: str
-    wanted: Mapping[str, Any]
+    wanted: Mapping[str, object]
     """Policy keys and their values."""
     created_at: datetime
     reason: str = ""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any
+from typing import TypedDict
 
 from sqlalchemy import func, select
 
@@ -13,9 +13,61 @@ from .blocks import end_holds, write_hold
 from .db import Part
 from .events import append_event
 from .rows import ReservationRow, TicketRow, many, one
+from .shown import ShownJson
 
 LIVE = ("waiting", "granted", "starting")
 DAY = timedelta(days=1)
+
+
+class _Owner(TypedDict):
+    id: str
+    user: str
+
+
+class NewTicket(_Owner, total=False):
+    """The columns of a ticket that is written; those of `TicketRow` that are left out have its defaults."""
+
+    server: str
+    groups: Sequence[str]
+    profile: str
+    count: int
+    preemptible: bool
+    priority: int
+    options: Mapping[str, object]
+    expires_at: datetime | None
+
+
+class TicketChanges(TypedDict, total=False):
+    """The columns that a step of a ticket changes."""
+
+    state: str
+    reason: str
+    granted_at: datetime
+    claim_until: datetime | None
+    starting_at: datetime | None
+    ended_at: datetime
+    devices: tuple[str, ...]
+    attempts: int
+
+
+class _Subject(TypedDict):
+    id: str
+    subject: str
+
+
+class NewReservation(_Subject, total=False):
+    """The columns of a reservation that is written, as `NewTicket`."""
+
+    starts_at: datetime
+    ends_at: datetime
+    zone: str
+    rrule: str
+    devices: Sequence[str]
+    profile: str
+    count: int
+    grace: int
+    title: str
+    by: str
 
 
 class Tickets(Part):
@@ -23,7 +75,7 @@ class Tickets(Part):
 
     def add(
         self,
-        values: Mapping[str, Any],
+        values: NewTicket,
         now: datetime,
         admit: Callable[[int, int], None] = lambda live, day: None,
     ) -> TicketRow:
@@ -75,7 +127,7 @@ class Tickets(Part):
         ticket: str,
         version: int,
         now: datetime,
-        changes: Mapping[str, Any],
+        changes: TicketChanges,
         *,
         action: str = "",
         hold: Iterable[str] | None = None,
@@ -96,7 +148,9 @@ class Tickets(Part):
             if hold is not None:
                 reason = "held for the next person in the queue"
                 exempt = (owner, f"user:{known.user}")
-                write_hold(c, owner, hold, reason, now, changes["claim_until"], exempt)
+                until = changes["claim_until"]
+                assert until is not None, "a hold has an end"
+                write_hold(c, owner, hold, reason, now, until, exempt)
             if release:
                 end_holds(c, owner, now)
             if action:
@@ -107,7 +161,7 @@ class Tickets(Part):
                 )  # fmt: skip
             return True
 
-    def show(self, shown: Mapping[str, Mapping[str, Any]]) -> None:
+    def show(self, shown: Mapping[str, ShownJson]) -> None:
         """Keep what each waiting ticket is told (position, reason, estimate); no version, no event."""
         k = t.tickets
         with self.db.write() as c:
@@ -127,7 +181,7 @@ class Tickets(Part):
 class Reservations(Part):
     """Devices promised from–to, perhaps repeating."""
 
-    def add(self, values: Mapping[str, Any], now: datetime) -> str:
+    def add(self, values: NewReservation, now: datetime) -> str:
         """Write a reservation (see `ds01spawner.queue.reservations.Reservation` for the fields)."""
         with self.db.write() as c:
             c.execute(t.reservations.insert().values(**values, created_at=now))

@@ -21,6 +21,7 @@ from ...notify.channels import Channel, HookChannel, Notifier
 from ...notify.mail import channel_for
 from ...policy.options import parse_options
 from ...queue import booking, joining
+from ...queue.joining import TicketJson
 from ...queue.runner import Runner
 from ...queue.ticket import LIVE
 from ...queue.ticket_notifier import TicketNotifier
@@ -37,7 +38,7 @@ RECENT = 5
 """Places that are over and still shown to their owner."""
 
 
-async def line(context: Context, person: Any) -> list[dict[str, Any]]:
+async def line(context: Context, person: Any) -> list[TicketJson]:
     """The line as ``person`` may see it."""
     rows = await context.store(lambda s: s.tickets.find(LIVE))
     return joining.listing(rows, person, context.settings.show_holders)
@@ -186,12 +187,12 @@ class QueueLeave(PageHandler):
         self.redirect(f"{self.ctx.urls.service}queue")
 
 
-def wait_text(ticket: dict[str, Any]) -> str:
+def wait_text(ticket: TicketJson) -> str:
     """The estimate in words."""
     estimate = ticket.get("estimate")
     if not estimate:
         return ""
-    usual, most = (text.duration(estimate[k]) for k in ("p50_s", "p90_s"))
+    usual, most = (text.duration(s) for s in (estimate["p50_s"], estimate["p90_s"]))
     return f"about {usual}; 90 % of such waits end within {most}"
 
 
@@ -253,7 +254,7 @@ def routes() -> list[tuple[str, Any]]:
     ]
 
 
-def _object(value: Any) -> dict[str, Any]:
+def _object(value: object) -> dict[str, object]:
     if not isinstance(value, dict):
         raise web.HTTPError(400, "options is a JSON object")
     return value
