@@ -33,8 +33,9 @@ from ...environments.reference import carries, parse
 from .connections import connect
 
 T = TypeVar("T")
-QUICK_S = 20
-"""Seconds one question to the engine may take."""
+QUICK_S = 60
+"""Seconds one question to the engine may take: it answers none about images while it removes the files of a
+layer, which takes tens of seconds for a large one on a busy machine."""
 REMOVES_S = 300
 """Seconds one removal may take: the last tag of a large image takes all its files along."""
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm"}
