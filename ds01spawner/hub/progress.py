@@ -26,6 +26,8 @@ class Progress:
 
     events: list[dict[str, Any]] = field(default_factory=list)
     done: bool = False
+    _news: asyncio.Event = field(default_factory=asyncio.Event, init=False, repr=False, compare=False)
+    """Set when something has been added; each time, another takes its place."""
 
     def step(self, name: str, message: str = "", *, finished: bool = True, fraction: float = 1.0) -> None:
         """Record a step. ``fraction`` moves the bar within the step while it is not ``finished``."""
@@ -39,14 +41,29 @@ class Progress:
                 "finished": finished,
             }
         )
+        self._wake()
 
-    async def follow(self, interval: float = 0.2) -> AsyncIterator[dict[str, Any]]:
-        """All events from the first, then new ones as they come, until the start is over."""
+    def finish(self) -> None:
+        """The start is over, whatever came of it."""
+        self.done = True
+        self._wake()
+
+    def _wake(self) -> None:
+        news, self._news = self._news, asyncio.Event()
+        news.set()
+
+    async def follow(self) -> AsyncIterator[dict[str, Any]]:
+        """All events from the first, then new ones as they come, until the start is over.
+
+        At once, not at the next look: the hub stops following when the start is over, and the last step comes
+        just before that.
+        """
         index = 0
         while True:
+            news = self._news
             while index < len(self.events):
                 yield self.events[index]
                 index += 1
             if self.done:
                 return
-            await asyncio.sleep(interval)
+            await news.wait()

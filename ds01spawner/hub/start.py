@@ -79,7 +79,7 @@ class Start:
             raise failure from (None if isinstance(error, Refused) else error)
         finally:
             self.turn.end(answered=work.done() and not work.cancelled() and work.exception() is None)
-            server.progress_log.done = True
+            server.progress_log.finish()
         attempts.worked(server.user.name)
         return address
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import docker
 import pytest
 
@@ -39,7 +41,11 @@ def test_lab_image_runs_the_hub_release(engine, lab_image, hub_id):
 
 def test_busybox_image_stops_quickly(engine, busybox_image, hub_id):
     container = engine.containers.run(busybox_image, detach=True, labels={"ds01.hub": hub_id})
-    container.stop(timeout=5)
+    while (
+        len((container.top() or {}).get("Processes") or []) < 2
+    ):  # before its first sleep it has no trap yet
+        time.sleep(0.1)
+    container.stop(timeout=60)
     container.reload()
     assert container.attrs["State"]["ExitCode"] != 137  # ended by SIGTERM's trap, not killed
     container.remove()
