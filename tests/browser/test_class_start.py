@@ -21,7 +21,7 @@ def test_the_page_says_how_many_are_before_and_moves_on_to_the_lab(hub, visit):
     with ThreadPoolExecutor(len(CLASS)) as pool:
         posts = [pool.submit(hub.launch, name, {"project": "p", "gpu": "none"}) for name in CLASS]
         for name in CLASS:
-            hub.wait_for(lambda name=name: hub.server(name).get("pending"), 30, f"{name} to be pending")
+            hub.wait_for(lambda name=name: hub.server(name).get("pending"), 90, f"{name} to be pending")
         alice.click(alice.start_button)
         said = re.compile(r"\d+ starts? (is|are) before yours")
         expect(alice.page.get_by_role("main")).to_contain_text(said, timeout=20_000)

@@ -178,7 +178,7 @@ def test_an_admins_reason_reaches_the_owner(hub, engine):
     session = engine.containers.get(f"{hub.hub_id}--alice").labels["ds01.session"]
     with httpx.Client(base_url=hub.url, follow_redirects=True, timeout=60) as admin:
         log_in(admin, "admin")
-        hub.wait_for(lambda: session in admin.get("services/ds01/admin").text, 15, "the page to list it")
+        hub.wait_for(lambda: session in admin.get("services/ds01/admin").text, 90, "the page to list it")
         page = admin.get("services/ds01/admin")
         form = {"_xsrf": xsrf(page), "session": session, "reason": ""}
         assert admin.post("services/ds01/admin/retire", data=form).status_code == 400

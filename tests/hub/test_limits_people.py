@@ -91,7 +91,7 @@ def test_a_process_over_memory_is_killed_and_its_owner_is_told_on_the_next_page(
     code, _ = in_session(engine, hub, "alice", "python3 -c 'x = bytearray(900 << 20)'")
     assert code == 137
     alice = person("alice")
-    hub.wait_for(lambda: "ended by the kernel" in notices(alice), 40, "the notice")
+    hub.wait_for(lambda: "ended by the kernel" in notices(alice), 120, "the notice")
     said = notices(alice)
     assert "project 'thesis'" in said
     assert "all its memory of 600 MiB" in said

@@ -143,7 +143,7 @@ def test_a_person_logs_in_works_and_finds_the_session_after_ctrl_c(demo, engine)
     assert alice.api("DELETE", "/users/alice/server").status_code in (202, 204)
     RunningHub.wait_for(
         lambda: not engine.containers.list(all=True, filters={"label": f"ds01.hub={demo.hub_id}"}),
-        60,
+        150,
         "the container to be gone",
     )
     assert (demo.state / "workspaces" / "alice" / "thesis").is_dir()

@@ -31,7 +31,7 @@ def test_a_rename_waits_for_the_session_and_takes_the_files_along(own_hub, sessi
     (hub.workspaces / "old/p/thesis.txt").write_text("words")
     renamed = hub.http.patch("/users/old", json={"name": "new"})
     assert renamed.status_code == 200, renamed.text
-    hub.wait_for((hub.workspaces / "new/p/thesis.txt").exists, 10, "the files to be moved")
+    hub.wait_for((hub.workspaces / "new/p/thesis.txt").exists, 90, "the files to be moved")
     assert not (hub.workspaces / "old").exists()
     hub.start_session("new", CPU)
     (container,) = sessions_of(hub)

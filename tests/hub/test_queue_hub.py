@@ -212,7 +212,7 @@ def test_from_the_form_to_the_session_without_scripts(own_hub, busybox_image):
         assert answer.status_code == 202, answer.text
         page = f"/services/ds01/queue?ticket={ticket.id}"
         assert answer.headers["Refresh"] == f"0; url={page}"
-        room.hub.wait_for(lambda: "number 1 in line" in browser.get(page).text, 15, "the number in line")
+        room.hub.wait_for(lambda: "number 1 in line" in browser.get(page).text, 90, "the number in line")
         shown = browser.get(page)
         assert shown.headers["Refresh"] == f"5; url={page}"
         room.hub.retire("s00")

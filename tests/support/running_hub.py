@@ -300,7 +300,7 @@ class RunningHub:
             lambda: (
                 not self.server(user, server).get("ready") and not self.server(user, server).get("pending")
             ),
-            60,
+            150,
             f"{user}/{server} to be retired",
         )
 

@@ -61,7 +61,7 @@ def tls_proxy(folder: Path, port: int, target: str) -> Iterator[None]:
     with (folder / "proxy.log").open("ab") as log:
         process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, cwd=folder)
     try:
-        RunningHub.wait_for(lambda: _listens(port), 30, "the TLS proxy to listen")
+        RunningHub.wait_for(lambda: _listens(port), 90, "the TLS proxy to listen")
         yield
     finally:
         process.send_signal(signal.SIGTERM)
