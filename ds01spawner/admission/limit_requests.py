@@ -10,7 +10,7 @@ import shlex
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, TypedDict
 from urllib.parse import urlencode
 
 from .. import messages
@@ -30,6 +30,22 @@ ASKED_A_DAY = 50
 MAX_REASON = 1000
 MAX_VALUE = 200
 NOTICE_DAYS = 14
+
+
+class RequestJson(TypedDict):
+    """A request for REST and ``--json``; ``text`` is what is asked for, in the policy file's units."""
+
+    id: str
+    user: str
+    state: str
+    wanted: Mapping[str, object]
+    reason: str
+    until: datetime | None
+    created_at: datetime
+    by: str
+    decided_at: datetime | None
+    answer: str
+    text: str
 
 
 def ask_url(service_url: str, refusal: Refusal) -> str:
@@ -64,7 +80,7 @@ def parse_value(text: str) -> Any:
 def ask(
     store: Store,
     limits: Limits,
-    wanted: Mapping[str, Any],
+    wanted: Mapping[str, object],
     reason: str,
     until: datetime | None,
     now: datetime,
@@ -109,7 +125,7 @@ def decide(
     now: datetime,
     *,
     answer: str = "",
-    wanted: Mapping[str, Any] | None = None,
+    wanted: Mapping[str, object] | None = None,
     until: datetime | None = None,
 ) -> RequestRow:
     """Approve or deny an open request and tell whoever asked; returns it as answered.
@@ -146,7 +162,7 @@ def decide(
     return replace(row, state=state, by=by, answer=answer, wanted=granted, until=end, decided_at=now)
 
 
-def describe(wanted: Mapping[str, Any]) -> str:
+def describe(wanted: Mapping[str, object]) -> str:
     """What is asked for, in the units of the policy file."""
     try:
         return ", ".join(f"{key}: {show(key, value)}" for key, value in read_values(wanted).items())
@@ -154,13 +170,24 @@ def describe(wanted: Mapping[str, Any]) -> str:
         return ", ".join(f"{key}: {value}" for key, value in wanted.items())
 
 
-def as_json(row: RequestRow) -> dict[str, Any]:
+def as_json(row: RequestRow) -> RequestJson:
     """One request for REST and ``--json``."""
-    fields = ("id", "user", "state", "wanted", "reason", "until", "created_at", "by", "decided_at", "answer")
-    return {**{f: getattr(row, f) for f in fields}, "text": describe(row.wanted)}
+    return {
+        "id": row.id,
+        "user": row.user,
+        "state": row.state,
+        "wanted": row.wanted,
+        "reason": row.reason,
+        "until": row.until,
+        "created_at": row.created_at,
+        "by": row.by,
+        "decided_at": row.decided_at,
+        "answer": row.answer,
+        "text": describe(row.wanted),
+    }
 
 
-def _check_grant(granted: Mapping[str, Any], until: datetime | None, now: datetime) -> None:
+def _check_grant(granted: Mapping[str, object], until: datetime | None, now: datetime) -> None:
     unknown = sorted(set(granted) - ASKABLE)
     if unknown or not granted:
         what = f"{unknown[0][:60]!r} cannot be granted so" if unknown else "it grants nothing"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import getpass
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -13,6 +13,7 @@ from ..core.installation import load
 from ..core.settings import Settings, load_settings
 from ..core.text import clock, duration
 from ..engines.docker.engine_reader import EngineReader, Running
+from ..idle.idle_document import PublishedJson
 from ..idle.idle_store import Book
 from ..idle.model import IdleRules, Session
 from ..idle.rules import from_policy
@@ -103,7 +104,7 @@ def _rules(settings: Settings, store: Store, session: Session, now: datetime) ->
     return from_policy(limits.idle, limits.source("idle.timeout"), POLL_SECONDS)
 
 
-def _show(document: dict[str, Any], now: datetime, whole: bool) -> None:
+def _show(document: PublishedJson, now: datetime, whole: bool) -> None:
     if document["stale"]:
         problems.print(
             f"The idle service last looked {duration(document['age'])} ago: it does not run. "

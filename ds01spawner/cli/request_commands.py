@@ -5,11 +5,12 @@ from __future__ import annotations
 import getpass
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from ..admission import limit_requests
+from ..admission.limit_requests import RequestJson
 from ..core.errors import Refused
 from ..core.settings import load_settings
 from ..core.text import stamp
@@ -119,7 +120,7 @@ def _full(store: Store, number: str) -> str:
     return found[0] if len(found) == 1 else number
 
 
-def _values(pairs: Sequence[str]) -> dict[str, Any]:
+def _values(pairs: Sequence[str]) -> dict[str, object]:
     found = {}
     for pair in pairs:
         key, equals, text = pair.partition("=")
@@ -129,12 +130,12 @@ def _values(pairs: Sequence[str]) -> dict[str, Any]:
     return found
 
 
-def _say(data: dict[str, Any]) -> None:
+def _say(data: RequestJson) -> None:
     until = f" until {stamp(data['until'])}" if data["until"] and data["state"] == "approved" else ""
     print(printable(f"{data['user']}: {data['text']} is {data['state']}{until}."))
 
 
-def _show(rows: list[dict[str, Any]], state: str) -> None:
+def _show(rows: list[RequestJson], state: str) -> None:
     if not rows:
         print("No request." if state == "all" else f"No request is {state}.")
         return

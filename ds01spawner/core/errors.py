@@ -8,7 +8,6 @@ one through code that raises.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any
 
 
 @dataclass(frozen=True)
@@ -42,7 +41,7 @@ class Refusal:
         parts = [self.asked, self.used, limit, self.when, self.do]
         return " ".join(p[0].upper() + p[1:].rstrip(".") + "." for p in parts if p)
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, object]:
         """The JSON form for REST and ``--json``; empty parts are left out."""
         data = {k: v for k, v in asdict(self).items() if v not in ("", None)}
         return {**data, "message": self.sentence}
@@ -65,7 +64,7 @@ class Problem:
         where = f"{self.file}:{self.line}" if self.line else self.file
         return f"{where}: {self.key}: {self.message}" if self.key else f"{where}: {self.message}"
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, object]:
         """The JSON form."""
         return asdict(self)
 

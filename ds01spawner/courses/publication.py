@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
-from typing import Any
 
 from .. import messages
 from ..core.errors import Refusal, Refused
@@ -96,7 +95,7 @@ def apply(
     scopes: Iterable[str] = (),
     dry_run: bool = False,
     data_roots: Iterable[object] = (),
-    starter: Mapping[str, Any] | None = None,
+    starter: Mapping[str, object] | None = None,
     check: Callable[[str], None],
 ) -> list[Change]:
     """Bring the stored course to what the file says; returns what changed. Nothing is published by this.
@@ -121,7 +120,7 @@ def apply(
         wanted["starter_files"] = dict(starter) if starter else None
     changes: list[Change] = []
 
-    def change(known: CourseRow | None, owned: Mapping[str, int]) -> Mapping[str, Any] | None:
+    def change(known: CourseRow | None, owned: Mapping[str, int]) -> Mapping[str, object] | None:
         """Rights, the number of courses and what changes, asked where it is written."""
         if no := may_apply(known, course, by, admin, scopes):
             raise Refused(no)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TypedDict
 
 STEPS: dict[str, tuple[int, str]] = {
     "checks": (5, "Limits and options checked"),
@@ -20,11 +20,20 @@ STEPS: dict[str, tuple[int, str]] = {
 """The steps in their order: percent reached, and a title where no better message is known."""
 
 
+class Event(TypedDict):
+    """One step so far, as the hub hands it to browsers: percent reached, and what is done."""
+
+    progress: int
+    message: str
+    step: str
+    finished: bool
+
+
 @dataclass
 class Progress:
     """Events of one start. Not thread-safe: append on the event loop."""
 
-    events: list[dict[str, Any]] = field(default_factory=list)
+    events: list[Event] = field(default_factory=list)
     done: bool = False
     _news: asyncio.Event = field(default_factory=asyncio.Event, init=False, repr=False, compare=False)
     """Set when something has been added; each time, another takes its place."""
@@ -52,7 +61,7 @@ class Progress:
         news, self._news = self._news, asyncio.Event()
         news.set()
 
-    async def follow(self) -> AsyncIterator[dict[str, Any]]:
+    async def follow(self) -> AsyncIterator[Event]:
         """All events from the first, then new ones as they come, until the start is over.
 
         At once, not at the next look: the hub stops following when the start is over, and the last step comes

@@ -6,11 +6,12 @@ import ssl
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Protocol
 
 from ..core.hub_client import HubServer, Stopped
 from ..engines.docker.engine_reader import Running
 from ..notify.channels import Kind, Notice, Notifier
+from .idle_document import CaseJson
 from .idle_store import Book, Facts
 from .model import Decision, IdleRules, Session
 from .observe import Look
@@ -100,7 +101,7 @@ class Case:
         """A notice to the session's owner."""
         return notice_to(self.session, kind, key, text, now)
 
-    def public(self) -> dict[str, Any]:
+    def public(self) -> CaseJson:
         """The case as pages and commands show it."""
         session = self.session
         return {

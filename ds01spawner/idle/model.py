@@ -13,6 +13,8 @@ from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime
 from typing import Any, Generic, Literal, TypeVar
 
+from .idle_document import DecisionJson
+
 T = TypeVar("T")
 
 Status = Literal["known", "unsupported", "failed"]
@@ -200,7 +202,7 @@ class Memory:
         """The standing warning for ``cause``."""
         return next((w for w in self.warnings if w.cause == cause), None)
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, object]:
         """The JSON form; times as ISO 8601."""
         return _plain(asdict(self))  # type: ignore[no-any-return]
 
@@ -254,9 +256,9 @@ class Decision:
         """Seconds until ``retire_at``, never negative; None when there is no such time."""
         return None if self.retire_at is None else max(0.0, (self.retire_at - now).total_seconds())
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> DecisionJson:
         """The JSON form for the API and ``--json``, without the memory."""
-        data: dict[str, Any] = _plain({k: v for k, v in asdict(self).items() if k != "memory"})
+        data: DecisionJson = _plain({k: v for k, v in asdict(self).items() if k != "memory"})
         return data
 
 

@@ -17,7 +17,6 @@ import time
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
-from typing import Any
 
 from ..core.errors import DS01Error, Refusal
 from ..core.hub_client import HubServer
@@ -25,6 +24,7 @@ from ..engines.docker.engine_reader import Running
 from . import keepalive
 from .case import Case, Parts, Settled, notice_to, session_of
 from .decide import decide
+from .idle_document import CountersJson
 from .idle_store import Facts
 from .model import Decision, IdleRules, Memory, Pressure, Session
 from .observe import Look
@@ -172,7 +172,7 @@ class IdleService:
             await asyncio.to_thread(parts.files.save, list(self.memory.values()))
             await asyncio.to_thread(parts.files.publish, now, self.settled.poll, decided, self.counters())
 
-    def counters(self) -> dict[str, Any]:
+    def counters(self) -> CountersJson:
         """What Prometheus is told."""
         return {
             "passes": self.passes,

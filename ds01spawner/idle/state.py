@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 from ..workspace.safefs import write_json
+from .idle_document import CaseJson, CountersJson, PublishedJson, WrittenJson
 from .model import Memory
 
 log = logging.getLogger(__name__)
@@ -61,18 +61,23 @@ class IdleFiles:
         self,
         now: datetime,
         poll: float,
-        decisions: Sequence[Mapping[str, Any]],
-        counters: Mapping[str, Any] | None = None,
+        decisions: Sequence[CaseJson],
+        counters: CountersJson | None = None,
     ) -> None:
         """Write what was decided at ``now``; ``counters`` since the service began, for Prometheus."""
-        document = {"version": VERSION, "at": now.isoformat(), "poll": poll, "sessions": decisions}
-        document["counters"] = dict(counters or {})
+        document: WrittenJson = {
+            "version": VERSION,
+            "at": now.isoformat(),
+            "poll": poll,
+            "sessions": list(decisions),
+            "counters": counters or {},
+        }
         write_json(self.decisions_path, document, 0o640)
 
-    def published(self, now: datetime) -> dict[str, Any] | None:
+    def published(self, now: datetime) -> PublishedJson | None:
         """The last decisions with ``age`` in seconds and ``stale`` (the service is down), or None."""
         try:
-            data: dict[str, Any] = json.loads(self.decisions_path.read_text())
+            data: WrittenJson = json.loads(self.decisions_path.read_text())
             age = (now - datetime.fromisoformat(data["at"])).total_seconds()
             return {**data, "age": age, "stale": age > 3 * float(data["poll"]) + 60}
         except (OSError, ValueError, KeyError, TypeError):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Literal
 
 State = Literal["", "now", "done"]
 
@@ -29,7 +29,7 @@ class Step:
     state: State = ""
 
 
-def steps(events: Iterable[Mapping[str, Any]]) -> tuple[Step, ...]:
+def steps(events: Iterable[Mapping[str, object]]) -> tuple[Step, ...]:
     """A row for every expected step and for every other one that happened, where it happened.
 
     The first step that is not done is the one in progress, once anything has happened at all.

@@ -19,7 +19,7 @@ class BadBody(ValueError):
         self.status = status
 
 
-def parse(raw: bytes) -> dict[str, Any]:
+def parse(raw: bytes) -> dict[str, object]:
     """The object; an empty body is an empty object. `BadBody` says what is wrong."""
     if len(raw) > MAX_BODY:
         raise BadBody("the request is too large", 413)

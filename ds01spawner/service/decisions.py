@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Any
 
 from ..core import text
+from ..idle.idle_document import PublishedJson
 from ..idle.model import Decision, Ground, Memory
 from ..idle.state import IdleFiles
 
@@ -41,7 +42,7 @@ class Decisions:
         return self._known
 
 
-def parse(document: Mapping[str, Any] | None) -> Published:
+def parse(document: PublishedJson | None) -> Published:
     """The file's document as values; what is not understood is left out."""
     if document is None:
         return Published({})

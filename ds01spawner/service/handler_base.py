@@ -94,10 +94,10 @@ class Handler(web.RequestHandler):
         else:
             super().log_exception(*exc_info)
 
-    def show_error(self, status: int, body: dict[str, Any]) -> None:
+    def show_error(self, status: int, body: dict[str, object]) -> None:
         """Write the error in this handler's form."""
         self.set_header("Content-Type", "text/plain; charset=utf-8")
-        self.finish(body["message"])
+        self.finish(str(body["message"]))
 
     def allowed(self) -> list[str]:
         """The methods that this handler answers."""
@@ -162,7 +162,7 @@ class PageHandler(PersonHandler):
         """Finish with ``ds01/service/<template>``."""
         urls = self.ctx.urls
         name = self.person.name if hasattr(self, "person") else ""
-        values: dict[str, Any] = {
+        values: dict[str, object] = {
             "base_url": urls.hub,
             "prefix": urls.base,
             "service_url": urls.service,
@@ -181,7 +181,7 @@ class PageHandler(PersonHandler):
         }
         self.finish(self.ctx.templates.get_template(f"ds01/service/{template}").render(**values | context))
 
-    def show_error(self, status: int, body: dict[str, Any]) -> None:
+    def show_error(self, status: int, body: dict[str, object]) -> None:
         """The error as a page."""
         self.page("error.html", status=status, message=body["message"], ask=body.get("ask_url", ""))
 
@@ -203,7 +203,7 @@ class ApiHandler(PersonHandler):
         self.set_status(status)
         self.finish(json.dumps(data, default=_plain, ensure_ascii=False))
 
-    def body(self) -> dict[str, Any]:
+    def body(self) -> dict[str, object]:
         """The request's JSON object; an empty body is an empty object."""
         try:
             return bodies.parse(self.request.body)
@@ -219,7 +219,7 @@ class ApiHandler(PersonHandler):
             raise web.HTTPError(400, f"{name} is a number from {low} to {high}")
         return int(raw)
 
-    def show_error(self, status: int, body: dict[str, Any]) -> None:
+    def show_error(self, status: int, body: dict[str, object]) -> None:
         """The error as JSON."""
         self.finish(json.dumps(body, ensure_ascii=False))
 
@@ -268,7 +268,7 @@ class FragmentHandler(Handler):
         """The key travels in a header that no other site can set, so it is its own proof."""
 
 
-def explain(error: BaseException | None, status: int) -> tuple[int, dict[str, Any]]:
+def explain(error: BaseException | None, status: int) -> tuple[int, dict[str, object]]:
     """Any error as a status and what to tell; what we did not mean to raise tells nothing of itself."""
     if isinstance(error, Refused):
         return error.refusal.status, {"status": error.refusal.status, **error.refusal.as_dict()}

@@ -34,16 +34,16 @@ class Operation:
     answer: str
     query: tuple[str, ...] = ()
     """Names of query arguments."""
-    body: Mapping[str, Any] | None = None
+    body: Mapping[str, object] | None = None
     """The properties of a JSON object."""
     names: tuple[str, ...] = ("id",)
     """The names of the path's parameters, in order."""
 
-    def described(self, parameters: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    def described(self, parameters: Iterable[Mapping[str, object]]) -> dict[str, object]:
         """As OpenAPI has it; ``parameters`` are those of the path."""
         query = ({"name": n, "in": "query", "schema": {"type": "string"}} for n in self.query)
         json = {"application/json": {"schema": {"type": "object"}}}
-        described: dict[str, Any] = {
+        described: dict[str, object] = {
             "summary": self.summary,
             "parameters": [*parameters, *query],
             "responses": {
@@ -61,7 +61,7 @@ Operations: TypeAlias = Mapping[str, Operation]
 """By method."""
 
 
-def document(routes: Iterable[tuple[str, Any]], server: str, version: str) -> dict[str, Any]:
+def document(routes: Iterable[tuple[str, Any]], server: str, version: str) -> dict[str, object]:
     """The OpenAPI document of every route whose handler describes itself."""
     paths = {}
     for pattern, handler in routes:
@@ -88,7 +88,7 @@ def document(routes: Iterable[tuple[str, Any]], server: str, version: str) -> di
     }
 
 
-def _path(pattern: str, operations: Operations) -> tuple[str, Mapping[str, Any]]:
+def _path(pattern: str, operations: Operations) -> tuple[str, Mapping[str, object]]:
     names = next(iter(operations.values())).names
     count = len(_GROUP.findall(pattern))
     given = iter(names if count else ())

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from functools import partial
+from typing import Any, TypedDict
 
 from .. import messages
 from ..core import text, yaml_reader
@@ -35,6 +36,26 @@ COURSE_FILE = "course.yaml"
 SHOWN = 20
 PULLS = 2
 """Images of courses that are fetched at the same time."""
+
+
+class _PullJson(TypedDict):
+    state: str
+    image: str
+    reason: str
+
+
+class PullJson(_PullJson, total=False):
+    """The fetching of a course's image: pulling, ready or failed. Kept, and changed as it goes on.
+
+    How far it is comes in bytes, in layers, and as ``progress`` in words.
+    """
+
+    current: int
+    total: int
+    layers: int
+    layers_done: int
+    progress: str
+    image_id: str
 
 
 @dataclass(frozen=True)
@@ -81,21 +102,25 @@ async def apply(
         if not given:
             raise Refused(messages.no_course_file(COURSE_FILE, project))
         course = parse_course(yaml_reader.parse(given, COURSE_FILE))
-        options: dict[str, Any] = {
-            "admin": teacher.person.admin,
-            "scopes": teacher.scopes,
-            "data_roots": settings.data_roots,
-            "check": lambda name: context.site.environments.resolver.check(name, teacher.reader),
-        }
-        by = teacher.person.name
+        bring = partial(
+            courses.apply,
+            store,
+            course,
+            teacher.person.name,
+            now,
+            admin=teacher.person.admin,
+            scopes=teacher.scopes,
+            data_roots=settings.data_roots,
+            check=lambda name: context.site.environments.resolver.check(name, teacher.reader),
+        )
         # Asked first without a change, so that nobody's files are kept for a course that is not theirs.
-        changes = courses.apply(store, course, by, now, dry_run=True, **options)
+        changes = bring(dry_run=True)
         starter = None
         if files is not None and course.file.starter:
             starter = starter_files.keep_starter(settings.courses, course.id, files, course.file.starter)
-            changes = courses.apply(store, course, by, now, dry_run=True, starter=starter, **options)
+            changes = bring(dry_run=True, starter=starter)
         if not dry_run:
-            changes = courses.apply(store, course, by, now, starter=starter, **options)
+            changes = bring(starter=starter)
         return course, changes
 
     return await context.store(work)
@@ -112,13 +137,19 @@ async def publish(context: Context, teacher: Teacher, course: str, back: bool = 
     wanted = row.data.get("image") or f"{course_repository(course)}:candidate"
 
     def work(store: Store) -> str:
-        rights: dict[str, Any] = {
-            "admin": teacher.person.admin,
-            "scopes": teacher.scopes,
-            "resolve": lambda name: resolver.resolve(name, teacher.reader),
-        }
+        act = partial(
+            courses.step_back if back else courses.publish,
+            store,
+            images,
+            course,
+            teacher.person.name,
+            now,
+            admin=teacher.person.admin,
+            scopes=teacher.scopes,
+            resolve=lambda name: resolver.resolve(name, teacher.reader),
+        )
         if back:
-            return courses.step_back(store, images, course, teacher.person.name, now, **rights)
+            return act()
         try:
             # An image that is not theirs to hand out is not looked at either.
             own = not row.data.get("image")
@@ -133,7 +164,7 @@ async def publish(context: Context, teacher: Teacher, course: str, back: bool = 
                     "mend its image, then publish it",
                 )
             )
-        return courses.publish(store, images, course, teacher.person.name, now, **rights)
+        return act()
 
     return await context.store(work)
 
@@ -150,12 +181,12 @@ async def build(context: Context, teacher: Teacher, course: str) -> str:
     )
 
 
-async def prepull(context: Context, teacher: Teacher, course: str) -> dict[str, Any]:
+async def prepull(context: Context, teacher: Teacher, course: str) -> PullJson:
     """Fetch the image of a course without a recipe; says how far it is. Asking again asks how far."""
     row = await context.store(lambda s: own_course(s, teacher, course))
     reference = row.data.get("image", "")
     environments = context.site.environments
-    pulls: dict[str, dict[str, Any]] = context.extra.setdefault("courses.pulls", {})
+    pulls: dict[str, PullJson] = context.extra.setdefault("courses.pulls", {})
     if not reference:
         raise Refused(messages.built_from_recipe(course))
     pull = pulls.get(course)
@@ -164,7 +195,8 @@ async def prepull(context: Context, teacher: Teacher, course: str) -> dict[str, 
     try:
         facts = await environments.images.run(environments.resolver.resolve, reference, teacher.reader)
     except NotReadable:
-        pull = pulls[course] = {"state": "pulling", "image": reference, "reason": "", **_far(Pulled())}
+        pull = pulls[course] = {"state": "pulling", "image": reference, "reason": ""}
+        _note(pull, Pulled())
         task = asyncio.create_task(_pull(context, pull, reference, teacher.reader))
         context.extra.setdefault("courses.tasks", set()).add(task)
         task.add_done_callback(context.extra["courses.tasks"].discard)
@@ -172,15 +204,17 @@ async def prepull(context: Context, teacher: Teacher, course: str) -> dict[str, 
     return {"state": "ready", "image": reference, "image_id": facts.id, "progress": "", "reason": ""}
 
 
-def _far(pulled: Pulled) -> dict[str, Any]:
-    """How far a pull is, in bytes and in words."""
-    return {
-        "current": pulled.current,
-        "total": pulled.total,
-        "layers": pulled.layers,
-        "layers_done": pulled.done,
-        "progress": str(pulled),
-    }
+def _note(pull: PullJson, pulled: Pulled) -> None:
+    """Write down how far it is: all at once, for it is read from another thread."""
+    pull.update(
+        {
+            "current": pulled.current,
+            "total": pulled.total,
+            "layers": pulled.layers,
+            "layers_done": pulled.done,
+            "progress": str(pulled),
+        }
+    )
 
 
 def _pulling(context: Context) -> ThreadPoolExecutor:
@@ -192,21 +226,17 @@ def _pulling(context: Context) -> ThreadPoolExecutor:
     return made
 
 
-async def _pull(context: Context, pull: dict[str, Any], reference: str, reader: Reader) -> None:
+async def _pull(context: Context, pull: PullJson, reference: str, reader: Reader) -> None:
     resolver = context.site.environments.resolver
-
-    def tell(pulled: Pulled) -> None:
-        pull.update(_far(pulled))
-
     try:
         # On threads of their own: a registry that does not answer holds none that pages wait for.
         facts = await asyncio.get_running_loop().run_in_executor(
-            _pulling(context), resolver.fetch, reference, reader, tell
+            _pulling(context), resolver.fetch, reference, reader, partial(_note, pull)
         )
     except (EngineError, NotReadable) as error:
-        pull |= {"state": "failed", "reason": str(error)[:300]}
+        pull["state"], pull["reason"] = "failed", str(error)[:300]
     else:
-        pull |= {"state": "ready", "image_id": facts.id}
+        pull["state"], pull["image_id"] = "ready", facts.id
 
 
 @dataclass(frozen=True)

@@ -51,7 +51,7 @@ class Documents(Part, Generic[D]):
         with self.db.read() as c:
             return self._one(c, key)
 
-    def update(self, key: str, now: datetime, change: Callable[[D], Mapping[str, Any]]) -> D | None:
+    def update(self, key: str, now: datetime, change: Callable[[D], Mapping[str, object]]) -> D | None:
         """Apply ``change`` in one transaction; the row afterwards, None when it does not exist.
 
         ``change`` gets the row and returns the columns to set (``state``, ``data``, ``kind``, ``owner``).
@@ -98,7 +98,7 @@ class Builds(Documents[BuildRow]):
     table, kind = t.builds, BuildRow
 
     def put(
-        self, build: str, owner: str, environment: str, state: str, data: Mapping[str, Any], now: datetime
+        self, build: str, owner: str, environment: str, state: str, data: Mapping[str, object], now: datetime
     ) -> None:
         """Create or replace a build."""
         self._put(build, now, owner=owner, environment=environment, state=state, data=data)
@@ -108,7 +108,7 @@ class Builds(Documents[BuildRow]):
         build: str,
         owner: str,
         environment: str,
-        data: Mapping[str, Any],
+        data: Mapping[str, object],
         now: datetime,
         admit: Callable[[Own, Sequence[ActiveBuild], int], None],
     ) -> None:
@@ -213,7 +213,7 @@ class Environments(Documents[EnvironmentRow]):
         self,
         environment: str,
         owner: str,
-        data: Mapping[str, Any],
+        data: Mapping[str, object],
         now: datetime,
         admit: Callable[[Own], None],
     ) -> bool:
@@ -229,7 +229,7 @@ class Environments(Documents[EnvironmentRow]):
             return True
 
     def put(
-        self, environment: str, owner: str, kind: str, state: str, data: Mapping[str, Any], now: datetime
+        self, environment: str, owner: str, kind: str, state: str, data: Mapping[str, object], now: datetime
     ) -> None:
         """Create or replace an environment (``lab``, ``course``, ``mine``, ``shared``) and its recipe."""
         self._put(environment, now, owner=owner, kind=kind, state=state, data=data)
@@ -244,7 +244,7 @@ class Courses(Documents[CourseRow]):
 
     table, kind = t.courses, CourseRow
 
-    def put(self, course: str, owner: str, state: str, data: Mapping[str, Any], now: datetime) -> None:
+    def put(self, course: str, owner: str, state: str, data: Mapping[str, object], now: datetime) -> None:
         """Create or replace a course."""
         self._put(course, now, owner=owner, state=state, data=data)
 
@@ -252,7 +252,7 @@ class Courses(Documents[CourseRow]):
         self,
         course: str,
         now: datetime,
-        change: Callable[[CourseRow | None, Mapping[str, int]], Mapping[str, Any] | None],
+        change: Callable[[CourseRow | None, Mapping[str, int]], Mapping[str, object] | None],
     ) -> None:
         """Make or change a course in one transaction.
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
-from typing import Any
 from uuid import uuid4
 
 from sqlalchemy import func, or_, select
@@ -23,7 +22,7 @@ class Requests(Part):
     def add(
         self,
         user: str,
-        wanted: Mapping[str, Any],
+        wanted: Mapping[str, object],
         reason: str,
         now: datetime,
         until: datetime | None = None,
@@ -74,7 +73,7 @@ class Requests(Part):
         now: datetime,
         *,
         answer: str = "",
-        wanted: Mapping[str, Any] | None = None,
+        wanted: Mapping[str, object] | None = None,
         until: datetime | None = None,
     ) -> bool:
         """Answer an open request with ``approved``, ``denied`` or ``withdrawn``; False when it is not open.

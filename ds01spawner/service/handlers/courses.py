@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -19,7 +19,7 @@ from ..context import Context
 from ..environment_views import STATES
 from ..handler_base import ApiHandler, PageHandler, PersonHandler
 from ..openapi import Operation, Operations
-from ..teaching import Standing, Teacher
+from ..teaching import PullJson, Standing, Teacher
 
 COURSE = r"([a-z0-9](?:[a-z0-9-]{0,38}[a-z0-9])?)"
 
@@ -149,7 +149,7 @@ class PullFragment(CourseFragment):
         self.fragment("service/pull.html", pull=pull, course=course, service_url=self.ctx.urls.service)
 
 
-async def act_on(context: Context, teacher: Teacher, course: str, act: str) -> dict[str, Any]:
+async def act_on(context: Context, teacher: Teacher, course: str, act: str) -> dict[str, object]:
     """Publish, step back, prepull or close; returns what came of it."""
     from ...courses import publication as courses
 
@@ -175,7 +175,7 @@ class Described:
     builds: Sequence[BuildRow]
     publications: Sequence[PublicationRow]
     standing: Standing
-    pull: Mapping[str, Any] | None = None
+    pull: PullJson | None = None
     """How far the fetching of its image is."""
     test: str = ""
     """The environment in which staff test it."""
@@ -271,7 +271,7 @@ class CourseActApi(ApiHandler):
         self.json({"ok": True, "course": course, **await act_on(self.ctx, teacher, course, act)})
 
 
-def _course_json(row: CourseRow) -> dict[str, Any]:
+def _course_json(row: CourseRow) -> dict[str, object]:
     return {"course": row.id, "state": row.state, "owner": row.owner, **row.data}
 
 

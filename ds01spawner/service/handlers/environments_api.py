@@ -100,7 +100,7 @@ class EnvironmentActApi(ApiHandler):
             held = bool(body.get("hold_versions"))
             self.json({"ok": True, "build": await building.rebuild(self.ctx, person, environment, held)}, 202)
             return
-        answer: dict[str, Any]
+        answer: dict[str, object]
         if act == "rollback":
             image = await asyncio.to_thread(env_service.rollback, person, environment, _text(body, "to"))
             answer = {"ok": True, "id": environment, "image_id": image}
@@ -216,10 +216,10 @@ class PackagesApi(ApiHandler):
         self.json({"ok": True, **diff.as_dict()})
 
 
-def _projects(env_service: EnvironmentService, person: Person) -> list[dict[str, Any]]:
+def _projects(env_service: EnvironmentService, person: Person) -> list[dict[str, object]]:
     found = []
     for project in env_service.site.workspaces.projects(person.name):
-        row: dict[str, Any] = {"project": project.name, "recipe": None, "problem": None}
+        row: dict[str, object] = {"project": project.name, "recipe": None, "problem": None}
         try:
             if recipe := env_service.recipe(person, project.name):
                 row["recipe"] = recipe.model_dump(mode="json", exclude_defaults=True)
@@ -229,7 +229,7 @@ def _projects(env_service: EnvironmentService, person: Person) -> list[dict[str,
     return found
 
 
-def _build_json(row: OwnBuild) -> dict[str, Any]:
+def _build_json(row: OwnBuild) -> dict[str, object]:
     data = row.data
     return {
         "build": row.id,
@@ -243,7 +243,7 @@ def _build_json(row: OwnBuild) -> dict[str, Any]:
     }
 
 
-def _text(body: dict[str, Any], name: str) -> str:
+def _text(body: dict[str, object], name: str) -> str:
     value = body.get(name, "")
     if not isinstance(value, str):
         raise web.HTTPError(400, f"{name} is a text")

@@ -12,6 +12,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, G
 
 from ...core import lag
 from ...core.errors import StoreError
+from ...idle.idle_document import PublishedJson
 from ...idle.state import IdleFiles
 from ...policy.load import PolicyWatcher
 from ..handler_base import ApiHandler
@@ -73,17 +74,17 @@ def add_policy(found: CollectorRegistry, policy: PolicyWatcher) -> None:
     )
 
 
-def add_idle(found: CollectorRegistry, published: Mapping[str, Any] | None) -> None:
+def add_idle(found: CollectorRegistry, published: PublishedJson | None) -> None:
     """What the idle service last published; nothing before it first did."""
     if published is None:
         return
     counters = published.get("counters") or {}
     about = {
-        "passes": "Looks at all sessions since the idle service began",
-        "failures": "Looks that failed; their time counts for nobody",
+        "passes": ("Looks at all sessions since the idle service began", counters.get("passes", 0)),
+        "failures": ("Looks that failed; their time counts for nobody", counters.get("failures", 0)),
     }
-    for name, text in about.items():
-        Counter(f"ds01_idle_{name}", text, registry=found).inc(counters.get(name, 0))
+    for name, (text, count) in about.items():
+        Counter(f"ds01_idle_{name}", text, registry=found).inc(count)
     retired = Counter("ds01_idle_retired", "Sessions stopped by the idle service", ["cause"], registry=found)
     for cause in ("idle", "lifetime", "deadline"):
         retired.labels(cause).inc((counters.get("retired") or {}).get(cause, 0))

@@ -202,27 +202,27 @@ def _last_day(text: str) -> datetime | None:
         return None
 
 
-def _known(body: Mapping[str, Any], *names: str) -> Mapping[str, Any]:
+def _known(body: Mapping[str, object], *names: str) -> Mapping[str, object]:
     if unknown := sorted(set(body) - set(names)):
         raise web.HTTPError(400, f"{unknown[0][:60]!r} is not known here; {', '.join(names)} are")
     return body
 
 
-def _text(body: Mapping[str, Any], name: str) -> str:
+def _text(body: Mapping[str, object], name: str) -> str:
     value = body.get(name, "")
     if not isinstance(value, str):
         raise web.HTTPError(400, f"{name} is a text")
     return value
 
 
-def _wanted(body: Mapping[str, Any], missing: Any) -> Any:
+def _wanted(body: Mapping[str, object], missing: Any) -> Any:
     value = body.get("wanted", missing)
     if value is not missing and not isinstance(value, dict):
         raise web.HTTPError(400, "wanted is an object of policy keys and values")
     return value
 
 
-def _moment(body: Mapping[str, Any]) -> datetime | None:
+def _moment(body: Mapping[str, object]) -> datetime | None:
     text = _text(body, "until")
     if not text:
         return None
