@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from ..core.settings import load_settings
-from ..doctor import AREAS, ON_REQUEST, diagnose
+from ..doctor import AREAS, ON_REQUEST, FindingJson, diagnose
 from .common import Json, console, emit
 
 MARKS = {
@@ -40,7 +40,7 @@ def register(app: typer.Typer) -> None:
     app.command()(check)
 
 
-def _show(found: list[dict[str, Any]]) -> None:
+def _show(found: list[FindingJson]) -> None:
     last = ""
     for finding in found:
         if finding["area"] != last:
@@ -49,6 +49,6 @@ def _show(found: list[dict[str, Any]]) -> None:
         mark, colour = MARKS[finding["level"]]
         console.print(f"  {mark:>5}  ", style=colour, end="")
         console.print(finding["what"], markup=False)
-        for key in ("why", "mend"):
-            if finding[key] and finding["level"] != "ok":
-                console.print(f"         {key}: {finding[key]}", markup=False, style="dim")
+        for key, text in (("why", finding["why"]), ("mend", finding["mend"])):
+            if text and finding["level"] != "ok":
+                console.print(f"         {key}: {text}", markup=False, style="dim")

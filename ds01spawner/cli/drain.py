@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import getpass
-from typing import Annotated, Any
+from datetime import datetime
+from typing import Annotated, TypedDict
 
 import typer
 
@@ -89,14 +90,25 @@ def register(app: typer.Typer) -> None:
     app.command()(maintenance)
 
 
-def _line(m: BlockRow) -> dict[str, Any]:
+class MaintenanceJson(TypedDict):
+    """A maintenance as ``--json`` tells it: sessions end at its deadline."""
+
+    id: int
+    deadline: datetime
+    until: datetime | None
+    device: str
+    reason: str
+    by: str
+
+
+def _line(m: BlockRow) -> MaintenanceJson:
     return {
         "id": m.id, "deadline": m.starts_at, "until": m.until,
         "device": m.uuid, "reason": m.reason, "by": m.by,
     }  # fmt: skip
 
 
-def _print_maintenance(found: list[dict[str, Any]]) -> None:
+def _print_maintenance(found: list[MaintenanceJson]) -> None:
     columns = ("number", "sessions end", "until", "device", "reason")
     table(columns, [(m["id"], m["deadline"], m["until"], m["device"], m["reason"]) for m in found])
 

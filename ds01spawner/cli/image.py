@@ -5,7 +5,7 @@ from __future__ import annotations
 import getpass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, TypedDict
 
 import typer
 
@@ -82,6 +82,19 @@ def _cuda(settings: Settings) -> str:
     return Site(settings).engine.inventory().inventory.cuda
 
 
+class ImageJson(TypedDict):
+    """An image as ``--json`` tells it."""
+
+    image: str
+    id: str
+    owner: str
+    size: int | None
+    created: str
+    in_use_by: list[str]
+    shared_with: list[str]
+    reproducible: bool
+
+
 @image.command("list")
 def list_images(
     user: Annotated[str, typer.Option(help="Only this person's.")] = "", as_json: Json = False
@@ -90,7 +103,7 @@ def list_images(
     settings = load_settings()
     images, shared = site_images(settings), _shared(settings)
     used = images.in_use()
-    rows = []
+    rows: list[ImageJson] = []
     for facts in images.list():
         for reference in facts.tags:
             parsed = parse_user_image(reference)
@@ -110,12 +123,12 @@ def list_images(
                     "reproducible": facts.labels.get("ds01.image.reproducible", "") != "false",
                 }
             )
-    rows.sort(key=lambda r: str(r["image"]))
+    rows.sort(key=lambda r: r["image"])
     columns = ("image", "owner", "size", "created", "in use by", "shared with")
     emit(rows, as_json, lambda _: table(columns, map(_row, rows)))
 
 
-def _row(row: dict[str, Any]) -> tuple[object, ...]:
+def _row(row: ImageJson) -> tuple[object, ...]:
     used, shared = ", ".join(row["in_use_by"]), ", ".join(row["shared_with"])
     return (
         row["image"],

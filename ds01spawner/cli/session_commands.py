@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import getpass
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -100,7 +100,7 @@ def register(app: typer.Typer) -> None:
     app.command()(retire)
 
 
-def as_dict(record: EngineSession) -> dict[str, Any]:
+def as_dict(record: EngineSession) -> dict[str, object]:
     """One session as ``--json`` tells it."""
     labels = record.labels
     return {

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Any
 
 from ..environments.builder.recipe import Recipe
 from ..environments.catalogue import CatalogueFile
@@ -14,7 +13,7 @@ from .spec import CourseFile
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 
-def schemas() -> dict[str, dict[str, Any]]:
+def schemas() -> dict[str, dict[str, object]]:
     """Each schema by its file name."""
     course = CourseFile.model_json_schema()
     course["properties"]["recipe"] = {"anyOf": [{"$ref": "recipe.schema.json"}, {"type": "null"}]}

@@ -134,7 +134,7 @@ class Course:
         """The image that builds of the course make; students get what is published of it."""
         return f"{course_repository(self.id)}:candidate"
 
-    def as_data(self) -> dict[str, Any]:
+    def as_data(self) -> dict[str, object]:
         """What the store keeps: everything the file says, defaults included."""
         return self.file.model_dump(mode="json", exclude={"version"})
 
@@ -180,7 +180,7 @@ class Change:
         return f"~ {self.key}: {self.before} → {self.after}"
 
 
-def diff(stored: Mapping[str, Any] | None, wanted: Mapping[str, Any]) -> list[Change]:
+def diff(stored: Mapping[str, object] | None, wanted: Mapping[str, object]) -> list[Change]:
     """What applying would change; empty means nothing. Pure."""
     before = stored or {}
     keys = [*wanted, *(k for k in before if k not in wanted and k not in _KEPT)]

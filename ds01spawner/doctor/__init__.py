@@ -8,8 +8,7 @@ some seconds. Blocking.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import asdict
-from typing import Any
+from typing import TypedDict
 
 from ..core.errors import DS01Error
 from ..core.settings import Settings
@@ -28,9 +27,20 @@ from .session_checks import check_sessions
 from .storage_checks import check_disk
 
 
-def diagnose(settings: Settings, areas: Iterable[str]) -> list[dict[str, Any]]:
+class FindingJson(TypedDict):
+    """One finding of an area."""
+
+    area: str
+    level: str
+    what: str
+    why: str
+    mend: str
+
+
+def diagnose(settings: Settings, areas: Iterable[str]) -> list[FindingJson]:
     """Findings of the chosen areas, as JSON-able rows in the order of `AREAS`."""
-    chosen, rows = set(areas), []
+    rows: list[FindingJson] = []
+    chosen = set(areas)
     for area, look in AREAS.items():
         if area not in chosen:
             continue
@@ -38,7 +48,9 @@ def diagnose(settings: Settings, areas: Iterable[str]) -> list[dict[str, Any]]:
             found = list(look(settings))
         except DS01Error as error:
             found = [Finding("error", f"it cannot be checked: {error}")]
-        rows += [{"area": area, **asdict(f)} for f in found]
+        rows += [
+            {"area": area, "level": f.level, "what": f.what, "why": f.why, "mend": f.mend} for f in found
+        ]
     return rows
 
 

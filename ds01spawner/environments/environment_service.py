@@ -313,7 +313,7 @@ class EnvironmentService:
             REPRODUCIBLE_LABEL: "false",
             BUILT_LABEL: self.clock().isoformat(timespec="seconds"),
         }
-        data: dict[str, Any] = {"reference": reference, "current": "", "previous": []}
+        data: dict[str, object] = {"reference": reference, "current": "", "previous": []}
         with self._claimed(person, limits, reference, data):
             snapshot.commit(self.images, container, reference, labels)
             current = self.images.inspect(reference)
@@ -332,7 +332,7 @@ class EnvironmentService:
 
     @contextmanager
     def _claimed(
-        self, person: Person, limits: Limits, reference: str, data: Mapping[str, Any]
+        self, person: Person, limits: Limits, reference: str, data: Mapping[str, object]
     ) -> Iterator[None]:
         """Count a new environment before it is made; what cannot be made after all is counted no more."""
         room, now = self._room(person, limits), self.clock()

@@ -13,7 +13,7 @@ import tarfile
 import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import Any, TypedDict
 
 from ..core.errors import EngineError
 from ..engines.docker import bounded
@@ -37,8 +37,24 @@ _FIELDS = ("Package: ", "Version: ", "Status: ")
 _DEBIAN = re.compile(r"[a-z0-9][a-z0-9+.-]{0,99}=[A-Za-z0-9][A-Za-z0-9.+:~-]{0,99}")
 
 
-def lock_of(images: Images, image_id: str) -> dict[str, Any]:
-    """What is installed in an image: ``python``, ``pip``, ``layer`` and ``apt``."""
+class _Installed(TypedDict):
+    python: str
+    pip: list[str]
+    layer: list[str]
+    apt: list[str]
+
+
+class LockJson(_Installed, total=False):
+    """What is installed in an image: its Python, and packages of that, of the session layer and of Debian.
+
+    ``base`` is the id of the image that it was built from, where a build says so.
+    """
+
+    base: str
+
+
+def lock_of(images: Images, image_id: str) -> LockJson:
+    """What is installed in an image."""
     client = images.client(READ_S)
     try:
         with asking(f"reading what {image_id[:19]} has"), container_of(images, client, image_id) as made:
@@ -109,7 +125,7 @@ class _Reader:
         self.client = client
         self.container = container
 
-    def lock(self) -> dict[str, Any]:
+    def lock(self) -> LockJson:
         settings = self._text("/opt/ds01/pyvenv.cfg")
         python = self._text("/opt/ds01/layer/user_python").strip() or self._link("/usr/bin/python3")
         match = re.search(r"^version *= *(\S{1,20})", settings, re.MULTILINE)

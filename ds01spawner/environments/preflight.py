@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from .facts import SINGLEUSER_LABEL, ImageFacts
 from .image_labels import reserved
@@ -77,7 +77,7 @@ class Preflight:
                     return f"{finding.message}: {finding.mend}" if finding.mend else finding.message
         return ""
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, object]:
         """The JSON form."""
         return {
             "image_id": self.image_id,

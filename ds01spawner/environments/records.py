@@ -18,6 +18,7 @@ from ..messages.own_environments import BUILT_HERE
 from ..store.store import Store
 from .builder.builds import BuildRequest, drop
 from .facts import ImageFacts
+from .inventory import LockJson
 from .naming import KEPT_NAMESPACE
 
 
@@ -40,19 +41,20 @@ def record(
     images: Images,
     request: BuildRequest,
     facts: ImageFacts,
-    lock: dict[str, Any],
+    lock: LockJson,
     build: str,
     now: datetime,
 ) -> None:
     """Make ``facts`` the environment's current image; the one before stays for going back."""
     known = store.environments.get(request.environment)
-    data: dict[str, Any] = dict(known.data) if known else {}
+    before = known.data if known else {}
     previous, dropped = forward(
-        data.get("previous", []), data.get("current", ""), facts.id, request.limits.keep
+        before.get("previous", []), before.get("current", ""), facts.id, request.limits.keep
     )
     for image in previous:
         _keep(images, request.reference, image)
-    data |= {
+    data = {
+        **before,
         "reference": request.reference,
         "title": request.recipe.title,
         "recipe": request.recipe.model_dump(mode="json", exclude_defaults=True),

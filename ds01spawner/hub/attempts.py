@@ -16,11 +16,11 @@ MAX_KEPT = 2000
 NEWS = timedelta(minutes=10)
 """How long a reason is worth telling."""
 
-_choices: OrderedDict[str, dict[str, Any]] = OrderedDict()
+_choices: OrderedDict[str, dict[str, object]] = OrderedDict()
 _refusals: OrderedDict[tuple[str, str], tuple[datetime, Refusal]] = OrderedDict()
 
 
-def tried(user: str, server: str, options: Mapping[str, Any]) -> None:
+def tried(user: str, server: str, options: Mapping[str, object]) -> None:
     """A start begins with these options."""
     _refusals.pop((user, server), None)
     _keep(_choices, user, dict(options))
@@ -36,7 +36,7 @@ def worked(user: str) -> None:
     _choices.pop(user, None)
 
 
-def choices(user: str) -> dict[str, Any] | None:
+def choices(user: str) -> dict[str, object] | None:
     """The options last tried in vain."""
     return _choices.get(user)
 

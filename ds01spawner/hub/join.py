@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from .. import messages
 from ..core.errors import DS01Error, Refused
@@ -72,7 +72,7 @@ def options_of(labels: SessionLabels, inventory: Inventory) -> LaunchOptions:
     devices = inventory.by_uuid()
     profiles = {d.profile for u in labels.gpu_uuids if (d := devices.get(u)) is not None}
     gpu = "none" if not labels.gpu_uuids else next(iter(profiles)) if len(profiles) == 1 else "auto"
-    raw: dict[str, Any] = {"project": labels.project, "environment": labels.environment, "gpu": gpu}
+    raw: dict[str, object] = {"project": labels.project, "environment": labels.environment, "gpu": gpu}
     if labels.gpu_uuids:
         raw |= {"gpu_count": len(labels.gpu_uuids), "preemptible": labels.preemptible}
     try:

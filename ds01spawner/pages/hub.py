@@ -58,7 +58,7 @@ class HubContext:
         return self.board() if self.key else []
 
 
-def again(stored: Mapping[str, Any]) -> Again | None:
+def again(stored: Mapping[str, object]) -> Again | None:
     """Options as the hub keeps them as one button; None where they cannot be used any more. Pure."""
     try:
         options = parse_options(stored) if stored else None

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 from .. import messages
@@ -273,11 +274,13 @@ def _prepare(site: Site, reading: Reading, row: TicketRow, courses: Iterable[Cou
     person = reading.people[row.user]
     limits = site.limits(person, reading.now)
     window = timedelta(seconds=limits.queue.claim_window)
-    rights: dict[str, Any] = {
-        "groups": tuple(sorted(person.groups)),
-        "course": course_of(row.options.get("environment", ""), person, courses),
-        "priority": limits.queue.priority,
-    }
+    ticket = partial(
+        ticket_rules.from_row,
+        row,
+        groups=tuple(sorted(person.groups)),
+        course=course_of(row.options.get("environment", ""), person, courses),
+        priority=limits.queue.priority,
+    )
     try:
         options = parse_options(row.options)
         situation = of(site, person, reading.now, reading.inventory, reading.ledger, courses=tuple(courses))
@@ -287,7 +290,7 @@ def _prepare(site: Site, reading: Reading, row: TicketRow, courses: Iterable[Cou
     except DS01Error as error:
         answer = messages.not_readable_now(str(error))
     if isinstance(answer, Refusal):
-        return Prepared(ticket_rules.from_row(row, **rights), window, answer)
+        return Prepared(ticket(), window, answer)
     # The quota left goes into the plan's own check; in the request it would make a class of every person.
     request = GpuRequest(
         answer.gpu.profile,
@@ -298,7 +301,7 @@ def _prepare(site: Site, reading: Reading, row: TicketRow, courses: Iterable[Cou
         preemptible=answer.gpu.preemptible,
     )
     length = None if answer.lifetime_s is None else timedelta(seconds=answer.lifetime_s)
-    return Prepared(ticket_rules.from_row(row, request=request, length=length, **rights), window)
+    return Prepared(ticket(request=request, length=length), window)
 
 
 def _grant(store: Store, row: TicketRow, grant: Grant, window: timedelta, now: datetime) -> TicketRow | None:

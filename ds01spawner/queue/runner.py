@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
-from typing import Any, Protocol
+from typing import Protocol
 
 from ..core.errors import DS01Error
 from ..core.hub_client import HubError, HubServer, HubUser, Stopped
@@ -53,7 +53,7 @@ class Hub(Protocol):
     async def person(self, name: str, max_age: float = ...) -> Person:
         """A user as the policy sees them."""
 
-    async def start(self, user: str, server: str, options: Mapping[str, Any]) -> None:
+    async def start(self, user: str, server: str, options: Mapping[str, object]) -> None:
         """Start a server."""
 
     async def stop(self, user: str, server: str) -> Stopped:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from typing import Any
 
 from .. import messages
 from ..core.errors import Refusal, Refused
@@ -64,7 +63,7 @@ async def keep(
     return answer
 
 
-async def last_options(context: Context, person: str, server: str) -> Mapping[str, Any]:
+async def last_options(context: Context, person: str, server: str) -> Mapping[str, object]:
     """The options a server was started with, as the hub knows them; empty where it does not."""
     found = (await context.hub.user(person, max_age=0)).servers.get(server)
     return found.options if found else {}

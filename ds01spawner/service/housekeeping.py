@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Any
 
 from ..core.errors import DS01Error, StoreError
 from ..engines.base import EngineSession
@@ -133,13 +132,27 @@ def tell_kills(site: Site, watch: MemoryWatch, sessions: Iterable[EngineSession]
         for notice in store.notices.of(labels.user, now):
             if notice.kind == "memory" and notice.session == labels.session:
                 store.notices.expire(notice.key or "", now)
-        about: dict[str, Any] = {"server": labels.server, "session": labels.session}
         end = now + timedelta(days=1)
         store.notices.add(
-            labels.user, text, now, kind="memory", level="warning", key=kills.key, expires_at=end, **about
+            labels.user,
+            text,
+            now,
+            kind="memory",
+            level="warning",
+            key=kills.key,
+            expires_at=end,
+            server=labels.server,
+            session=labels.session,
         )
         store.events.add(
-            now, "session", "limited", user=labels.user, project=labels.project, reason=text, **about
+            now,
+            "session",
+            "limited",
+            user=labels.user,
+            project=labels.project,
+            reason=text,
+            server=labels.server,
+            session=labels.session,
         )
         told += 1
     return told

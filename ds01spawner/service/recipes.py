@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 from ..environments.builder.recipe import Recipe, parse_recipe
 
@@ -46,7 +45,7 @@ def recipe_of(filled: Filled) -> Recipe:
 
     Packages stand one a line; a comment is left out. With a Dockerfile, base and packages are not asked.
     """
-    data: dict[str, Any] = {name: filled[name] for name in LINES if filled[name]}
+    data: dict[str, object] = {name: filled[name] for name in LINES if filled[name]}
     for name in LISTS:
         if items := lines(filled[name]):
             data[name] = items

@@ -8,7 +8,7 @@ import logging
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import suppress
 from datetime import datetime, timedelta
-from typing import Any, Protocol
+from typing import Protocol
 
 from ..core.errors import DS01Error, StoreError
 from ..core.hub_client import HubUser
@@ -121,7 +121,6 @@ class Reconciler:
 
     def _tell(self, intent: Intent, now: datetime) -> None:
         text = notes.unknown_to_hub(intent.project)
-        about: dict[str, Any] = {"server": intent.server, "session": intent.session}
         try:
             store = self._site.store()
             store.notices.add(
@@ -132,10 +131,18 @@ class Reconciler:
                 level="warning",
                 key=notice_key(intent.session),
                 expires_at=intent.due,
-                **about,
+                server=intent.server,
+                session=intent.session,
             )
             store.events.add(
-                now, "session", "unknown", user=intent.user, project=intent.project, reason=text, **about
+                now,
+                "session",
+                "unknown",
+                user=intent.user,
+                project=intent.project,
+                reason=text,
+                server=intent.server,
+                session=intent.session,
             )
         except StoreError as error:
             log.warning("%s is not told that the hub does not know their session: %s", intent.user, error)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Any
 
 from .. import messages
 from ..core import text
@@ -178,7 +177,7 @@ def session_json(
     decision: Decision | None,
     urls: Urls,
     intent: Intent | None = None,
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """A session for the API."""
     labels = record.labels
     return {
@@ -198,7 +197,7 @@ def session_json(
     }
 
 
-def _intent_json(intent: Intent) -> dict[str, Any]:
+def _intent_json(intent: Intent) -> dict[str, object]:
     return {"at": intent.due.isoformat(), "reason": intent.reason, "problem": intent.problem or None}
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Any
 
 from sqlalchemy import Connection, and_, not_, select
 
@@ -38,7 +37,7 @@ class Ends(Part):
         at: datetime,
         reason: str,
         kind: str,
-        data: Mapping[str, Any] | None = None,
+        data: Mapping[str, object] | None = None,
         by: str = "",
     ) -> None:
         """Note why a session is about to be retired, so that the end which follows carries the reason.

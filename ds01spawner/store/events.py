@@ -52,7 +52,7 @@ def append_event(c: Connection, at: datetime, topic: str, action: str, *, user: 
     return int(number[0])
 
 
-def as_json(event: EventRow) -> dict[str, Any]:
+def as_json(event: EventRow) -> dict[str, object]:
     """One event as the flat JSON object that the schemas describe."""
     at = event.at.astimezone(timezone.utc).isoformat(timespec="milliseconds")
     flat = {"id": event.id, "at": at, "action": event.action, **event.data}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
-from typing import Any
 
 from sqlalchemy import and_, func, or_, select
 
@@ -31,7 +30,7 @@ class Notices(Part):
         session: str = "",
         expires_at: datetime | None = None,
         key: str | None = None,
-        data: Mapping[str, Any] | None = None,
+        data: Mapping[str, object] | None = None,
     ) -> int:
         """Write a notice to ``user`` (or `EVERYBODY`) and return its number.
 

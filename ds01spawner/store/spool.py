@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import IO, Annotated, Any, Literal, TypeAlias
+from typing import IO, Annotated, Literal, TypeAlias
 
 from pydantic import Field, TypeAdapter, ValidationError
 
@@ -51,7 +51,7 @@ class Noted:
     reason: str
     kind: str
     by: str = ""
-    data: Mapping[str, Any] | None = None
+    data: Mapping[str, object] | None = None
     what: Literal["noted"] = "noted"
 
     def write(self, store: Store) -> Ended | None:

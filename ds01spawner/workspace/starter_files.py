@@ -14,7 +14,7 @@ import uuid
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from .. import messages
 from ..core.errors import Refused
@@ -49,7 +49,16 @@ def data_mounts(
     return tuple(mounts)
 
 
-def keep_starter(folder: Path, course: str, project: ProjectFiles, path: str) -> dict[str, Any]:
+class StarterJson(TypedDict):
+    """Starter files that are kept: the archive, its files and bytes, and some that were not taken."""
+
+    archive: str
+    count: int
+    size: int
+    left_out: list[str]
+
+
+def keep_starter(folder: Path, course: str, project: ProjectFiles, path: str) -> StarterJson:
     """Keep the folder ``path`` of a project as the course's starter files; returns what the store keeps.
 
     The same files give the same answer. `ProjectFileError` when the folder is not there or too large.

@@ -131,7 +131,7 @@ class Job:
 
     # ------------------------------------------------------------ the parts
 
-    def _make(self) -> dict[str, Any]:
+    def _make(self) -> dict[str, object]:
         recipe = self.request.recipe
         for note in self.request.notes:
             self._say(note)
@@ -261,7 +261,7 @@ class Job:
             raise BuildFailed(result.reason)
         return facts
 
-    def _keep_in_project(self, lock: dict[str, Any]) -> None:
+    def _keep_in_project(self, lock: inventory.LockJson) -> None:
         if self.request.project is None:
             return
         try:

@@ -196,7 +196,7 @@ class StepwiseBuild:
         return self._engine_build(f"FROM {image}\n", False, {}, {"labels": dict(labels)})
 
     def _engine_build(
-        self, text: str, with_files: bool, numbers: Mapping[int, Step], options: Mapping[str, Any]
+        self, text: str, with_files: bool, numbers: Mapping[int, Step], options: Mapping[str, object]
     ) -> str:
         stream = self._images.build(
             sent(text, self._context if with_files else None),
