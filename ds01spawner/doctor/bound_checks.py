@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from ..core.settings import Settings
 from ..engines.base import Finding
+from ..engines.docker.answers import InfoJson
 from ..engines.docker.create import LOG_FILES, LOG_SIZE, log_bound
 from ..engines.docker.engine import docker_of
 from ..engines.docker.layers import bounds_layers
@@ -25,7 +25,7 @@ def check_bounds(settings: Settings) -> Iterator[Finding]:
     yield from quota_findings(policy)
 
 
-def log_findings(info: Mapping[str, Any]) -> Iterator[Finding]:
+def log_findings(info: InfoJson) -> Iterator[Finding]:
     """Whether what sessions print is bounded. Pure."""
     driver = str(info.get("LoggingDriver") or "?")
     if log_bound(info):
@@ -41,7 +41,7 @@ def log_findings(info: Mapping[str, Any]) -> Iterator[Finding]:
         )
 
 
-def layer_findings(info: Mapping[str, Any], engine_root: str) -> Iterator[Finding]:
+def layer_findings(info: InfoJson, engine_root: str) -> Iterator[Finding]:
     """Whether what sessions write outside their projects is bounded or at least seen."""
     if bounds_layers(info):
         yield Finding("ok", "what a session writes outside its project is bounded by the engine's storage")

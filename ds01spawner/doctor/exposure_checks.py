@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
 from ..core.settings import Settings
 from ..engines.base import Finding
+from ..engines.docker.answers import InfoJson
 from ..engines.docker.engine import docker_of
 from ..engines.docker.mount_sources import Assurance, assurance
 from ..engines.docker.mounts import mount_options
@@ -75,7 +75,7 @@ def source_findings(sure: Assurance) -> Iterator[Finding]:
         )
 
 
-def engine_findings(info: Mapping[str, Any]) -> Iterator[Finding]:
+def engine_findings(info: InfoJson) -> Iterator[Finding]:
     """User namespaces and live restore. Pure."""
     options = " ".join(info.get("SecurityOptions") or ())
     if "name=userns" in options or "name=rootless" in options:

@@ -10,16 +10,16 @@ from __future__ import annotations
 import logging
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, timezone
-from typing import Any
 
 from ..core.errors import DS01Error, StoreError
 from ..core.labels import MANAGED_FILTER, SessionLabels
 from ..engines.base import EngineSession
 from ..engines.docker import endings as engine
+from ..engines.docker.answers import EventJson
 from ..engines.docker.engine import docker_of
 from ..engines.ends import STOPPED_BY_ENGINE, EndEvidence, explain, lost, of_session
 from ..policy.units import say_size
@@ -43,7 +43,7 @@ class _Kept:
     """One container's events, and whether its end is reported."""
 
     labels: SessionLabels
-    events: list[Mapping[str, Any]] = field(default_factory=list)
+    events: list[EventJson] = field(default_factory=list)
     reported: bool = False
 
 
@@ -62,7 +62,7 @@ class Events:
     def __init__(
         self,
         since: datetime,
-        mine: Callable[[Mapping[str, Any]], SessionLabels | None],
+        mine: Callable[[EventJson], SessionLabels | None],
     ) -> None:
         """``since``: from when on the engine is to be asked. ``mine``: whose session an event is about."""
         self.since = since
@@ -70,7 +70,7 @@ class Events:
         self._kept: OrderedDict[str, _Kept] = OrderedDict()
         self._lock = threading.Lock()
 
-    def take(self, event: Mapping[str, Any]) -> None:
+    def take(self, event: EventJson) -> None:
         """Keep one event; one that is told again changes nothing."""
         actor = event.get("Actor") or {}
         labels = self._mine(event)

@@ -7,13 +7,14 @@ out every GPU on many engines, two of them lose the first, and an index may mean
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from typing import Any, Literal
 
 from ...core.errors import EngineError
 from ...placement.devices import Block, Inventory
 from ..base import Attach
+from .answers import InfoJson
 from .cdi import cdi_names
 
 Mode = Literal["cdi", "nvidia", "simulated", "none"]
@@ -24,7 +25,7 @@ REFRESH = "sudo nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml"
 
 
 def choose_attach(
-    info: Mapping[str, Any],
+    info: InfoJson,
     inventory: Inventory,
     wanted: str = "auto",
     names: AbstractSet[str] | None = None,

@@ -24,6 +24,7 @@ from docker import errors as docker_errors
 
 from ...core.errors import EngineError
 from ...core.labels import HUB
+from .answers import NetworkJson
 from .network import BUILT_IN, ICC, HubNetwork, addresses_of, find_network, unfit
 
 BRIDGE = "com.docker.network.bridge.name"
@@ -77,7 +78,7 @@ def ensure(
     return BuildNetwork(name, bridge, gateway, trouble)
 
 
-def _create(client: Any, name: str, hub_id: str) -> dict[str, Any]:
+def _create(client: Any, name: str, hub_id: str) -> NetworkJson:
     bridge = f"ds01b-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
     try:
         client.create_network(

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from ..base import Capabilities
+from .answers import InfoJson
 
 _ASKED = {"memory": "MemoryLimit", "swap": "SwapLimit", "cpus": "CpuCfsQuota", "pids": "PidsLimit"}
 
 
-def capabilities(info: Mapping[str, Any], aggregate_problem: str = "") -> Capabilities:
+def capabilities(info: InfoJson, aggregate_problem: str = "") -> Capabilities:
     """``info`` is the engine's answer; ``aggregate_problem`` why no ceiling can be enforced, or empty.
 
     An engine that does not say is believed to enforce: every session is verified at its start anyway.

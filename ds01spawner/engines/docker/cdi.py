@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from .answers import InfoJson
+
 MAX_BYTES = 4 << 20
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
-def cdi_names(info: Mapping[str, Any]) -> frozenset[str]:
+def cdi_names(info: InfoJson) -> frozenset[str]:
     """Qualified names such as ``nvidia.com/gpu=GPU-…`` that this engine can attach; empty without CDI.
 
     ``info`` is the engine's ``GET /info``. Engines from API 1.50 on list the devices; older ones with CDI

@@ -15,7 +15,7 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import inf
 from pathlib import Path
@@ -23,6 +23,7 @@ from typing import Any
 
 from ...core.errors import EngineError
 from ...policy.model import Aggregate
+from .answers import InfoJson
 
 ROOT = Path("/sys/fs/cgroup")
 TOP = "ds01"
@@ -152,7 +153,7 @@ class Parents:
 
     def __init__(
         self,
-        info: Mapping[str, Any],
+        info: InfoJson,
         hub_id: str,
         root: Path = ROOT,
         run: Callable[[Sequence[str]], str] = run,

@@ -18,10 +18,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 from ...core.installation import Installation, Standing
 from ...placement.devices import Card, Device, Holding, Inventory
+from .answers import ContainerJson
 from .device_access import ALL, Evidence, Token, evidence_of
 
 AT_REST = frozenset({"created", "exited", "dead"})
@@ -52,7 +53,7 @@ class ContainerState:
 
 
 def holdings_of(
-    inspect: Mapping[str, Any],
+    inspect: ContainerJson,
     inventory: Inventory,
     *,
     exempt: Iterable[str] = (),

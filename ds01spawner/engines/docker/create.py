@@ -12,6 +12,7 @@ from typing import Any
 
 from ...core.installation import Installation
 from ...core.labels import SessionLabels
+from .answers import InfoJson
 from .unlisted import INSTALLATION_ENV
 
 WORKSPACE = "/workspace"
@@ -110,7 +111,7 @@ def finalise(kwargs: Mapping[str, Any], spec: ContainerSpec) -> dict[str, Any]:
     return final
 
 
-def log_bound(info: Mapping[str, Any]) -> dict[str, Any]:
+def log_bound(info: InfoJson) -> dict[str, Any]:
     """The log settings of a container of ours, by the engine's answer; empty where another driver is in use.
 
     ``json-file``, the engine's own choice, has no bound unless the site gave it one. Pure.

@@ -12,10 +12,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from ...core.installation import Installation, Standing, standing
 from ...core.labels import SessionLabels
+from .answers import ConfigJson, ContainerJson, DeviceRequestJson, HostConfigJson
 
 Kind = Literal["all", "uuid", "index", "count", "minor", "label"]
 Token = tuple[Kind, str]
@@ -55,13 +56,13 @@ class Evidence:
         return self.claim if self.standing is Standing.OURS else None
 
 
-def evidence_of(inspect: Mapping[str, Any], installation: Installation | None = None) -> Evidence:
+def evidence_of(inspect: ContainerJson, installation: Installation | None = None) -> Evidence:
     """Read ``GET /containers/{id}/json``. Missing parts mean what the engine means by leaving them out.
 
     Devices that labels name count only in a session of this installation: anybody can write a label.
     """
-    config = inspect.get("Config") or {}
-    host = inspect.get("HostConfig") or {}
+    config = inspect.get("Config") or ConfigJson()
+    host = inspect.get("HostConfig") or HostConfigJson()
     labels = {str(k): str(v) for k, v in (config.get("Labels") or {}).items()}
     container = str(inspect.get("Id") or "")
     claim = SessionLabels.from_labels(labels)
@@ -105,7 +106,7 @@ def named(name: str) -> Iterator[Token]:
         yield ("uuid", name)
 
 
-def _host_tokens(host: Mapping[str, Any]) -> Iterator[Token]:
+def _host_tokens(host: HostConfigJson) -> Iterator[Token]:
     if host.get("Privileged"):
         yield ALL
     for request in host.get("DeviceRequests") or ():
@@ -120,7 +121,7 @@ def _host_tokens(host: Mapping[str, Any]) -> Iterator[Token]:
                 yield from _cdi_tokens(name.strip())
 
 
-def _request_tokens(request: Mapping[str, Any]) -> Iterator[Token]:
+def _request_tokens(request: DeviceRequestJson) -> Iterator[Token]:
     """One device request. Which driver really serves it is the engine's affair; all count."""
     ids = [str(i) for i in request.get("DeviceIDs") or ()]
     for name in ids:
@@ -165,7 +166,7 @@ def _rule_tokens(rule: str) -> Iterator[Token]:
         yield ("minor", match[3])
 
 
-def _environment_tokens(config: Mapping[str, Any], host: Mapping[str, Any]) -> Iterator[Token]:
+def _environment_tokens(config: ConfigJson, host: HostConfigJson) -> Iterator[Token]:
     """What the environment asks an NVIDIA runtime or hook for; the last value of a name counts.
 
     The hook also runs for a request without ids, and then obeys the environment with plain runc.
@@ -187,7 +188,7 @@ def _environment_tokens(config: Mapping[str, Any], host: Mapping[str, Any]) -> I
             yield from named(target[len(VOLUME_ROOT) :])
 
 
-def _mount_targets(host: Mapping[str, Any]) -> Iterator[str]:
+def _mount_targets(host: HostConfigJson) -> Iterator[str]:
     for bind in host.get("Binds") or ():
         yield str(bind).partition(":")[2].partition(":")[0]
     for mount in host.get("Mounts") or ():

@@ -19,6 +19,7 @@ import requests
 from ...core.installation import Installation, session_of
 from ...core.labels import SESSION, SessionLabels
 from ..ends import STOPPED_BY_ENGINE, EndEvidence
+from .answers import EventJson, StateJson
 
 ENDING_SIGNALS = frozenset({1, 2, 3, 6, 9, 15})
 """Signals by which a container is ended; others that somebody sends through the engine end nothing."""
@@ -32,7 +33,7 @@ OF_ENDS = {"type": ["container"], "event": ["start", "oom", "kill", "die", "dest
 FAILURES = (docker.errors.DockerException, requests.RequestException, OSError, ValueError)
 
 
-def of_state(state: Mapping[str, Any]) -> EndEvidence:
+def of_state(state: StateJson) -> EndEvidence:
     """EndEvidence of an inspected container's ``State``. Pure."""
     if state.get("Running") or state.get("Status") in ("created", "running", "paused", "restarting"):
         return EndEvidence()
@@ -45,7 +46,7 @@ def of_state(state: Mapping[str, Any]) -> EndEvidence:
     )
 
 
-def of_events(events: Iterable[Mapping[str, Any]]) -> EndEvidence:
+def of_events(events: Iterable[EventJson]) -> EndEvidence:
     """EndEvidence of one container's events, oldest first. Pure."""
     found, signals = EndEvidence(), list[tuple[datetime, int]]()
     for event in events:
@@ -76,7 +77,7 @@ def both(state: EndEvidence, events: EndEvidence) -> EndEvidence:
     return replace(told, oom=state.oom or events.oom)
 
 
-def session_of_event(installation: Installation | None, event: Mapping[str, Any]) -> SessionLabels | None:
+def session_of_event(installation: Installation | None, event: EventJson) -> SessionLabels | None:
     """The session of this installation that an event is about. Pure."""
     actor = event.get("Actor") or {}
     attributes = actor.get("Attributes") or {}
@@ -88,13 +89,11 @@ def read(client: Any, container: str, since: datetime, now: datetime) -> EndEvid
     try:
         state = client.inspect_container(container)["State"]
     except FAILURES:
-        state = {}
+        state = StateJson()
     return read_with(client, state, container, since, now)
 
 
-def read_with(
-    client: Any, state: Mapping[str, Any], container: str, since: datetime, now: datetime
-) -> EndEvidence:
+def read_with(client: Any, state: StateJson, container: str, since: datetime, now: datetime) -> EndEvidence:
     """`read` with a ``State`` that is known already."""
     told = events(client, since, now, {"container": [container]})
     return _dated(client, both(of_state(state), of_events(told)))
@@ -103,7 +102,7 @@ def read_with(
 def read_session(
     client: Any,
     session: str,
-    mine: Callable[[Mapping[str, Any]], SessionLabels | None],
+    mine: Callable[[EventJson], SessionLabels | None],
     since: datetime,
     now: datetime,
 ) -> EndEvidence:
@@ -119,12 +118,10 @@ def _dated(client: Any, found: EndEvidence) -> EndEvidence:
     return replace(found, engine_started=engine_started(client))
 
 
-def events(
-    client: Any, since: datetime, until: datetime, filters: Mapping[str, Any]
-) -> list[Mapping[str, Any]]:
+def events(client: Any, since: datetime, until: datetime, filters: Mapping[str, object]) -> list[EventJson]:
     """The engine's events of containers in a time that is over; none where it does not tell."""
     wanted = {**OF_ENDS, **filters}
-    found: list[Mapping[str, Any]] = []
+    found: list[EventJson] = []
     try:
         stream = client.events(since=stamp(since), until=stamp(until), filters=wanted, decode=True)
         try:
@@ -153,7 +150,7 @@ def stamp(at: datetime) -> str:
     return f"{int(at.timestamp())}.{at.microsecond:06d}000"
 
 
-def when(event: Mapping[str, Any]) -> datetime:
+def when(event: EventJson) -> datetime:
     """When an event happened."""
     nano = int(event.get("timeNano") or int(event.get("time") or 0) * 10**9)
     return datetime.fromtimestamp(nano // 10**9, timezone.utc).replace(microsecond=nano % 10**9 // 1000)

@@ -40,6 +40,7 @@ from ..base import (
 )
 from ..ends import EndEvidence
 from . import endings, launch, retire
+from .answers import EventJson, InfoJson, StateJson
 from .attach import choose_attach
 from .capabilities import capabilities
 from .cgroups import Ceiling, Parents
@@ -84,7 +85,7 @@ class Docker:
         self._lock = threading.RLock()
         self._gpu_lock = threading.Lock()
         self._reading: tuple[float, GpuReading] | None = None
-        self._info: tuple[float, dict[str, Any]] = (0.0, {})
+        self._info: tuple[float, InfoJson] = (0.0, {})
         self._said: set[str] = set()
 
     def prepare(self, hub: Config) -> None:
@@ -97,7 +98,7 @@ class Docker:
     def answers(self) -> None:
         self.clients.answers()
 
-    def info(self) -> dict[str, Any]:
+    def info(self) -> InfoJson:
         """What the engine says about itself, read every half minute."""
         with self._lock:
             read_at, known = self._info
@@ -131,11 +132,11 @@ class Docker:
         """Which installation this is, as its file says now; None before the hub's set-up made one."""
         return self._installation.now
 
-    def session_in(self, inspected: Mapping[str, Any]) -> SessionLabels | None:
+    def session_in(self, inspected: Mapping[str, object]) -> SessionLabels | None:
         """The session of this installation that an inspected container is, or None."""
         return session_in(self.installation, inspected)
 
-    def session_in_event(self, event: Mapping[str, Any]) -> SessionLabels | None:
+    def session_in_event(self, event: EventJson) -> SessionLabels | None:
         """The session of this installation that one of the engine's events is about, or None."""
         return session_of_event(self.installation, event)
 
@@ -243,7 +244,8 @@ class Docker:
             return None
         except endings.FAILURES as error:
             raise EngineAway(f"the container engine did not answer: {error}") from error
-        state, lines = found.get("State") or {}, (found.get("Config") or {}).get("Env") or ()
+        state: StateJson = found.get("State") or StateJson()
+        lines = (found.get("Config") or {}).get("Env") or ()
         env = {key: value for key, _, value in (line.partition("=") for line in lines)}
         labels, running = self.session_in(found), bool(state.get("Running"))
         return Found(found["Id"], labels, running, endings.of_state(state), env)

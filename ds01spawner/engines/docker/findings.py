@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from pathlib import Path
-from typing import Any
 
 from ...core.errors import EngineError
 from ...core.settings import Settings
@@ -14,6 +12,7 @@ from ...gpu import read_gpu
 from ...gpu.xid import read_xids
 from ...placement.devices import Inventory
 from ..base import Finding
+from .answers import InfoJson
 from .attach import REFRESH, Mode, cdi_problems, choose_attach, stale_names
 from .cdi import cdi_names
 
@@ -21,7 +20,7 @@ ACCEPT = "accept-nvidia-visible-devices-envvar-when-unprivileged"
 TOOLKIT_CONFIG = "/etc/nvidia-container-runtime/config.toml"
 
 
-def check_gpus(settings: Settings, info: Mapping[str, Any]) -> list[Finding]:
+def check_gpus(settings: Settings, info: InfoJson) -> list[Finding]:
     """Read GPUs, CDI files, NVIDIA's configuration and the kernel log, and judge them."""
     try:
         toolkit = Path(TOOLKIT_CONFIG).read_text(encoding="utf-8", errors="replace")
@@ -32,7 +31,7 @@ def check_gpus(settings: Settings, info: Mapping[str, Any]) -> list[Finding]:
 
 
 def gpu_findings(
-    info: Mapping[str, Any],
+    info: InfoJson,
     inventory: Inventory,
     wanted: str = "auto",
     names: AbstractSet[str] | None = None,
@@ -96,7 +95,7 @@ def _cdi_findings(inventory: Inventory, names: AbstractSet[str]) -> list[Finding
     return findings or [Finding("ok", "the engine's CDI list has exactly the driver's devices")]
 
 
-def _engine_findings(info: Mapping[str, Any], mode: Mode) -> list[Finding]:
+def _engine_findings(info: InfoJson, mode: Mode) -> list[Finding]:
     findings = []
     runtimes = info.get("Runtimes") or {}
     if mode == "nvidia" and "nvidia" not in runtimes:
@@ -132,7 +131,7 @@ def _engine_findings(info: Mapping[str, Any], mode: Mode) -> list[Finding]:
     return findings
 
 
-def _toolkit_findings(info: Mapping[str, Any], mode: Mode, toolkit: str) -> list[Finding]:
+def _toolkit_findings(info: InfoJson, mode: Mode, toolkit: str) -> list[Finding]:
     findings = []
     accept = _setting(toolkit, ACCEPT)
     if accept == "false" and mode == "nvidia":

@@ -23,6 +23,7 @@ import docker.errors
 import requests
 
 from ...core.labels import CREATED_AT, HUB, PROBE
+from .answers import NetworkJson
 from .create import DROPPED_ENV, VOID
 from .listening import Listening
 
@@ -74,7 +75,7 @@ class Probe:
 
 def probe(
     client: Any,
-    network: Mapping[str, Any],
+    network: NetworkJson,
     image: str,
     hub_id: str,
     now: datetime,
@@ -103,7 +104,7 @@ def probe(
 
 def _probe(
     client: Any,
-    network: Mapping[str, Any],
+    network: NetworkJson,
     image: str,
     hub_id: str,
     now: datetime,

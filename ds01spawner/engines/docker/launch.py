@@ -7,7 +7,6 @@ container is the record, whoever dies when.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -20,6 +19,7 @@ from ...core.installation import Installation
 from ..base import Attach, Claim, Claimed, ClaimRequest, EngineState, ImageGone
 from . import limit_check
 from .account import install_account
+from .answers import InfoJson
 from .attach import attach_kwargs, gpu_env
 from .claim import claim as claim_under_lock
 from .create import WORKSPACE, ContainerSpec, Resources, finalise, log_bound
@@ -141,7 +141,7 @@ def spec_of(
     chosen: Claim,
     installation: Installation,
     attach: Attach,
-    info: Mapping[str, Any],
+    info: InfoJson,
     cgroup_parent: str = "",
     grace: int = 30,
 ) -> ContainerSpec:

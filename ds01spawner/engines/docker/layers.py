@@ -8,7 +8,7 @@ bounded walk that follows no link, and told. A layer that cannot be seen from he
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,7 @@ from ...core.errors import EngineError
 from ...workspace.safefs import Folder
 from ...workspace.used_space import Measured, walk
 from ..base import EngineSession
+from .answers import InfoJson
 from .mounts import mount_options
 
 BUDGET_S = 2.0
@@ -29,7 +30,7 @@ FAILURES = (docker.errors.DockerException, requests.RequestException, OSError)
 QUOTA_OPTIONS = frozenset({"pquota", "prjquota"})
 
 
-def bounds_layers(info: Mapping[str, Any], mounts: str | None = None) -> bool:
+def bounds_layers(info: InfoJson, mounts: str | None = None) -> bool:
     """Whether this engine's storage bounds a container's layer (``storage_opt``).
 
     ``info`` is the engine's answer, ``mounts`` the text of ``/proc/self/mounts``: overlay2 does so on XFS

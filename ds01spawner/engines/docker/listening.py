@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from itertools import islice
 from pathlib import Path
 from typing import Any
+
+from .answers import NetworkJson
 
 PROC_NET = Path("/proc/net")
 LISTEN = "0A"
@@ -22,7 +24,7 @@ class Listening:
     address: str
     port: int
 
-    def seen_from(self, network: Mapping[str, Any]) -> list[tuple[str, int]]:
+    def seen_from(self, network: NetworkJson) -> list[tuple[str, int]]:
         """Where a container on this inspected network would find it."""
         ip = ip_address(self.address)
         if ip.is_loopback:

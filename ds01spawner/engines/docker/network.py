@@ -22,6 +22,7 @@ from docker.types import IPAMConfig, IPAMPool
 from ...core.errors import EngineError
 from ...core.labels import HUB, INSTALLATION
 from ...workspace.safefs import write_json
+from .answers import NetworkJson
 
 ICC = "com.docker.network.bridge.enable_icc"
 BUILT_IN = frozenset({"bridge", "host", "none"})
@@ -66,13 +67,13 @@ def ensure_network(
     return addresses_of(found)
 
 
-def addresses_of(network: dict[str, Any]) -> HubNetwork:
+def addresses_of(network: NetworkJson) -> HubNetwork:
     """The addresses of an inspected network; empty where it has none."""
     configs = (network.get("IPAM") or {}).get("Config") or [{}]
     return HubNetwork(network["Name"], configs[0].get("Gateway") or "", configs[0].get("Subnet") or "")
 
 
-def unfit(network: dict[str, Any]) -> str:
+def unfit(network: NetworkJson) -> str:
     """Why a network, as inspected, must not carry sessions; empty when it may."""
     if network.get("Driver") != "bridge":
         return f"its driver is {network.get('Driver')!r}, not 'bridge'"
@@ -83,10 +84,13 @@ def unfit(network: dict[str, Any]) -> str:
     return ""
 
 
-def find_network(client: Any, name: str) -> dict[str, Any] | None:
+def find_network(client: Any, name: str) -> NetworkJson | None:
     """The network of exactly this name, as inspected; None when the engine has none."""
     exact = [n for n in client.networks(names=[name]) if n["Name"] == name]
-    return dict(client.inspect_network(exact[0]["Id"])) if exact else None
+    if not exact:
+        return None
+    found: NetworkJson = client.inspect_network(exact[0]["Id"])
+    return found
 
 
 def remember(state_dir: Path, network: HubNetwork) -> None:
@@ -106,7 +110,7 @@ def remembered(state_dir: Path, name: str) -> HubNetwork | None:
 
 def _create(
     client: docker.APIClient, name: str, labels: dict[str, str], wanted: HubNetwork | None
-) -> dict[str, Any]:
+) -> NetworkJson:
     options = {
         "driver": "bridge",
         "options": {ICC: "false"},
@@ -126,7 +130,8 @@ def _create(
         if found is None:
             raise
         return found
-    return dict(client.inspect_network(made["Id"]))
+    inspected: NetworkJson = client.inspect_network(made["Id"])
+    return inspected
 
 
 def _same(wanted: HubNetwork | None) -> IPAMConfig | None:

@@ -20,6 +20,7 @@ from docker.errors import APIError, DockerException
 
 from ...core.errors import EngineError
 from ...core.labels import HUB, INSTALLATION
+from .answers import NetworkJson
 from .network import HubNetwork, addresses_of, ensure_network, find_network
 
 log = logging.getLogger(__name__)
@@ -100,7 +101,7 @@ class NetworkWatch:
         log.warning("The sessions' network %s was gone and is made anew as it was", made.name)
         return "remade"
 
-    def _clear(self, client: Any, found: dict[str, Any]) -> bool:
+    def _clear(self, client: Any, found: NetworkJson) -> bool:
         """Remove what has the network's name and is of no use; False, with the reason, when it must stay."""
         if found.get("Containers"):
             self.why = "its bridge or its addresses changed while containers use it"
