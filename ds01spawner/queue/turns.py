@@ -2,11 +2,11 @@
 
 Sixty sessions that boot side by side are all ready at the end; a few at a time, the first is ready at once
 and the last no later. A start holds its turn from before its container runs until its server answers. It has
-its devices already then: whoever cannot get one is told at once, and nobody overtakes by booting faster.
+its devices already then: a start that cannot get one is told at once, and none overtakes by booting faster.
 
 What comes before takes turns as well: the hub's own work on a request one at a time (`Turns.arrive`), then
 checks, image and project a few at a time. Otherwise the first would boot only when all sixty are through
-with theirs, and the hub would answer nobody meanwhile.
+with theirs, and the hub would answer no request meanwhile.
 
 Lives on the hub's event loop; nothing here blocks or may be called from a thread.
 """
@@ -29,9 +29,9 @@ MOST_PER_CPU = 2
 PATIENCE_S = 1.0
 """So long a start that is ready waits for one that was asked for before it and still prepares."""
 PREPARES_S = 5.0
-"""Whoever prepares longer (an image is fetched, say) is waited for by nobody."""
+"""A start that prepares longer (an image is fetched, say) is not waited for."""
 HOLDS_S = 60.0
-"""Whoever boots longer is let be, and the next one goes: a server that never answers holds up nobody else."""
+"""A start that boots longer is let be, and the next one goes: one that never answers holds up no other."""
 ARRIVES_S = 0.05
 """Between two requests that the hub goes on with: more than it computes for one, so others get an answer."""
 PREPARE_AT_ONCE = 2
@@ -147,7 +147,7 @@ class Turns:
         """Return when the hub may go on with a request; everything else on the loop is served in between.
 
         What the hub does for a start before it calls the spawner takes some hundredths of a second at a
-        time. For one start nobody notices; sixty in a row would stop the loop for seconds.
+        time. One start is not noticed; sixty in a row would stop the loop for seconds.
         """
         async with self._door:
             await asyncio.sleep(max(0.0, self._next_arrival - self.clock()))
