@@ -68,6 +68,7 @@ class Ledger:
         self._installation = installation
         self._judged_by: Installation | None = None
         self._seen: dict[str, _Seen] = {}
+        self._groups = unlisted.Groups()
         self._run_on: dict[str, Evidence] = {}
         """What runs and is not listed any more."""
         self._asked: dict[tuple[str, str], Future[_Seen | None]] = {}
@@ -87,7 +88,7 @@ class Ledger:
         ``patience`` is how many seconds to wait for containers that the engine has locked, after it told of
         the last that it has not.
         """
-        there = unlisted.running()
+        there = self._groups.running()
         client, listed = self._list()
         run_on = self._unlisted(there, listed)
         seen = self._inspect_new(listed, patience)

@@ -103,3 +103,12 @@ def test_an_administrator_is_told(group):
     assert [f.level for f in unlisted.findings({}, [TWO], [])] == ["warning"]
     assert list(unlisted.findings({TWO: folder}, [TWO], [])) == []
     assert list(unlisted.findings({}, [], [])) == []
+
+
+def test_a_look_at_the_control_groups_is_kept_for_a_second(monkeypatch):
+    now, looks = [5.0], []
+    monkeypatch.setattr(unlisted, "running", lambda: looks.append(now[0]) or {})
+    groups = unlisted.Groups(lambda: now[0])
+    for now[0] in (5.0, 5.9, 6.0, 6.5, 7.0):
+        groups.running()
+    assert looks == [5.0, 6.0, 7.0]
