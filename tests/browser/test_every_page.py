@@ -240,11 +240,11 @@ def walk(stage: Stage, people: Any) -> None:
         if where is not None:
             who[where[0]].go(stage.address(where[1]))
             if template == "home":
-                expect(student.page.locator("a[data-ds01-dialog]")).to_be_visible()
+                expect(student.page.locator("a[data-ds01-dialog]").first).to_be_visible()
             looker.look(who[where[0]], f"hub {template}")
     student.go("services/ds01/nowhere")
     looker.look(student, "service nowhere")
-    student.go("hub/home").locator("a[data-ds01-dialog]").click()
+    student.go("hub/home").locator("a[data-ds01-dialog]").first.click()
     looker.look(student, "retire dialog", ("project",))
 
     stage.start("hangs")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ds01spawner.engines.docker import cgroups, limit_check
+from ds01spawner.engines.docker import cgroups, launch, limit_check
 from ds01spawner.hub.http_errors import SessionRefused
 
 CEILING = """
@@ -87,14 +87,13 @@ async def test_the_start_says_when_the_session_ends_at_the_latest(spawner, engin
 async def test_a_session_whose_limits_are_not_in_force_is_removed(ceiling, engine, hub_id, monkeypatch):
     """Somebody lifts the limits between create and start: the kernel's files tell."""
     one = ceiling("alice")
-    call = type(one).docker
+    prepare = launch.prepare
 
-    def lifting(self, method, *args, **kwargs):
-        if method == "start":
-            engine.api.update_container(args[0], mem_limit="64m", memswap_limit="64m")
-        return call(self, method, *args, **kwargs)
+    def lifting(client, container, spec):
+        prepare(client, container, spec)
+        engine.api.update_container(container, mem_limit="64m", memswap_limit="64m")
 
-    monkeypatch.setattr(type(one), "docker", lifting)
+    monkeypatch.setattr(launch, "prepare", lifting)
     with pytest.raises(SessionRefused) as refused:
         await one.start()
     assert refused.value.refusal.code == "limits-not-in-force"
