@@ -158,8 +158,9 @@ def store_locked(doer: Doer, fault: Fault) -> Iterator[None]:
 
 
 def store_deleted(doer: Doer, fault: Fault) -> Iterator[None]:
+    """The whole of it or nothing: where the file itself cannot go, its log of writes must not go alone."""
     began = time.time()
-    for path in doer.stage.hub.state.glob("ds01.sqlite*"):
+    for path in sorted(doer.stage.hub.state.glob("ds01.sqlite*")):
         path.unlink()
     yield
     doer.store_lost.append((began, time.time()))
@@ -181,7 +182,7 @@ def store_corrupt(doer: Doer, fault: Fault) -> Iterator[None]:
     with _store(doer).open("r+b") as file:
         file.write(b"\xff" * 4096)
     yield
-    for path in doer.stage.hub.state.glob("ds01.sqlite*"):
+    for path in sorted(doer.stage.hub.state.glob("ds01.sqlite*")):
         path.rename(path.with_name(f"corrupt-{fault.number}-{path.name}"))
     doer.store_lost.append((began, time.time()))
 

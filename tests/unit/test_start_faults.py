@@ -47,3 +47,20 @@ RUNC = "failed to create shim task: OCI runtime create failed: runc create faile
 )
 def test_the_engines_words_say_whose_fault_it_is(status, message, wanted):
     assert fault(status, message, ("GPU-7",)) is wanted
+
+
+@pytest.mark.parametrize(
+    ("message", "wanted"),
+    [
+        ("error while creating mount source path '/ws/ann/nvidia': file exists", Fault.ENGINE),
+        ("error while creating mount source path '/ws/mig/p': read-only file system", Fault.ENGINE),
+        (
+            RUNC + 'error mounting "/ws/ann/cuda-lab" to rootfs at "/workspace": not a directory',
+            Fault.UNKNOWN,
+        ),
+        ("nvidia-container-cli: device error: MIG-1: unknown device: unknown", Fault.DEVICE),
+        ("mount source path '/ws/ann/x': GPU-7 is lost", Fault.DEVICE),
+    ],
+)
+def test_a_name_that_a_person_chose_blames_no_device(message, wanted):
+    assert fault(500, message, ("GPU-7",), ("mig", "nvidia", "cuda-lab", "x", "")) is wanted

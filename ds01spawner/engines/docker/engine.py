@@ -195,7 +195,9 @@ class Docker:
             client.start(claimed.container)
         except docker.errors.APIError as error:
             reason = str(error.explanation or error)
-            found = fault(int(error.status_code or SERVER_ERROR), reason, uuids)
+            of = claimed.labels
+            names = (of.user, of.project, of.server, of.environment)
+            found = fault(int(error.status_code or SERVER_ERROR), reason, uuids, names)
             if prepared and claimed.claim.devices and found is not Fault.ENGINE:
                 raise DeviceUnusable(reason, uuids, found is Fault.DEVICE) from error
             raise EngineRefused(reason) from error

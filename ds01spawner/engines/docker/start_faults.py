@@ -38,10 +38,16 @@ class Fault(Enum):
     """Neither: if another device does, it was this one."""
 
 
-def fault(status: int, message: str, devices: Iterable[str] = ()) -> Fault:
-    """Judge by the engine's answer. What names one of the ``devices`` is about it, whatever else it says."""
+def fault(status: int, message: str, devices: Iterable[str] = (), written: Iterable[str] = ()) -> Fault:
+    """Judge by the engine's answer. What names one of the ``devices`` is about it, whatever else it says.
+
+    ``written`` are the names that people chose (user, project, server): engines repeat them in their words,
+    as in the path of a mount, and a project called "nvidia" must not blame a card.
+    """
     if status < SERVER_ERROR and status not in (400,):
         return Fault.ENGINE  # gone, in conflict, or not known there: nothing was tried on a device
+    for name in sorted({n for n in written if n}, key=len, reverse=True):
+        message = re.sub(rf"(?<!\w){re.escape(name)}(?!\w)", "", message, flags=re.IGNORECASE)
     if re.search(r"no space left on device|disk quota exceeded", message, re.IGNORECASE):
         return Fault.ENGINE
     if any(device in message for device in devices) or _DEVICE.search(message):
